@@ -1,0 +1,152 @@
+"""Assemblies: which files the next snapshot is made of, and the commit of each of them.
+
+A head file whose units are all kept stays by reference. Everything else, new units and what is kept of a file that
+lost some, is laid out anew: in the order of the units, partition folder by partition folder, cut at the target size.
+The layout is a pure function of its inputs, so drivers working from the same base make the same files and share them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.commit.keys import assembly_key
+from pipeline.commit.manifest import FileSlice, ManifestUnit
+from pipeline.commit.records import AssemblyRecord, UnitRecord
+from pipeline.errors import CommitError
+from pipeline.sink.records import DataFilePlan, SourceSlice
+from pipeline.spec import canonical_json, digest
+from pipeline.storage.create import create
+from pipeline.storage.store import Store
+
+WRITER_VERSION = 1
+"""Raised whenever this program would cut or write data files in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The files to write on top of `base` (0: nothing published yet)."""
+
+    base: int
+    id: str
+    files: tuple[DataFilePlan, ...]
+
+
+def plan_assembly(
+    base: int,
+    kept: Sequence[ManifestUnit],
+    dropped: Iterable[ManifestUnit],
+    added: Sequence[UnitRecord],
+    target_bytes: int,
+    layout: Mapping[str, object],
+) -> Assembly:
+    """Lay out what must be written. `layout`: whatever else decides a file's bytes (spec, Parquet settings)."""
+    broken = {part.file.key for unit in dropped for part in unit.slices}
+    by_folder: dict[str, list[tuple[tuple[object, ...], SourceSlice]]] = {}
+    for unit in kept:
+        for part in unit.slices:
+            if part.file.key in broken:
+                size = part.file.bytes * part.rows // max(1, part.file.rows)
+                source = SourceSlice(unit.unit, part.file.key, part.first_row, part.rows, size)
+                by_folder.setdefault(_folder(part.file.key), []).append((unit_order(unit), source))
+    for record in added:
+        for group in record.groups if record.part else ():
+            size = record.part.bytes * group.rows // max(1, record.part.rows)  # type: ignore[union-attr]
+            source = SourceSlice(record.unit, record.part.key, group.first_row, group.rows, size)  # type: ignore[union-attr]
+            by_folder.setdefault(group.folder, []).append((unit_order(record), source))
+    files: list[DataFilePlan] = []
+    for folder in sorted(by_folder):
+        ordered = [source for _, source in sorted(by_folder[folder], key=lambda pair: pair[0])]
+        files.extend(DataFilePlan(len(files) + i, folder, run) for i, run in enumerate(_cut(ordered, target_bytes)))
+    identity = {
+        "base": base,
+        "units": sorted([unit.unit, unit.generation] for unit in (*kept, *added)),
+        "files": [[f.folder, *([s.unit, s.first_row, s.rows] for s in f.slices)] for f in files],
+        "target_bytes": target_bytes,
+        "writer": WRITER_VERSION,
+        "layout": dict(layout),
+    }
+    return Assembly(base, digest(identity)[:32], tuple(files))
+
+
+def unit_order(unit: ManifestUnit | UnitRecord) -> tuple[object, ...]:
+    """Sort key: units in the order of the input's files, and within one in the order of its rows."""
+    first = unit.pieces[0]
+    return (first.uri, first.start, unit.k, unit.unit)
+
+
+def _cut(slices: Sequence[SourceSlice], target_bytes: int) -> list[tuple[SourceSlice, ...]]:
+    """Runs of slices of about `target_bytes` each; a slice is never cut."""
+    runs: list[tuple[SourceSlice, ...]] = []
+    run: list[SourceSlice] = []
+    size = 0
+    for part in slices:
+        if run and size + part.bytes > target_bytes:
+            runs.append(tuple(run))
+            run, size = [], 0
+        run.append(part)
+        size += part.bytes
+    return [*runs, tuple(run)] if run else runs
+
+
+def _folder(key: str) -> str:
+    """The partition folder of a data file's key: "" or `column=value/…/`."""
+    return key.removeprefix("data/").rpartition("/")[0] + "/" if key.count("/") > 1 else ""
+
+
+def read_assembled(store: Store, base: int, assembly: str, k: int) -> AssemblyRecord | None:
+    """The record of a data file somebody has already made for this assembly."""
+    data = store.get(assembly_key(base, assembly, k))
+    return None if data is None else AssemblyRecord.from_json(data)
+
+
+def commit_file(store: Store, record: AssemblyRecord) -> AssemblyRecord:
+    """Commit a data file; gives the record that stands, ours or that of a driver who was quicker."""
+    created = create(store, assembly_key(record.base, record.assembly, record.k), record.to_json())
+    standing = AssemblyRecord.from_json(created.value)
+    if standing.slices != record.slices:
+        raise CommitError(f"assembly {record.base}-{record.assembly}, file {record.k}: two drivers laid it out differently")
+    return standing
+
+
+def assembled_units(
+    assembly: Assembly, records: Sequence[AssemblyRecord], kept: Sequence[ManifestUnit], added: Sequence[UnitRecord]
+) -> list[ManifestUnit]:
+    """The units of the new snapshot with where their rows lie now, in unit order."""
+    rewritten: dict[str, list[FileSlice]] = {}
+    replaced = {source.key for file in assembly.files for source in file.slices}
+    for record in records:
+        for part in record.slices:
+            rewritten.setdefault(part.unit, []).append(FileSlice(record.file, part.first_row, part.rows))
+    units = [_moved(unit, rewritten.get(unit.unit, []), replaced) for unit in kept]
+    units.extend(_published(record, rewritten.get(record.unit, [])) for record in added)
+    return sorted(units, key=unit_order)
+
+
+def _moved(unit: ManifestUnit, rewritten: Sequence[FileSlice], replaced: set[str]) -> ManifestUnit:
+    if not rewritten:
+        return unit
+    stay = [part for part in unit.slices if part.file.key not in replaced]
+    values = {name: getattr(unit, name) for name in unit.__slots__}
+    return ManifestUnit(**{**values, "slices": (*stay, *rewritten)})
+
+
+def _published(record: UnitRecord, slices: Sequence[FileSlice]) -> ManifestUnit:
+    return ManifestUnit(
+        unit=record.unit,
+        generation=record.generation,
+        segment=record.segment,
+        k=record.k,
+        eof=record.eof,
+        pieces=record.pieces,
+        spans=record.spans,
+        rows_in=record.rows_in,
+        rows_out=record.rows_out,
+        rows_quarantined=record.rows_quarantined,
+        quarantine=record.quarantine.key if record.quarantine else "",
+        digest=record.digest,
+        device=record.device,
+        dtype=record.dtype,
+        gate=canonical_json(record.gate).decode() if record.gate else "",
+        slices=tuple(slices),
+    )
+
+

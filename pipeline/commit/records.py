@@ -1,0 +1,171 @@
+"""The records of the commit protocol, and their one JSON form.
+
+Records are created once and never change; whichever record stands under a key is the truth for it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.errors import CommitError
+from pipeline.source.records import Measure, Span
+from pipeline.spec import canonical_json
+
+UnitState = Literal["done", "failed", "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A Parquet file on the store."""
+
+    key: str
+    bytes: int
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of a part that share a partition folder."""
+
+    folder: str  # "" or `column=value/…/`, encoded
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRef:
+    """A piece of a segment, as the plan cut it."""
+
+    uri: str
+    version: str
+    measure: Measure
+    start: int
+    stop: int
+    last: bool  # the file ends where the piece does
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """COMMIT of a unit's generation. `rows_in == rows_out + rows_quarantined` for a done one."""
+
+    unit: str
+    generation: int
+    state: UnitState
+    spec: str
+    segment: str
+    k: int
+    attempt: str
+    eof: bool = False
+    pieces: tuple[PieceRef, ...] = ()
+    spans: tuple[Span, ...] = ()
+    part: FileRef | None = None  # None: no row came out
+    groups: tuple[Group, ...] = ()
+    quarantine: FileRef | None = None
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_quarantined: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)  # rows by kind
+    digest: str = ""  # of the accepted rows' ids and text hashes, in order
+    folded: int = 0  # rows whose vector was computed for an identical text of the unit
+    truncated: int = 0
+    tokens: int = 0  # encoded, after folding and cutting
+    source_bytes: int = 0
+    device: str = ""
+    dtype: str = ""
+    gate: dict[str, Any] | None = None
+    reason: str = ""  # of a failed one
+
+    def to_json(self) -> bytes:
+        """Canonical bytes."""
+        return _dump(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> "UnitRecord":
+        """The record in `data`; raises CommitError when it isn't one."""
+        raw = _load(data, "unit record")
+        raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
+        raw["spans"] = tuple(Span(**s) for s in raw["spans"])
+        raw["groups"] = tuple(Group(**g) for g in raw["groups"])
+        raw["part"] = FileRef(**raw["part"]) if raw["part"] else None
+        raw["quarantine"] = FileRef(**raw["quarantine"]) if raw["quarantine"] else None
+        return UnitRecord(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows of one unit in one file: `rows` rows from `first_row` on."""
+
+    unit: str
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyRecord:
+    """COMMIT of an assembly's k-th data file."""
+
+    base: int
+    assembly: str
+    k: int
+    file: FileRef
+    slices: tuple[Slice, ...]
+
+    def to_json(self) -> bytes:
+        """Canonical bytes."""
+        return _dump(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> "AssemblyRecord":
+        """The record in `data`; raises CommitError when it isn't one."""
+        raw = _load(data, "assembly record")
+        raw["file"] = FileRef(**raw["file"])
+        raw["slices"] = tuple(Slice(**s) for s in raw["slices"])
+        return AssemblyRecord(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """COMMIT of a snapshot."""
+
+    version: int
+    base: int  # the version it was made from; always version - 1
+    oldest: int  # the oldest version that stays readable
+    spec: str
+    recipe: str
+    limit: int | None
+    manifest: FileRef
+    files: int
+    rows: int
+    bytes: int
+    units: int
+    rows_in: int
+    rows_quarantined: int
+    failed: tuple[str, ...]  # places the snapshot is without, as "uri: reason"
+    facts: dict[str, Any]  # for people: model, dimensions, program version, time of publication
+
+    def to_json(self) -> bytes:
+        """Canonical bytes."""
+        return _dump(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> "LogEntry":
+        """The record in `data`; raises CommitError when it isn't one."""
+        raw = _load(data, "log entry")
+        raw["manifest"] = FileRef(**raw["manifest"])
+        raw["failed"] = tuple(raw["failed"])
+        return LogEntry(**raw)
+
+
+def _dump(record: UnitRecord | AssemblyRecord | LogEntry) -> bytes:
+    return canonical_json(asdict(record))
+
+
+def _load(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise CommitError(f"a {what} on the store is not JSON ({error}); it was changed from outside") from error
+    if not isinstance(raw, dict):
+        raise CommitError(f"a {what} on the store is not an object; it was changed from outside")
+    return raw

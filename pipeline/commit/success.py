@@ -1,0 +1,38 @@
+"""`_SUCCESS`: there only while a plain glob of data/ gives exactly the head's rows.
+
+Whoever changes data/ or publishes removes it first. Every run ends by settling it.
+"""
+
+import json
+from collections.abc import Callable
+
+from pipeline.commit.keys import DATA, SUCCESS
+from pipeline.commit.records import LogEntry
+from pipeline.storage.store import Store
+
+
+def clear_success(store: Store) -> None:
+    """Remove the mark before data/ or the log changes. Does nothing where it isn't there."""
+    if store.get(SUCCESS) is not None:
+        store.delete([SUCCESS])
+
+
+def settle_success(store: Store, head: LogEntry, files: set[str], newest: Callable[[Store], int]) -> bool:
+    """Write the mark if data/ holds just the head's `files`; True when it stands.
+
+    data/ is listed before and, last of all, after; the log is read in between: a change by anybody else in that time
+    takes the mark away again.
+    """
+    if head.oldest != head.version or not _exact(store, files):
+        return False
+    mark = json.dumps({"version": head.version, "rows": head.rows, "files": head.files}).encode()
+    if store.get(SUCCESS) != mark:
+        store.put(SUCCESS, mark)
+    if store.get(SUCCESS) == mark and newest(store) == head.version and _exact(store, files):
+        return True
+    store.delete([SUCCESS])
+    return False
+
+
+def _exact(store: Store, files: set[str]) -> bool:
+    return {entry.key for entry in store.list(DATA)} == files

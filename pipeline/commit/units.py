@@ -1,0 +1,60 @@
+"""Units: who rules, and how a ruling is made. The highest generation of a unit rules; its record never changes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.commit.keys import UNIT, parse_unit, unit_key
+from pipeline.commit.records import UnitRecord
+from pipeline.errors import CommitError
+from pipeline.storage.create import create
+from pipeline.storage.store import Store
+
+Fetch = Callable[[Callable[[str], bytes | None], Sequence[str]], list[bytes | None]]
+"""Applies a getter to many keys; injected so that a simulation may stay single-threaded."""
+
+
+def commit_unit(store: Store, record: UnitRecord) -> tuple[UnitRecord, bool]:
+    """Commit `record`. Gives the record that stands, and whether it is ours.
+
+    A `failed` or `retired` record loses to nothing: any record at its generation serves the same purpose.
+    """
+    if record.state == "done" and record.rows_in != record.rows_out + record.rows_quarantined:
+        raise CommitError(
+            f"unit {record.unit}: {record.rows_in} source rows, but {record.rows_out} rows out and "
+            f"{record.rows_quarantined} quarantined; a row was lost or doubled between reading and staging"
+        )
+    created = create(store, unit_key(record.unit, record.generation), record.to_json())
+    return UnitRecord.from_json(created.value), created.ours
+
+
+def read_unit(store: Store, unit: str, generation: int) -> UnitRecord | None:
+    """The record of a unit's generation, if there is one."""
+    data = store.get(unit_key(unit, generation))
+    return None if data is None else UnitRecord.from_json(data)
+
+
+def list_generations(store: Store) -> dict[str, int]:
+    """The highest generation on the store of every unit that has a record."""
+    highest: dict[str, int] = {}
+    for entry in store.list(UNIT):
+        parsed = parse_unit(entry.key)
+        if parsed is not None and parsed[1] >= highest.get(parsed[0], 0):
+            highest[parsed[0]] = parsed[1]
+    return highest
+
+
+def fetch_in_threads(get: Callable[[str], bytes | None], keys: Sequence[str]) -> list[bytes | None]:
+    """Get many small objects; object stores answer in parallel what they'd take minutes for one by one."""
+    if len(keys) < 16:
+        return [get(key) for key in keys]
+    with ThreadPoolExecutor(32, thread_name_prefix="fetch") as pool:
+        return list(pool.map(get, keys))
+
+
+def read_rulings(
+    store: Store, units: Iterable[str], generations: Mapping[str, int], fetch: Fetch = fetch_in_threads
+) -> dict[str, UnitRecord]:
+    """The ruling records of those of `units` that have one."""
+    known = [unit for unit in units if unit in generations]
+    found = fetch(store.get, [unit_key(unit, generations[unit]) for unit in known])
+    return {unit: UnitRecord.from_json(data) for unit, data in zip(known, found, strict=True) if data is not None}

@@ -1,0 +1,28 @@
+"""The words of the sink room: what a data file is to be made of."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSlice:
+    """Rows of one unit in a staged part or an older data file."""
+
+    unit: str
+    key: str  # of the file they lie in
+    first_row: int
+    rows: int
+    bytes: int  # estimate of what they take in a data file
+
+
+@dataclass(frozen=True, slots=True)
+class DataFilePlan:
+    """One data file to be written: the k-th of its assembly."""
+
+    k: int
+    folder: str  # "" or `column=value/…/`
+    slices: tuple[SourceSlice, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows the file will hold."""
+        return sum(part.rows for part in self.slices)
