@@ -48,7 +48,7 @@ def plan_assembly(
                 source = SourceSlice(unit.unit, part.file.key, part.first_row, part.rows, size)
                 by_folder.setdefault(_folder(part.file.key), []).append((unit_order(unit), source))
     for record in added:
-        for group in record.groups if record.part else ():
+        for group in record.folders if record.part else ():
             size = record.part.bytes * group.rows // max(1, record.part.rows)  # type: ignore[union-attr]
             source = SourceSlice(record.unit, record.part.key, group.first_row, group.rows, size)  # type: ignore[union-attr]
             by_folder.setdefault(group.folder, []).append((unit_order(record), source))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pipeline.errors import CommitError
+from pipeline.sink.records import FolderRows
 from pipeline.source.records import Measure, Span
 from pipeline.spec import canonical_json
 
@@ -22,15 +23,6 @@ class FileRef:
     bytes: int
     rows: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows of a part that share a partition folder."""
-
-    folder: str  # "" or `column=value/…/`, encoded
-    first_row: int
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class UnitRecord:
     pieces: tuple[PieceRef, ...] = ()
     spans: tuple[Span, ...] = ()
     part: FileRef | None = None  # None: no row came out
-    groups: tuple[Group, ...] = ()
+    folders: tuple[FolderRows, ...] = ()
     quarantine: FileRef | None = None
     rows_in: int = 0
     rows_out: int = 0
@@ -86,7 +78,7 @@ class UnitRecord:
         raw = _load(data, "unit record")
         raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
         raw["spans"] = tuple(Span(**s) for s in raw["spans"])
-        raw["groups"] = tuple(Group(**g) for g in raw["groups"])
+        raw["folders"] = tuple(FolderRows(**f) for f in raw["folders"])
         raw["part"] = FileRef(**raw["part"]) if raw["part"] else None
         raw["quarantine"] = FileRef(**raw["quarantine"]) if raw["quarantine"] else None
         return UnitRecord(**raw)

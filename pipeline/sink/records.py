@@ -1,6 +1,15 @@
-"""The words of the sink room: what a data file is to be made of."""
+"""The words of the sink room: what parts hold and what a data file is to be made of."""
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRows:
+    """Rows of a part that go to one partition folder."""
+
+    folder: str  # "" without partitions, otherwise `column=value/…/`, encoded
+    first_row: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,185 @@
+"""The plan: units covered by the head, committed since, and pending. Pure: everything it needs is handed to it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from pipeline.commit.manifest import ManifestUnit
+from pipeline.commit.records import PieceRef, UnitRecord
+from pipeline.errors import RefusedError
+from pipeline.plan.records import HeadMatch, Plan, SegmentWork
+from pipeline.source.records import Extraction, InputFile, Piece, Segment
+from pipeline.spec import segment_id, unit_id
+
+LOOKAHEAD = 64
+"""Units of a segment commit out of order; this many in a row without a record end the search for more."""
+
+
+def match_head(
+    spec_id: str,
+    files: Mapping[str, InputFile],
+    head: Sequence[ManifestUnit],
+    extraction: Extraction,
+    *,
+    append: bool,
+) -> HeadMatch:
+    """Hold the head's units against today's files (by URI): who stays, who goes, which files are not wholly covered.
+
+    A unit stays while every file of its segment has the version it was read from; in `append` mode a file that is not
+    listed today counts as unchanged. Raises RefusedError where append would have to drop rows of an unlisted file.
+    """
+    kept: list[ManifestUnit] = []
+    dropped: list[ManifestUnit] = []
+    covered: dict[str, list[PieceRef]] = {}
+    gone_rows = 0
+    for units in _by_segment(head):
+        pieces = units[0].pieces
+        listed = [piece for piece in pieces if piece.uri in files]
+        same = _is_same(spec_id, units[0].segment, pieces, files, extraction, append=append)
+        if not same:
+            if append and len(listed) < len(pieces) and listed:
+                raise RefusedError(_append_message(pieces, files))
+            dropped.extend(units)
+            gone_rows += 0 if listed else sum(unit.rows_out for unit in units)
+            continue
+        kept.extend(units)
+        if is_complete(units):
+            for piece in listed:
+                covered.setdefault(piece.uri, []).append(piece)
+    open_files = frozenset(uri for uri in files if not _tiles(covered.get(uri, [])))
+    return HeadMatch(tuple(kept), tuple(dropped), gone_rows, open_files)
+
+
+def is_complete(units: Sequence[ManifestUnit | UnitRecord]) -> bool:
+    """Whether a segment's units are all there: 0, 1, … up to one that ended it."""
+    numbers = sorted(unit.k for unit in units)
+    ends = [unit.k for unit in units if unit.eof]
+    return bool(ends) and numbers == list(range(ends[0] + 1))
+
+
+def candidate_units(segments: Mapping[str, Segment], known: Mapping[str, int]) -> Iterator[str]:
+    """Units of these segments that may have a record, given the units that have one."""
+    for segment in segments:
+        k, missing = 0, 0
+        while missing < LOOKAHEAD:
+            unit = unit_id(segment, k)
+            if unit in known:
+                yield unit
+                missing = 0
+            else:
+                missing += 1
+            k += 1
+
+
+def make_plan(
+    match: HeadMatch, segments: Mapping[str, Segment], rulings: Mapping[str, UnitRecord], covered_files: int
+) -> Plan:
+    """Sort the units of the open files' segments (by segment id) into committed and pending."""
+    published: dict[str, list[ManifestUnit]] = {}
+    for unit in match.kept:
+        published.setdefault(unit.segment, []).append(unit)
+    by_segment: dict[str, list[UnitRecord]] = {}
+    for record in rulings.values():
+        by_segment.setdefault(record.segment, []).append(record)
+    ends = _file_ends(segments.values())
+    committed: list[UnitRecord] = []
+    pending: list[SegmentWork] = []
+    for key, segment in segments.items():
+        in_head = published.get(key, [])
+        head_numbers = {unit.k for unit in in_head}
+        ruled = [record for record in by_segment.get(key, []) if record.k not in head_numbers]
+        done = [record for record in ruled if record.state == "done"]
+        committed.extend(done)
+        if is_complete([*in_head, *done]):
+            continue
+        pending.append(
+            SegmentWork(
+                id=key,
+                segment=segment,
+                pieces=piece_refs(segment, ends),
+                bytes=sum(_piece_bytes(piece, ends) for piece in segment.pieces),
+                done=frozenset(head_numbers | {record.k for record in done}),
+                generations=tuple((r.k, r.generation + 1) for r in ruled if r.state != "done"),
+            )
+        )
+    return Plan(match.kept, match.dropped, match.gone_rows, tuple(committed), tuple(pending), covered_files)
+
+
+def segments_by_id(spec_id: str, segments: Sequence[Segment], extraction: Extraction) -> dict[str, Segment]:
+    """Segments under their identity, in the order given."""
+    return {segment_id(spec_id, segment, extraction): segment for segment in segments}
+
+
+def piece_refs(segment: Segment, ends: Mapping[str, int]) -> tuple[PieceRef, ...]:
+    """The pieces as records hold them."""
+    return tuple(
+        PieceRef(p.file.uri, p.file.version, p.measure, p.start, p.stop, last=p.stop == ends[p.file.uri])
+        for p in segment.pieces
+    )
+
+
+def untiled_files(units: Sequence[ManifestUnit]) -> list[str]:
+    """URIs whose pieces, in complete segments, do not cover the file from its beginning to its end."""
+    pieces: dict[str, list[PieceRef]] = {}
+    for segment in _by_segment(units):
+        for piece in segment[0].pieces:
+            pieces.setdefault(piece.uri, []).extend([piece] if is_complete(segment) else [])
+    return sorted(uri for uri, found in pieces.items() if not _tiles(found))
+
+
+def _by_segment(units: Sequence[ManifestUnit]) -> Iterator[list[ManifestUnit]]:
+    grouped: dict[str, list[ManifestUnit]] = {}
+    for unit in units:
+        grouped.setdefault(unit.segment, []).append(unit)
+    yield from grouped.values()
+
+
+def _is_same(
+    spec_id: str,
+    segment: str,
+    pieces: Sequence[PieceRef],
+    files: Mapping[str, InputFile],
+    extraction: Extraction,
+    *,
+    append: bool,
+) -> bool:
+    """Whether today's files would make the same segment again (in append mode: as far as they are listed)."""
+    if any(piece.uri in files and files[piece.uri].version != piece.version for piece in pieces):
+        return False
+    if any(piece.uri not in files for piece in pieces):
+        return append
+    again = Segment(tuple(Piece(files[p.uri], p.measure, p.start, p.stop) for p in pieces))
+    return segment_id(spec_id, again, extraction) == segment
+
+
+def _tiles(pieces: Sequence[PieceRef]) -> bool:
+    """Whether pieces cover a file from 0 to its end without gap or overlap."""
+    end = 0
+    ordered = sorted(pieces, key=lambda piece: piece.start)
+    for piece in ordered:
+        if piece.start != end:
+            return False
+        end = piece.stop
+    return bool(ordered) and ordered[-1].last
+
+
+def _file_ends(segments: Iterable[Segment]) -> dict[str, int]:
+    ends: dict[str, int] = {}
+    for segment in segments:
+        for piece in segment.pieces:
+            ends[piece.file.uri] = max(piece.stop, ends.get(piece.file.uri, 0))
+    return ends
+
+
+def _piece_bytes(piece: Piece, ends: Mapping[str, int]) -> int:
+    if piece.measure == "bytes":
+        return piece.stop - piece.start
+    return piece.file.size * (piece.stop - piece.start) // max(1, ends[piece.file.uri])
+
+
+def _append_message(pieces: Sequence[PieceRef], files: Mapping[str, InputFile]) -> str:
+    changed = next(p.uri for p in pieces if p.uri in files and files[p.uri].version != p.version)
+    unlisted = next(p.uri for p in pieces if p.uri not in files)
+    return (
+        f"{changed} has changed, and its rows were embedded in one unit with those of {unlisted}, which is not in "
+        "today's input: append mode can't replace the one and keep the other. Put the file back into the listing for "
+        "one run, or run once with output.mode=mirror"
+    )

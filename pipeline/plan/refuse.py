@@ -1,0 +1,54 @@
+"""What a plan refuses: mixing specs, publishing a limited run over a full one, losing rows by accident."""
+
+import json
+
+from pipeline.commit.records import LogEntry
+from pipeline.errors import RefusedError
+from pipeline.spec import Spec
+
+MAX_DROP_SHARE = 0.1
+
+
+def check_spec(spec: Spec, head: LogEntry | None, document: bytes | None, *, replace: bool, output: str) -> bool:
+    """Whether the head stays the base of the next snapshot. False: the next one replaces it as a whole.
+
+    Raises RefusedError when the output holds another spec and nobody asked for a replacement.
+    """
+    if head is None or head.spec == spec.spec_id:
+        return True
+    if spec.limit is not None and head.limit is None:
+        raise RefusedError(
+            f"{output} holds a full snapshot (version {head.version}, {head.rows:,} rows); a run with --limit never "
+            "publishes over one. Write the limited run to another output.path"
+        )
+    if replace or (head.limit is not None and document is not None and spec.same_but_for_limit(document)):
+        return False
+    raise RefusedError(
+        f"{output} holds another spec (version {head.version}): {_difference(spec, document)}. One output holds one "
+        "spec. Use another output.path, or --replace to publish this one in its place once it is complete"
+    )
+
+
+def check_drop(output: str, head: LogEntry | None, lost_rows: int, *, allow_drop: bool) -> None:
+    """Raises RefusedError when the next snapshot would lack more than 10% of the head's rows."""
+    if head is None or allow_drop or lost_rows <= head.rows * MAX_DROP_SHARE:
+        return
+    raise RefusedError(
+        f"{output}: the next snapshot would lack {lost_rows:,} of the {head.rows:,} rows of version {head.version} "
+        f"({lost_rows / head.rows:.0%}, the limit is {MAX_DROP_SHARE:.0%}) because input files are gone or have fewer "
+        "rows. Check input.paths; if it is meant, run again with --allow-drop, or use output.mode=append to keep them"
+    )
+
+
+def _difference(spec: Spec, document: bytes | None) -> str:
+    """The first settings in which two specs differ, in words."""
+    if document is None:
+        return "its description is missing"
+    other = json.loads(document)
+    found = []
+    for part, mine in (("recipe", spec.recipe), ("layout", spec.layout)):
+        theirs = other[part]
+        found.extend(key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key))
+    if spec.limit != other["limit"]:
+        found.append("limit")
+    return "different " + ", ".join(found)

@@ -1,0 +1,60 @@
+"""Assemble: staged parts and what is kept of older files → one data file, checked and put once."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import CommitError, Overtaken
+from pipeline.sink.records import DataFilePlan
+from pipeline.sink.schema import Layout, writer_options
+from pipeline.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A finished data file in memory."""
+
+    data: bytes
+    sha256: str
+    rows: int
+
+
+def write_data_file(store: Store, plan: DataFilePlan, layout: Layout) -> DataFile:
+    """Read the slices of `plan` one after the other and write them into one file.
+
+    Memory: the file being made plus one source file. Raises Overtaken when a source is gone: only a newer snapshot
+    makes sources deletable.
+    """
+    schema = layout.file_schema()
+    buffer = io.BytesIO()
+    group = layout.row_group_rows()
+    waiting: list[pa.Table] = []
+    rows = 0
+    with pq.ParquetWriter(buffer, schema, **writer_options(schema)) as writer:
+        opened: tuple[str, pa.Table] | None = None
+        for part in plan.slices:
+            if opened is None or opened[0] != part.key:
+                opened = (part.key, _read(store, part.key, schema))
+            waiting.append(opened[1].slice(part.first_row, part.rows))
+            rows += part.rows
+            if sum(table.num_rows for table in waiting) >= group:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=group)
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=group)
+    data = buffer.getvalue()
+    found = pq.read_metadata(io.BytesIO(data)).num_rows
+    if not found == rows == plan.rows:
+        raise CommitError(f"a data file was to hold {plan.rows} rows; {rows} were read and {found} written")
+    return DataFile(data, hashlib.sha256(data).hexdigest(), rows)
+
+
+def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:
+    data = store.get(key)
+    if data is None:
+        raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
+    table = pq.read_table(io.BytesIO(data), columns=schema.names, page_checksum_verification=True)
+    return pa.Table.from_arrays(table.columns, schema=schema)

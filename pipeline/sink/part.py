@@ -1,0 +1,142 @@
+"""Parts: the staged rows of one unit as a Parquet file, checked before anybody can see it.
+
+A part is written into memory, re-opened and compared with what was to be staged; only then is it put, whole, under a
+name that is never used twice. A stream to an object store could publish half a file.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import EncodeError
+from pipeline.sink.partition import folder_of
+from pipeline.sink.records import FolderRows
+from pipeline.sink.schema import EMBEDDING, Layout, writer_options
+from pipeline.source.records import KEEP_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A Parquet file in memory, checked."""
+
+    data: bytes
+    sha256: str
+    rows: int
+    folders: tuple[FolderRows, ...]
+
+
+def rows_digest(ids: pa.ChunkedArray, text_hashes: pa.ChunkedArray) -> str:
+    """sha256 over (id, text hash) of rows in order: what pairs a row with its text from reading to staging."""
+    hasher = hashlib.sha256()
+    for row_id, text_hash in zip(ids.to_pylist(), text_hashes.to_pylist(), strict=True):
+        name = str(row_id)
+        hasher.update(f"{len(name)}:{name}{text_hash};".encode())
+    return hasher.hexdigest()
+
+
+def build_part(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> Part | None:
+    """Rows (as `Prepared.rows`) and the vectors of their unique texts, float32 [unique, dim] → a part; None without rows.
+
+    Rows are ordered by partition folder, and within one as they were read.
+    Raises InputError for a partition value no folder can hold, EncodeError when the file read back is not what was written.
+    """
+    if rows.num_rows == 0:
+        return None
+    rows, folders = _by_folder(rows, layout.partition_by)
+    table = _table(rows, vectors, layout)
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, **writer_options(table.schema)) as writer:
+        writer.write_table(table, row_group_size=layout.row_group_rows())
+    data = buffer.getvalue()
+    _check(data, table, layout)
+    return Part(data, hashlib.sha256(data).hexdigest(), table.num_rows, folders)
+
+
+def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, tuple[FolderRows, ...]]:
+    if not partition_by:
+        return rows, (FolderRows("", 0, rows.num_rows),)
+    columns = [rows[KEEP_PREFIX + name].to_pylist() for name in partition_by]
+    names: dict[tuple[object, ...], str] = {}
+    by_row = []
+    for values in zip(*columns, strict=True):
+        if values not in names:
+            names[values] = folder_of(partition_by, values)
+        by_row.append(names[values])
+    order = sorted(range(rows.num_rows), key=by_row.__getitem__)
+    folders: list[FolderRows] = []
+    for place, row in enumerate(order):
+        if folders and folders[-1].folder == by_row[row]:
+            last = folders[-1]
+            folders[-1] = FolderRows(last.folder, last.first_row, last.rows + 1)
+        else:
+            folders.append(FolderRows(by_row[row], place, 1))
+    return rows.take(pa.array(order)), tuple(folders)
+
+
+def _table(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> pa.Table:
+    schema = layout.part_schema()
+    taken = vectors[rows["vector"].to_numpy()]
+    if taken.shape[1] != layout.dimensions:
+        raise EncodeError(f"vectors have {taken.shape[1]} dimensions, the spec says {layout.dimensions}")
+    flat = pa.array(taken.reshape(-1))
+    kind = schema.field(EMBEDDING).type
+    if pa.types.is_fixed_size_list(kind):
+        embedding = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    else:
+        starts = np.arange(len(taken) + 1, dtype=np.int32) * np.int32(layout.dimensions)
+        embedding = pa.ListArray.from_arrays(pa.array(starts), flat, type=kind)
+    columns = []
+    for field in schema:
+        if field.name == EMBEDDING:
+            columns.append(pa.chunked_array([embedding]))
+        elif KEEP_PREFIX + field.name in rows.column_names:
+            columns.append(rows[KEEP_PREFIX + field.name])
+        else:
+            columns.append(rows[field.name])
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _check(data: bytes, table: pa.Table, layout: Layout) -> None:
+    """What a reader will find is what was meant: rows, columns, digest, finite vectors, bit for bit."""
+    found = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    if found.num_rows != table.num_rows or found.schema.names != table.schema.names:
+        raise EncodeError(f"a staged part reads back with {found.num_rows} rows instead of {table.num_rows}, or other columns")
+    if rows_digest(found["id"], found["text_hash"]) != rows_digest(table["id"], table["text_hash"]):
+        raise EncodeError("a staged part reads back with other ids or text hashes than were written")
+    written, read = (pc.list_flatten(part[EMBEDDING]).to_numpy() for part in (table, found))
+    if not np.isfinite(read).all():
+        raise EncodeError("a staged part holds a vector with NaN or infinity")
+    if not np.array_equal(written, read):
+        raise EncodeError("a staged part reads back with other vectors than were written")
+
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),  # row number in the file, or byte offset of its line
+        pa.field("id", pa.string()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("raw", pa.binary()),
+    ]
+)
+
+
+def build_quarantine(rejected: pa.Table, uris: Sequence[str]) -> Part | None:
+    """Rejected rows (as `Prepared.rejected`) → a quarantine file; None without any."""
+    if rejected.num_rows == 0:
+        return None
+    places = pa.array([uris[index] for index in rejected["file"].to_pylist()], pa.string())
+    columns = [places, *(rejected[name].cast(QUARANTINE_SCHEMA.field(name).type) for name in QUARANTINE_SCHEMA.names[1:])]
+    table = pa.Table.from_arrays(columns, schema=QUARANTINE_SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, **writer_options(QUARANTINE_SCHEMA))
+    data = buffer.getvalue()
+    return Part(data, hashlib.sha256(data).hexdigest(), table.num_rows, ())
