@@ -80,6 +80,12 @@ def make_spec(recipe: dict[str, Any], layout: dict[str, Any], limit: int | None)
     return Spec(recipe, layout, limit, recipe_id, spec_id)
 
 
+def read_spec(document: bytes) -> Spec:
+    """The spec of a stored document."""
+    stored = json.loads(document)
+    return make_spec(stored["recipe"], stored["layout"], stored["limit"])
+
+
 def build_spec(config: Config, lock: ModelLock, extraction: Extraction, limit: int | None = None) -> Spec:
     """The identity of what `config` asks for, given what the names in it stand for."""
     dimensions = min(lock.dimensions, config.model.truncate_dim or lock.dimensions)

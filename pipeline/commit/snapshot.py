@@ -10,7 +10,7 @@ from pipeline.commit.manifest import ManifestUnit, data_files, decode_manifest, 
 from pipeline.commit.records import FileRef, LogEntry
 from pipeline.commit.success import clear_success
 from pipeline.errors import CommitError, Overtaken
-from pipeline.spec import Spec
+from pipeline.spec import Spec, read_spec
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
 
@@ -145,3 +145,23 @@ def publish(
     if not created.ours:
         raise Overtaken(f"{store.root}: version {version} was published by another run while this one assembled")
     return entry
+
+
+def republish(store: Store, head: Snapshot, retain: int) -> Snapshot:
+    """Publish the head's units once more, as the next version: what a dead run left for that version becomes garbage.
+
+    Raises Overtaken when that version is somebody else's.
+    """
+    document = store.get(spec_key(head.entry.spec))
+    if document is None:
+        raise CommitError(f"{store.root}: the description of spec {head.entry.spec} is gone; something deleted it")
+    entry = publish(
+        store,
+        read_spec(document),
+        head.entry,
+        head.units,
+        retain=retain,
+        failed=head.entry.failed,
+        facts=head.entry.facts,
+    )
+    return Snapshot(entry, head.units)

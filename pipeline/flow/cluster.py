@@ -1,0 +1,98 @@
+"""Connecting to Ray, and fitting the steps onto what it has."""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+
+import ray
+
+from pipeline.config.schema import Execution
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage.environment import WorkerEnvironment, apply_environment
+from pipeline.storage.store import open_store
+
+READ_CPUS, STAGE_CPUS = 0.5, 0.25
+"""Shares of a core for reading and staging tasks. Not the encoder's, or Ray would fuse reading into its process."""
+
+OBJECT_STORE_BYTES = 1 << 30
+MAX_THREADS = 8
+"""CPU threads of one replica: matrix products of encoder size stop gaining beyond that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Replicas of the model, and what each of them takes."""
+
+    replicas: int
+    threads: int | None  # CPU threads of one replica; None on a GPU
+    num_cpus: float
+    num_gpus: float | None
+
+
+def connect(address: str | None) -> bool:
+    """Connect to a Ray, or start one of our own. True when this process must shut it down.
+
+    Our own listens on loopback only and requires its token. Raises ConfigError when the cluster can't be reached.
+    """
+    if ray.is_initialized():
+        return False
+    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+    if address is not None:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"no Ray cluster answers at {address!r}: {error}. Check execution.address") from error
+        return True
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # without it Ray listens on every interface
+    ray.init(
+        address="local",
+        num_cpus=max(2, os.cpu_count() or 2),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+    return True
+
+
+def plan_pool(execution: Execution) -> Pool:
+    """One replica per GPU; without GPUs as many replicas as fill the cores."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    if gpus and execution.device != "cpu":
+        return Pool(execution.replicas or gpus, None, 1, 1)
+    if execution.device == "cuda":
+        raise ConfigError("execution.device is cuda, but the Ray cluster has no GPU")
+    cores = int(resources.get("CPU", 1))
+    node_cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    threads = execution.threads or min(MAX_THREADS, max(1, node_cores))
+    replicas = execution.replicas or max(1, cores // threads)
+    # What is left over keeps reading and staging going beside the encoders. Ray takes whole cores only above one.
+    share = (cores - max(1.0, cores / 16)) / replicas
+    return Pool(replicas, threads, math.floor(share) if share >= 1 else round(max(share, 0.1), 2), None)
+
+
+def check_shared(output: str, environment: WorkerEnvironment) -> None:
+    """Refuse a local output that some node of the cluster doesn't see. Object stores are seen by all."""
+    if "://" in output:
+        return
+    store = open_store(output)
+    key = "_embedpipe/probe/shared"
+    store.put(key, b"seen")
+    try:
+        for node in (node for node in ray.nodes() if node["Alive"]):
+            place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            look = ray.remote(num_cpus=0, scheduling_strategy=place)(_sees)
+            if not ray.get(look.remote(output, key, environment)):
+                raise StorageError(
+                    f"{output} is a local path, and node {node['NodeManagerHostname']} of the cluster does not see what "
+                    "is written there. Use an object store, or a file system that all nodes mount at the same place"
+                )
+    finally:
+        store.delete([key])
+
+
+def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:
+    apply_environment(environment)
+    return open_store(output).get(key) is not None

@@ -1,0 +1,60 @@
+"""`JobContext`: everything a worker needs to know of a job. Small, frozen, picklable; sent once to every process."""
+
+import os
+from dataclasses import dataclass, field
+
+from pipeline.encode.placement import Device, Precision
+from pipeline.model.lock import ModelLock, StagedModel
+from pipeline.model.resolve import check_model, resolve_model
+from pipeline.sink.schema import Layout
+from pipeline.source.records import Extraction, UnitPolicy
+from pipeline.storage.environment import WorkerEnvironment, apply_environment
+from pipeline.storage.store import Store, open_store
+from pipeline.text.policy import TextPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContext:
+    """Which model, and how a replica of it is to be set up."""
+
+    name: str
+    revision: str | None
+    cache: str | None
+    lock: ModelLock
+    precision: Precision
+    device: Device
+    prompt: str
+    task: str | None
+    max_tokens: int
+    truncate_dim: int | None
+    token_budget: int | None
+    gate_texts: tuple[str, ...]  # a sample of the job's own texts
+
+    def stage(self) -> StagedModel:
+        """The model on this node, its files checked against the lock. Raises ModelError when they differ."""
+        staged = StagedModel(resolve_model(self.name, self.revision, self.cache).directory, self.lock)
+        check_model(staged)
+        return staged
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """A job as its workers see it."""
+
+    output: str
+    run: str  # 32 hexadecimal characters, new for every run
+    spec_id: str
+    extraction: Extraction
+    policy: UnitPolicy
+    limit: int | None  # rows of the whole job
+    dimensions: int
+    text: TextPolicy
+    model: ModelContext
+    layout: Layout
+    environment: WorkerEnvironment = field(repr=False)
+
+    def open_store(self) -> Store:
+        """The output, with the driver's storage settings where this process has none of its own."""
+        apply_environment(self.environment)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # set before a fork, or tokenizers warns in each worker
+        return open_store(self.output)

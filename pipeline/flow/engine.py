@@ -1,0 +1,72 @@
+"""What an engine does: carries units through the steps of flow/unit.py, and files through assembly.
+
+An engine moves work; it decides nothing. Correctness lies in the plan and the commit protocol, so any engine will do,
+and the serial one is what the Ray one is compared with.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.commit.assembly import commit_file, read_assembled
+from pipeline.commit.keys import data_key
+from pipeline.commit.records import AssemblyRecord, FileRef, Slice
+from pipeline.flow.acks import Ack
+from pipeline.flow.context import JobContext
+from pipeline.plan.records import SegmentWork
+from pipeline.sink.assemble import write_data_file
+from pipeline.sink.records import DataFilePlan
+from pipeline.sink.schema import Layout
+from pipeline.storage.create import create_file
+from pipeline.storage.environment import WorkerEnvironment, apply_environment
+from pipeline.storage.store import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyTask:
+    """One data file to be made."""
+
+    output: str
+    environment: WorkerEnvironment
+    base: int
+    assembly: str
+    attempt: str  # 32 hexadecimal characters, new for every task
+    file: DataFilePlan
+    layout: Layout
+
+
+class Engine(Protocol):
+    """Where the steps run."""
+
+    def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
+        """Take segments to committed units; acknowledgements come in any order. When `stop` is set, what is in flight
+        is finished and nothing new begun."""
+        ...
+
+    def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
+        """Make data files; their records come in any order. Raises Overtaken when a source is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of processes and models."""
+        ...
+
+
+def assemble_file(task: AssemblyTask) -> AssemblyRecord:
+    """Make one data file and commit it, unless another driver has already. Raises Overtaken, StorageError."""
+    apply_environment(task.environment)
+    store = open_store(task.output)
+    standing = read_assembled(store, task.base, task.assembly, task.file.k)
+    if standing is not None:
+        return standing
+    made = write_data_file(store, task.file, task.layout)
+    key = data_key(task.file.folder, task.base, task.assembly, task.file.k, task.attempt)
+    create_file(store, key, made.data)
+    slices = []
+    first = 0
+    for source in task.file.slices:
+        slices.append(Slice(source.unit, first, source.rows))
+        first += source.rows
+    file = FileRef(key, len(made.data), made.rows, made.sha256)
+    return commit_file(store, AssemblyRecord(task.base, task.assembly, task.file.k, file, tuple(slices)))

@@ -1,0 +1,134 @@
+"""Resolve: the names in a config → what they stand for. After this nothing about the job is open but the input's files."""
+
+import importlib.metadata
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.schema import Config
+from pipeline.errors import ConfigError
+from pipeline.flow.context import JobContext, ModelContext
+from pipeline.model.lock import StagedModel
+from pipeline.model.resolve import resolve_model
+from pipeline.sink.schema import Layout, check_names
+from pipeline.source.discover import discover
+from pipeline.source.read import read_segment
+from pipeline.source.records import Extraction, InputFile, Segment, UnitPolicy
+from pipeline.source.schema import inspect
+from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, unit_policy
+from pipeline.storage.environment import worker_environment
+from pipeline.storage.store import Store, open_store
+from pipeline.text.policy import TextPolicy
+
+SAMPLE_SEGMENTS, SAMPLE_ROWS = 3, 64
+"""The parity gate's texts come from the first rows of a few segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A config with every name resolved."""
+
+    config: Config
+    limit: int | None
+    store: Store
+    model: StagedModel
+    extraction: Extraction
+    policy: UnitPolicy
+    spec: Spec
+    run: str  # 32 hexadecimal characters, new for every run
+
+    def discover(self) -> list[InputFile]:
+        """Today's input files."""
+        return discover(self.config.input)
+
+
+def resolve(config: Config, limit: int | None = None) -> Job:
+    """Look up the model, the output and the input's columns. Raises ConfigError, ModelError, InputError, StorageError."""
+    store = open_store(config.output.path)
+    model = resolve_model(config.model.name, config.model.revision, config.execution.model_cache)
+    files = discover(config.input)
+    extraction = inspect(files, config.input, config.rows, config.output.partition_by)
+    hidden = check_names([name for name, _ in extraction.keep])
+    if hidden is not None:
+        raise ConfigError(
+            f"input.keep or output.partition_by names {hidden!r}, which is a column of the result; rename it at the source"
+        )
+    spec = build_spec(config, model.lock, extraction, limit)
+    return Job(config, limit, store, model, extraction, unit_policy(config), spec, uuid.uuid4().hex)
+
+
+def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:
+    """What the workers are told. `sample`: segments whose first rows the parity gate is measured on."""
+    config, lock = job.config, job.model.lock
+    return JobContext(
+        output=job.store.root,
+        run=job.run,
+        spec_id=job.spec.spec_id,
+        extraction=job.extraction,
+        policy=job.policy,
+        limit=job.limit,
+        dimensions=job.spec.dimensions,
+        text=TextPolicy(
+            prompt=prompt_text(config, lock),
+            max_tokens=effective_max_tokens(config, lock),
+            empty=config.rows.empty,
+        ),
+        model=ModelContext(
+            name=_portable(config.model.name),
+            revision=config.model.revision,
+            cache=config.execution.model_cache,
+            lock=lock,
+            precision=config.model.precision,
+            device=config.execution.device,
+            prompt=prompt_text(config, lock),
+            task=config.model.task,
+            max_tokens=effective_max_tokens(config, lock),
+            truncate_dim=config.model.truncate_dim,
+            token_budget=config.execution.token_budget,
+            gate_texts=tuple(sample_texts(job, sample)),
+        ),
+        layout=make_layout(job),
+        environment=worker_environment(),
+    )
+
+
+def make_layout(job: Job) -> Layout:
+    """Columns and footers of the result."""
+    lock = job.model.lock
+    footer = {
+        "embedpipe.spec": job.spec.spec_id,
+        "embedpipe.recipe": job.spec.recipe_id,
+        "embedpipe.model": lock.name,
+        "embedpipe.revision": lock.revision or "",
+        "embedpipe.weights": lock.weights_hash,
+        "embedpipe.dimensions": str(job.spec.dimensions),
+        "embedpipe.precision": job.config.model.precision,
+        "embedpipe.normalized": str(lock.normalized).lower(),
+        "embedpipe.version": importlib.metadata.version("embedpipe"),
+    }
+    return Layout(
+        id_type=job.extraction.id_type,
+        keep=job.extraction.keep,
+        partition_by=job.config.output.partition_by,
+        dimensions=job.spec.dimensions,
+        vector_type=job.config.output.vector_type,
+        metadata=tuple(footer.items()),
+    )
+
+
+def sample_texts(job: Job, segments: Sequence[Segment]) -> list[str]:
+    """Texts from the first rows of a few segments, spread over the input."""
+    step = max(1, len(segments) // SAMPLE_SEGMENTS)
+    texts: list[str] = []
+    policy = UnitPolicy(SAMPLE_ROWS, job.policy.text_bytes, job.policy.vector_bytes)
+    for segment in segments[::step][:SAMPLE_SEGMENTS]:
+        unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
+        texts.extend(text for text in unit.rows["text"].to_pylist() if text)
+    return texts
+
+
+def _portable(name: str) -> str:
+    """A relative model directory means the driver's working directory, also on a worker."""
+    return str(Path(name).absolute()) if os.sep in name and "://" not in name and Path(name).is_dir() else name

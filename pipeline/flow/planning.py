@@ -1,0 +1,73 @@
+"""Planning with I/O: reads head, listing, footers and records, and hands them to the pure plan.
+
+The head is read first and the input listed after: a file that changes in between is seen as changed by the next plan,
+never taken for covered.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.commit.keys import spec_key
+from pipeline.commit.snapshot import Snapshot, read_head
+from pipeline.commit.units import list_generations, read_rulings
+from pipeline.errors import RefusedError
+from pipeline.flow.job import Job
+from pipeline.plan.plan import candidate_units, make_plan, match_head, segments_by_id
+from pipeline.plan.records import Plan
+from pipeline.plan.refuse import check_drop, check_spec
+from pipeline.source.footers import read_footers
+from pipeline.source.records import InputFile, Segment
+from pipeline.source.segments import cut_segments
+
+MAX_LIMITED_PIECES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan and what it was made from."""
+
+    head: Snapshot | None  # what the next entry follows
+    same_spec: bool  # False: the next snapshot replaces the head's rows as a whole
+    files: tuple[InputFile, ...]
+    plan: Plan
+
+    @property
+    def input_bytes(self) -> int:
+        """Size of the listed files."""
+        return sum(file.size for file in self.files)
+
+
+def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False) -> Planned:
+    """The plan as things stand. Raises RefusedError for what must not go on, InputError for an empty input."""
+    store, spec = job.store, job.spec
+    head = read_head(store)
+    document = store.get(spec_key(head.entry.spec)) if head else None
+    entry = head.entry if head else None
+    same_spec = check_spec(spec, entry, document, replace=replace, output=store.root)
+    files = job.discover()
+    if not files:
+        raise RefusedError(f"the input is empty: {', '.join(job.config.input.paths)} holds no file to read")
+    by_uri = {file.uri: file for file in files}
+    append = job.config.output.mode == "append"
+    match = match_head(
+        spec.spec_id, by_uri, head.units if head and same_spec else (), job.extraction, append=append
+    )
+    if same_spec:
+        check_drop(store.root, entry, match.gone_rows, allow_drop=allow_drop)
+    segments = _cut(job, [file for file in files if file.uri in match.open_files], append=append)
+    by_id = segments_by_id(spec.spec_id, segments, job.extraction)
+    generations = list_generations(store)
+    rulings = read_rulings(store, candidate_units(by_id, generations), generations)
+    plan = make_plan(match, by_id, rulings, covered_files=len(files) - len(match.open_files))
+    return Planned(head, same_spec, tuple(files), plan)
+
+
+def _cut(job: Job, files: list[InputFile], *, append: bool) -> list[Segment]:
+    footers = read_footers(files)
+    if append:  # a unit over several files could not outlive one of them
+        segments = [segment for file in files for segment in cut_segments([file], footers, job.policy)]
+    else:
+        segments = cut_segments(files, footers, job.policy)
+    if job.limit is None:
+        return segments
+    pieces = tuple(piece for segment in segments for piece in segment.pieces)
+    return [Segment(pieces[:MAX_LIMITED_PIECES])] if pieces else []

@@ -1,0 +1,170 @@
+"""Assemble and publish: committed units → data files → the next snapshot; then collect and settle `_SUCCESS`."""
+
+import datetime
+import importlib.metadata
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.commit.assembly import assembled_units, plan_assembly
+from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.manifest import ManifestUnit
+from pipeline.commit.records import LogEntry
+from pipeline.commit.snapshot import Snapshot, list_versions, publish, read_head, republish
+from pipeline.commit.success import clear_success, settle_success
+from pipeline.errors import CommitError, StorageError, TransientStorageError
+from pipeline.flow.engine import AssemblyTask, Engine
+from pipeline.flow.job import Job, make_layout
+from pipeline.flow.planning import Planned
+from pipeline.plan.plan import untiled_files
+from pipeline.plan.refuse import check_drop
+from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
+from pipeline.source.records import InputFile
+from pipeline.spec import Spec
+from pipeline.storage.arrow import arrow_filesystem
+from pipeline.storage.environment import worker_environment
+from pipeline.storage.inputs import find
+from pipeline.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a run left the output."""
+
+    marked: bool  # `_SUCCESS` stands: a plain glob of data/ is exact
+    deleted: int  # objects collected
+    note: str  # why not, where it isn't
+
+
+def needs_publishing(planned: Planned) -> bool:
+    """Whether the next snapshot would differ from the head."""
+    plan = planned.plan
+    if planned.head is None or not planned.same_spec:
+        return True
+    return bool(plan.committed or plan.dropped)
+
+
+def publish_plan(
+    job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool
+) -> LogEntry:
+    """Publish what the plan covers and has committed. `failed`: URI → reason, of what the snapshot will be without.
+
+    Raises Overtaken when another run published first, RefusedError when the result would lose rows.
+    """
+    plan, head = planned.plan, planned.head
+    base = head.entry.version if head else 0
+    if planned.same_spec:
+        rows = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
+        lost = (head.entry.rows if head else 0) - rows
+        check_drop(job.store.root, head.entry if head else None, lost, allow_drop=allow_drop)
+    layout = make_layout(job)
+    assembly = plan_assembly(
+        base,
+        plan.kept,
+        plan.dropped,
+        plan.committed,
+        job.config.output.file_mib << 20,
+        {"spec": job.spec.spec_id, "footer": [list(pair) for pair in layout.metadata]},
+    )
+    if assembly.files:
+        clear_success(job.store)
+    environment = worker_environment()
+    tasks = [
+        AssemblyTask(job.store.root, environment, base, assembly.id, uuid.uuid4().hex, file, layout)
+        for file in assembly.files
+    ]
+    records = sorted(engine.assemble(tasks), key=lambda record: record.k)
+    units = assembled_units(assembly, records, plan.kept, plan.committed)
+    _check_complete(job.spec, units, failed, planned.files)
+    return publish(
+        job.store,
+        job.spec,
+        head.entry if head else None,
+        units,
+        retain=job.config.output.retain,
+        failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
+        facts=_facts(job),
+    )
+
+
+def finish(store: Store, retain: int) -> Finish:
+    """End a run: collect garbage and settle `_SUCCESS`. A writer without permission to delete does neither."""
+    head = read_head(store)
+    if head is None:
+        return Finish(marked=False, deleted=0, note="")
+    if has_leftovers(store, head):
+        head = republish(store, head, retain)
+    try:
+        deleted = collect_now(store)
+        marked = settle_success(store, head.entry, set(head.files), _newest) if retain == 1 else False
+    except TransientStorageError:
+        raise
+    except StorageError as error:
+        return Finish(marked=False, deleted=0, note=f"nothing was collected, and _SUCCESS is not written: {error.message}")
+    return Finish(marked, deleted, "")
+
+
+def collect_now(store: Store) -> int:
+    """Delete what nobody refers to; the number of objects deleted."""
+    garbage = find_garbage(store, version_now)
+    collect(store, garbage)
+    return len(garbage.keys)
+
+
+def version_now(uri: str) -> str | None:
+    """The version a source file has at this moment; None when it is gone."""
+    found = find(uri)
+    return None if found is None else found.version
+
+
+def count_duplicate_ids(job: Job, snapshot: Snapshot) -> int | None:
+    """Rows of the snapshot whose id an earlier row has; None where ids are generated, or are too many to count here."""
+    if job.extraction.id is None or snapshot.entry.rows > MAX_ROWS:
+        return None
+    return count_duplicates(_ids(job.store, list(snapshot.files)))
+
+
+def _ids(store: Store, keys: Sequence[str]) -> Iterator[pa.ChunkedArray]:
+    filesystem, root = arrow_filesystem(store.root)
+    for key in keys:
+        with filesystem.open_input_file(f"{root}/{key}") as file:
+            yield pq.ParquetFile(file).read(columns=["id"])["id"]
+
+
+def _newest(store: Store) -> int:
+    return max(list_versions(store), default=0)
+
+
+def _check_complete(
+    spec: Spec, units: Sequence[ManifestUnit], failed: Mapping[str, str], files: Sequence[InputFile]
+) -> None:
+    """Every listed file's spans reach from its beginning to its end, but for those known to have failed."""
+    if spec.limit is not None:
+        return
+    published = {piece.uri for unit in units for piece in unit.pieces}
+    missing = [file.uri for file in files if file.uri not in published] + untiled_files(units)
+    unknown = sorted({uri for uri in missing if uri not in failed})
+    if unknown:
+        raise CommitError(
+            f"{unknown[0]}: its units do not cover the file from its beginning to its end ({len(unknown)} such files); "
+            "nothing is published"
+        )
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    lock = job.model.lock
+    return {
+        "model": lock.name,
+        "revision": lock.revision,
+        "weights": lock.weights_hash,
+        "dimensions": job.spec.dimensions,
+        "precision": job.config.model.precision,
+        "normalized": lock.normalized,
+        "program": importlib.metadata.version("embedpipe"),
+        "published_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": job.run,
+    }
