@@ -1,0 +1,248 @@
+"""The commit protocol on a store in memory, operation by operation."""
+
+import dataclasses
+
+import pytest
+from support.memory import MemoryStore
+from support.records import done, input_file, spec, uuid_of, whole
+
+from pipeline.commit.assembly import Assembly, assembled_units, commit_file, plan_assembly
+from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.keys import SUCCESS, attempt_key, data_key, log_key, part_key, quarantine_key, unit_key
+from pipeline.commit.manifest import ManifestUnit, decode_manifest, encode_manifest
+from pipeline.commit.records import AssemblyRecord, FileRef, LogEntry, Slice, UnitRecord
+from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
+from pipeline.commit.success import settle_success
+from pipeline.commit.units import commit_unit, list_generations, read_unit
+from pipeline.errors import CommitError, Overtaken
+
+SPEC = spec()
+A, B = input_file("a.jsonl"), input_file("b.jsonl")
+
+
+def stage(store: MemoryStore, record: UnitRecord) -> UnitRecord:
+    """Put a unit's part and commit it, as a worker does."""
+    assert record.part is not None
+    store.put_new(record.part.key, b"p" * record.part.bytes)
+    standing, _ = commit_unit(store, record)
+    return standing
+
+
+def assemble(store: MemoryStore, assembly: Assembly, attempt: str = "x") -> list[AssemblyRecord]:
+    """Make an assembly's files and commit them."""
+    records = []
+    for file in assembly.files:
+        key = data_key(file.folder, assembly.base, assembly.id, file.k, uuid_of(attempt))
+        store.put_new(key, b"d" * 10)
+        slices, first = [], 0
+        for source in file.slices:
+            slices.append(Slice(source.unit, first, source.rows))
+            first += source.rows
+        made = AssemblyRecord(assembly.base, assembly.id, file.k, FileRef(key, 10, file.rows, "0" * 64), tuple(slices))
+        records.append(commit_file(store, made))
+    return records
+
+
+def release(
+    store: MemoryStore, added: list[UnitRecord], kept: tuple[ManifestUnit, ...] = (), dropped: tuple[ManifestUnit, ...] = (),
+    retain: int = 1,
+) -> Snapshot:
+    """Assemble and publish on top of the head."""
+    head = read_head(store)
+    base = head.entry.version if head else 0
+    assembly = plan_assembly(base, kept, dropped, added, 1 << 30, {})
+    units = assembled_units(assembly, assemble(store, assembly, f"x{base}"), kept, added)
+    publish(store, SPEC, head.entry if head else None, units, retain=retain, failed=(), facts={})
+    snapshot = read_head(store)
+    assert snapshot is not None
+    return snapshot
+
+
+def newest(store: MemoryStore) -> int:
+    head = read_head(store)
+    return head.entry.version if head else 0
+
+
+def unchanged(uri: str) -> str | None:
+    return "1"
+
+
+def test_two_attempts_of_one_unit_leave_one_ruling() -> None:
+    """A zombie that finishes late must not replace, double or unseat what was committed."""
+    store = MemoryStore()
+    first = done(SPEC, whole(A), attempt="first")
+    zombie = done(SPEC, whole(A), attempt="zombie")
+    assert commit_unit(store, first) == (first, True)
+    assert commit_unit(store, zombie) == (first, False)
+    assert read_unit(store, first.unit, 0) == first
+
+
+def test_a_record_that_does_not_balance_is_refused() -> None:
+    record = dataclasses.replace(done(SPEC, whole(A)), rows_in=11)
+    with pytest.raises(CommitError, match="11 source rows, but 10 rows out"):
+        commit_unit(MemoryStore(), record)
+
+
+def test_the_highest_generation_rules() -> None:
+    store = MemoryStore()
+    commit_unit(store, dataclasses.replace(done(SPEC, whole(A)), state="failed"))
+    commit_unit(store, done(SPEC, whole(A), generation=1))
+    assert list_generations(store) == {done(SPEC, whole(A)).unit: 1}
+
+
+def test_records_and_manifests_survive_the_round_trip() -> None:
+    record = done(SPEC, whole(A))
+    assert UnitRecord.from_json(record.to_json()) == record
+    store = MemoryStore()
+    snapshot = release(store, [stage(store, record)])
+    assert decode_manifest(encode_manifest(snapshot.units)) == snapshot.units
+    assert LogEntry.from_json(store.objects[log_key(1)]) == snapshot.entry
+
+
+def test_two_publishers_from_one_base_give_one_version_and_one_overtaken() -> None:
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A)))])
+    head = read_head(store)
+    assert head is not None
+    release(store, [stage(store, done(SPEC, whole(B)))], kept=head.units)
+    with pytest.raises(Overtaken):
+        publish(store, SPEC, head.entry, head.units, retain=1, failed=(), facts={"somebody": "else"})
+
+
+def test_the_same_units_from_the_same_base_make_the_same_assembly() -> None:
+    """Drivers that race share each other's files instead of doubling the work."""
+    records = [done(SPEC, whole(A)), done(SPEC, whole(B))]
+    assert plan_assembly(3, (), (), records, 1500, {}) == plan_assembly(3, (), (), records[::-1], 1500, {})
+    assert plan_assembly(3, (), (), records, 1500, {}).id != plan_assembly(3, (), (), records, 9999, {}).id
+    assert plan_assembly(3, (), (), records, 1500, {}).id != plan_assembly(4, (), (), records, 1500, {}).id
+
+
+def test_files_are_cut_at_the_target_size_and_by_folder() -> None:
+    records = [done(SPEC, whole(input_file(f"{i}.jsonl"))) for i in range(5)]
+    assert [len(file.slices) for file in plan_assembly(0, (), (), records, 2500, {}).files] == [2, 2, 1]
+
+
+def test_a_head_file_whose_units_stay_is_not_written_again() -> None:
+    """An incremental run costs what changed."""
+    store = MemoryStore()
+    first = release(store, [stage(store, done(SPEC, whole(A)))])
+    second = release(store, [stage(store, done(SPEC, whole(B)))], kept=first.units)
+    assert set(first.files) < set(second.files)
+
+
+def test_a_file_that_loses_a_unit_is_rewritten_from_what_is_kept() -> None:
+    store = MemoryStore()
+    first = release(store, [stage(store, done(SPEC, whole(A))), stage(store, done(SPEC, whole(B)))])
+    gone, kept = first.units
+    second = release(store, [], kept=(kept,), dropped=(gone,))
+    assert [unit.unit for unit in second.units] == [kept.unit]
+    assert not set(first.files) & set(second.files)
+    assert second.entry.rows == 10
+
+
+def test_a_manifest_that_names_rows_twice_is_never_published() -> None:
+    store = MemoryStore()
+    first = release(store, [stage(store, done(SPEC, whole(A)))])
+    twice = dataclasses.replace(first.units[0], unit="f" * 32)
+    with pytest.raises(CommitError, match="belong to no unit or to two"):
+        publish(store, SPEC, first.entry, [*first.units, twice], retain=1, failed=(), facts={})
+
+
+def test_after_a_run_nothing_unreferenced_is_left() -> None:
+    store = MemoryStore()
+    record = done(SPEC, whole(A))
+    store.put_new(attempt_key(record.unit, 0, record.attempt), b"{}")
+    release(store, [stage(store, record)])
+    collect(store, find_garbage(store, unchanged))
+    kinds = {key.split("/")[1] if key.startswith("_embedpipe") else key.split("/")[0] for key in store.objects}
+    assert kinds == {"data", "log", "manifest", "spec", "unit"}
+
+
+def test_collecting_beside_a_live_run_leaves_what_may_still_be_committed() -> None:
+    """Age says nothing: a part without a record may be committed a second from now."""
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A)))])
+    in_flight, staged = done(SPEC, whole(B)), done(SPEC, whole(input_file("c.jsonl")))
+    assert in_flight.part is not None
+    store.put_new(in_flight.part.key, b"p")
+    stage(store, staged)
+    collect(store, find_garbage(store, unchanged))
+    assert in_flight.part.key in store.objects
+    assert staged.part is not None
+    assert staged.part.key in store.objects
+
+
+def test_the_part_of_an_attempt_that_lost_is_garbage() -> None:
+    store = MemoryStore()
+    winner, loser = done(SPEC, whole(A), attempt="w"), done(SPEC, whole(A), attempt="l")
+    stage(store, winner)
+    assert loser.part is not None
+    store.put_new(loser.part.key, b"p")
+    store.put_new(quarantine_key(loser.unit, 0, loser.attempt), b"q")
+    garbage = find_garbage(store, unchanged)
+    assert set(garbage.keys) == {loser.part.key, quarantine_key(loser.unit, 0, loser.attempt)}
+
+
+def test_staged_rows_of_a_source_that_moved_on_are_retired_and_deleted() -> None:
+    store = MemoryStore()
+    record = stage(store, done(SPEC, whole(A)))
+    garbage = find_garbage(store, lambda uri: "2")
+    assert [unit.unit for unit in garbage.retire] == [record.unit]
+    collect(store, garbage)
+    assert part_key(record.unit, 0, record.attempt) not in store.objects
+    standing = read_unit(store, record.unit, 1)
+    assert standing is not None
+    assert standing.state == "retired"
+    assert unit_key(record.unit, 0) in store.objects, "unit records are never deleted"
+
+
+def test_what_a_dead_run_left_for_the_next_version_becomes_deletable_by_publishing_again() -> None:
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    collect(store, find_garbage(store, unchanged))
+    leftover = data_key("", 1, uuid_of("dead"), 0, uuid_of("run"))
+    store.put_new(leftover, b"d")
+    assert has_leftovers(store, head)
+    assert leftover not in find_garbage(store, unchanged).keys
+    again = republish(store, head, retain=1)
+    assert again.entry.version == 2
+    collect(store, find_garbage(store, unchanged))
+    assert leftover not in store.objects
+    assert set(again.files) <= set(store.objects)
+
+
+def test_retained_snapshots_keep_their_files() -> None:
+    store = MemoryStore()
+    first = release(store, [stage(store, done(SPEC, whole(A)))], retain=2)
+    release(store, [stage(store, done(SPEC, whole(B)))], dropped=first.units, retain=2)
+    collect(store, find_garbage(store, unchanged))
+    assert set(first.files) <= set(store.objects)
+    release(store, [], kept=read_head(store).units, retain=2)  # type: ignore[union-attr]
+    collect(store, find_garbage(store, unchanged))
+    assert not set(first.files) & set(store.objects)
+
+
+def test_success_stands_only_while_data_is_just_the_heads_files() -> None:
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    assert settle_success(store, head.entry, set(head.files), newest)
+    store.put_new(data_key("", 1, uuid_of("y"), 0, uuid_of("z")), b"d")
+    assert not settle_success(store, head.entry, set(head.files), newest)
+
+
+def test_publishing_takes_success_away_before_the_entry_is_there() -> None:
+    """A reader who sees the mark may glob; it must not stand for one moment beside new files."""
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    settle_success(store, head.entry, set(head.files), newest)
+    store.operations.clear()
+    release(store, [stage(store, done(SPEC, whole(B)))], kept=head.units)
+    assert store.operations.index(("delete", SUCCESS)) < store.operations.index(("put_new", log_key(2)))
+
+
+def test_a_changed_manifest_is_noticed() -> None:
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    store.objects[head.entry.manifest.key] += b"x"
+    with pytest.raises(CommitError, match="sha256"):
+        read_head(store)

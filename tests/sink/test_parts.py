@@ -1,0 +1,135 @@
+"""Parts and data files: what is in them, how they are encoded, and what is refused."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.memory import MemoryStore
+
+from pipeline.errors import EncodeError, InputError, Overtaken
+from pipeline.sink.assemble import write_data_file
+from pipeline.sink.duplicates import count_duplicates
+from pipeline.sink.part import build_part, rows_digest
+from pipeline.sink.partition import folder_of
+from pipeline.sink.records import DataFilePlan, SourceSlice
+from pipeline.sink.schema import Layout
+
+LAYOUT = Layout("string", (("lang", pa.string()),), (), 3, "list", (("embedpipe.spec", "s"),))
+BY_LANG = Layout("string", (("lang", pa.string()),), ("lang",), 3, "list", ())
+
+
+def rows(langs: list[str | None], vector: list[int] | None = None) -> pa.Table:
+    """Rows as the prepare step gives them."""
+    n = len(langs)
+    return pa.table(
+        {
+            "id": pa.array([f"r{i}" for i in range(n)]),
+            "keep.lang": pa.array(langs, pa.string()),
+            "token_count": pa.array(range(n), pa.int32()),
+            "truncated": pa.array([False] * n),
+            "text_hash": pa.array([f"{i:032x}" for i in range(n)]),
+            "vector": pa.array(vector or list(range(n)), pa.int32()),
+        }
+    )
+
+
+def vectors(n: int) -> np.ndarray:
+    return np.arange(n * 3, dtype=np.float32).reshape(n, 3)
+
+
+def test_vectors_are_byte_stream_split_with_checksums_and_without_statistics() -> None:
+    """A misspelt column path silently gives PLAIN, a third more bytes for every table there will ever be."""
+    part = build_part(rows(["en", "de"]), vectors(2), LAYOUT)
+    assert part is not None
+    group = pq.ParquetFile(io.BytesIO(part.data)).metadata.row_group(0)
+    column = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "embedding.list.element")
+    assert "BYTE_STREAM_SPLIT" in column.encodings
+    assert column.compression == "ZSTD"
+    assert not column.is_stats_set
+
+
+@pytest.mark.parametrize("kind", ["list", "fixed_size_list"])
+def test_folded_texts_share_a_vector_and_every_row_keeps_its_own(kind: str) -> None:
+    layout = Layout("string", LAYOUT.keep, (), 3, kind, ())  # type: ignore[arg-type]
+    part = build_part(rows(["a", "b", "c"], [1, 0, 1]), vectors(2), layout)
+    assert part is not None
+    table = pq.read_table(io.BytesIO(part.data))
+    assert table["embedding"].to_pylist() == [[3, 4, 5], [0, 1, 2], [3, 4, 5]]
+    assert table.schema.names == ["id", "lang", "embedding", "token_count", "truncated", "text_hash"]
+    assert not table.schema.field("embedding").nullable
+
+
+def test_rows_are_grouped_by_partition_folder_and_the_part_says_where() -> None:
+    part = build_part(rows(["b", "a", "b", None]), vectors(4), BY_LANG)
+    assert part is not None
+    assert [(f.folder, f.first_row, f.rows) for f in part.folders] == [
+        ("lang=__HIVE_DEFAULT_PARTITION__/", 0, 1),
+        ("lang=a/", 1, 1),
+        ("lang=b/", 2, 2),
+    ]
+    assert pq.read_table(io.BytesIO(part.data))["id"].to_pylist() == ["r3", "r1", "r0", "r2"]
+
+
+def test_a_vector_with_nan_or_of_another_length_is_never_staged() -> None:
+    bad = vectors(2)
+    bad[1, 1] = np.nan
+    with pytest.raises(EncodeError, match="NaN"):
+        build_part(rows(["a", "b"]), bad, LAYOUT)
+    with pytest.raises(EncodeError, match="2 dimensions, the spec says 3"):
+        build_part(rows(["a"]), np.zeros((1, 2), np.float32), LAYOUT)
+
+
+@pytest.mark.parametrize("value", ["007", "1e5", "nan", "-0", "1.50", "", "..", "__HIVE_DEFAULT_PARTITION__", "a\0b", "x" * 300])
+def test_partition_values_that_would_come_back_as_something_else_are_refused(value: str) -> None:
+    """pyarrow and Polars read the folders `k=007` and `k=7` both as 7."""
+    with pytest.raises(InputError, match="partition column 'k'"):
+        folder_of(["k"], [value])
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_no_partition_value_leaves_its_folder_and_all_decode_to_themselves(value: str) -> None:
+    from urllib.parse import unquote
+
+    try:
+        folder = folder_of(["k"], [value])
+    except (InputError, UnicodeEncodeError):
+        return
+    assert folder.count("/") == 1
+    assert unquote(folder[2:-1]) == value
+
+
+def test_the_digest_sees_any_two_rows_change_places() -> None:
+    table = rows(["a", "b", "c"])
+    swapped = table.take([1, 0, 2])
+    assert rows_digest(table["id"], table["text_hash"]) != rows_digest(swapped["id"], swapped["text_hash"])
+    assert rows_digest(table["id"], table["text_hash"]) != rows_digest(table["id"], swapped["text_hash"])
+
+
+def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() -> None:
+    store = MemoryStore()
+    part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
+    assert part is not None
+    store.put_new("p", part.data)
+    made = write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", 1, 2, 9),)), BY_LANG)
+    table = pq.read_table(io.BytesIO(made.data))
+    assert table["id"].to_pylist() == ["r0", "r2"]
+    assert "lang" not in table.schema.names
+    assert made.rows == 2
+
+
+def test_a_source_that_is_gone_means_overtaken() -> None:
+    with pytest.raises(Overtaken):
+        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", 0, 1, 9),)), LAYOUT)
+
+
+@given(st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1))))
+def test_duplicate_ids_are_counted_over_all_files(ids: list[int]) -> None:
+    half = len(ids) // 2
+    chunks = [pa.chunked_array([pa.array(part, pa.int64())]) for part in (ids[:half], ids[half:])]
+    assert count_duplicates(chunks) == len(ids) - len(set(ids))
+    texts = [pa.chunked_array([pa.array([str(i) for i in part], pa.string())]) for part in (ids[:half], ids[half:])]
+    assert count_duplicates(texts) == len(ids) - len(set(ids))
