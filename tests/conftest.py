@@ -68,3 +68,11 @@ def minilm() -> str:
     assert spec is not None
     assert spec.origin is not None
     return str(Path(spec.origin).parent / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> str:
+    """Directory of a two-layer model with random weights, 32 dimensions: real code paths in milliseconds."""
+    from support.models import save_tiny_bert
+
+    return save_tiny_bert(tmp_path_factory.mktemp("tiny"), minilm)

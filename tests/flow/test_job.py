@@ -1,0 +1,160 @@
+"""Whole jobs through the serial engine: what is published after a first run, a re-run and every kind of change."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.jobs import glob_rows, ids, make_config, read_rows, text_of, write_jsonl, write_parquet
+
+import pipeline
+from pipeline.errors import InputError, QuarantineError, RefusedError
+from pipeline.flow.supervisor import run_job
+
+SMALL_UNITS = {"units__rows": 16}
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three Parquet shards of 40 rows."""
+    for shard in range(3):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40))
+    return tmp_path / "in"
+
+
+def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(root: str, shards: Path, tiny_model: str) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    summary = pipeline.run(make_config(shards, root, tiny_model, **SMALL_UNITS))
+    assert summary.exit_code == 0
+    rows = read_rows(root)
+    assert sorted(rows) == ids(range(120))
+    expected = SentenceTransformer(tiny_model, device="cpu").encode([text_of(row) for row in range(120)])
+    found = np.array([rows[f"id-{row}"] for row in range(120)])
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_second_run_reads_nothing_and_publishes_nothing(shards: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orchestrators retry jobs that succeeded; that must cost seconds and double nothing."""
+    config = make_config(shards, str(tmp_path / "out"), tiny_model)
+    first = pipeline.run(config)
+    monkeypatch.setattr("pipeline.flow.unit.read_segment", lambda *_: pytest.fail("input rows were read"))
+    second = pipeline.run(config)
+    assert (second.version, second.exit_code) == (first.version, 0)
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_jsonl])
+def test_an_added_a_changed_and_a_removed_shard_cost_that_shards_work_only(tmp_path: Path, tiny_model: str, write) -> None:  # type: ignore[no-untyped-def]
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    suffix = "parquet" if write is write_parquet else "jsonl"
+    for shard in range(12):
+        write(source / f"{shard:02}.{suffix}", range(40 * shard, 40 * shard + 40))
+    config = make_config(source, out, tiny_model, units__text_mib=1)
+    pipeline.run(config)
+    write(source / f"99.{suffix}", range(1000, 1010))
+    assert pipeline.run(config).rows_encoded < 480
+    assert glob_rows(out) == sorted(ids(range(480)) + ids(range(1000, 1010)))
+    write(source / f"99.{suffix}", range(2000, 2005))
+    pipeline.run(config)
+    assert glob_rows(out) == sorted(ids(range(480)) + ids(range(2000, 2005)))
+    (source / f"99.{suffix}").unlink()
+    pipeline.run(config)
+    assert glob_rows(out) == ids(range(480))
+
+
+def test_losing_a_third_of_the_input_is_refused_until_allowed(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    """A half-synced bucket must not empty the table overnight."""
+    out = str(tmp_path / "out")
+    config = make_config(shards, out, tiny_model)
+    pipeline.run(config)
+    (shards / "0.parquet").unlink()
+    with pytest.raises(RefusedError, match="40 of the 120 rows"):
+        pipeline.run(config)
+    assert glob_rows(out) == ids(range(120))
+    run_job(config, allow_drop=True)
+    assert glob_rows(out) == ids(range(40, 120))
+
+
+def test_append_keeps_what_is_not_listed_today(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    out = str(tmp_path / "out")
+    pipeline.run(make_config(shards / "0.parquet", out, tiny_model, output__mode="append"))
+    pipeline.run(make_config(shards / "1.parquet", out, tiny_model, output__mode="append"))
+    assert glob_rows(out) == ids(range(80))
+
+
+def test_execution_settings_redo_nothing_and_another_model_is_refused_unless_replacing(
+    shards: Path, tmp_path: Path, tiny_model: str, minilm: str
+) -> None:
+    out = str(tmp_path / "out")
+    first = pipeline.run(make_config(shards, out, tiny_model))
+    again = pipeline.run(make_config(shards, out, tiny_model, execution__token_budget=512, execution__threads=1))
+    assert again.version == first.version
+    for change in ({"model__prompt": "query: "}, {"model__truncate_dim": 8}):
+        with pytest.raises(RefusedError, match="holds another spec"):
+            pipeline.run(make_config(shards, out, tiny_model, **change))
+    run_job(make_config(shards, out, tiny_model, model__truncate_dim=8), replace=True)
+    assert {len(vector) for vector in read_rows(out).values()} == {8}
+    assert glob_rows(out) == ids(range(120))
+
+
+def test_a_limited_run_is_a_preview_that_the_full_run_replaces(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    out = str(tmp_path / "out")
+    config = make_config(shards, out, tiny_model)
+    run_job(config, limit=50)
+    assert len(glob_rows(out)) == 50
+    pipeline.run(config)
+    assert glob_rows(out) == ids(range(120))
+    with pytest.raises(RefusedError, match="--limit"):
+        run_job(config, limit=50)
+
+
+def test_partitions_and_file_size_are_honoured_together(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    out = tmp_path / "out"
+    pipeline.run(make_config(shards, str(out), tiny_model, output__partition_by=["lang"], input__keep=["lang"], **SMALL_UNITS))
+    assert {path.parent.name for path in (out / "data").rglob("*.parquet")} == {"lang=de", "lang=en"}
+    assert glob_rows(str(out)) == ids(range(120))
+
+
+def test_rows_that_cant_be_embedded_are_kept_aside_within_the_allowed_share(tmp_path: Path, tiny_model: str) -> None:
+    source, out = tmp_path / "in.jsonl", str(tmp_path / "out")
+    source.write_text('{"id":"a","text":"fine"}\n{"id":"b","text":null}\n{"id":"c","text":"\\ud800"}\n', encoding="utf-8")
+    config = make_config(source, out, tiny_model)
+    with pytest.raises(QuarantineError, match="2 of 3"):
+        pipeline.run(config)
+    summary = pipeline.run(make_config(source, out, tiny_model, output__max_rejected_share=0.9))
+    assert list(read_rows(out)) == ["a"]
+    assert summary.quarantined == {"null": 1, "lone_surrogate": 1}
+
+
+def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    out = str(tmp_path / "out")
+    broken = shards / "1.parquet"
+    data = bytearray(broken.read_bytes())
+    data[40:200] = os.urandom(160)
+    broken.write_bytes(data)
+    config = make_config(shards, out, tiny_model)
+    with pytest.raises(InputError, match=r"1\.parquet"):
+        pipeline.run(config)
+    assert not (tmp_path / "out" / "data").exists()
+    write_parquet(broken, range(40, 80))
+    summary = pipeline.run(config)
+    assert glob_rows(out) == ids(range(120))
+    assert summary.rows_encoded == 40, "the other shards' work was kept"
+
+
+def test_generated_ids_name_file_and_row(tmp_path: Path, tiny_model: str) -> None:
+    source = tmp_path / "in" / "a.txt"
+    source.parent.mkdir()
+    source.write_text("first\nsecond\n", encoding="utf-8")
+    out = str(tmp_path / "out")
+    pipeline.run(make_config(tmp_path / "in", out, tiny_model, input__id=None))
+    assert sorted(read_rows(out)) == ["a.txt@0", "a.txt@6"]
+
+
+def test_after_a_run_there_is_nothing_but_parquet_below_data_and_no_staged_rows(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+    pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model))
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    rooms = {path.relative_to(tmp_path / "out").parts[:2] for path in files}
+    assert {room[1] for room in rooms if room[0] == "_embedpipe"} == {"log", "manifest", "spec", "unit"}
+    assert all(path.suffix == ".parquet" for path in files if path.parts[len(tmp_path.parts) + 1] == "data")

@@ -1,0 +1,69 @@
+"""Jobs for end-to-end tests: inputs, configs, and an oracle that reads the result by plain glob."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+import pipeline
+from pipeline.config.schema import Config
+
+
+def text_of(row: int) -> str:
+    """A text that no other row has."""
+    return f"row {row} speaks of {['rivers', 'engines', 'letters', 'winters'][row % 4]} number {row}"
+
+
+def write_parquet(path: Path, rows: range) -> None:
+    """A shard with ids, texts and a language."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            "id": [f"id-{row}" for row in rows],
+            "text": [text_of(row) for row in rows],
+            "lang": [["en", "de"][row % 2] for row in rows],
+        }
+    )
+    pq.write_table(table, path)
+
+
+def write_jsonl(path: Path, rows: range) -> None:
+    """The same rows as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"id": f"id-{row}", "text": text_of(row), "lang": ["en", "de"][row % 2]}) for row in rows)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def make_config(source: str | Path, output: str, model: str, **changes: Any) -> Config:
+    """A config for the serial engine; `changes` are dotted keys with `__` for the dot."""
+    raw: dict[str, dict[str, Any]] = {
+        "input": {"paths": [str(source)], "text": "text", "id": "id"},
+        "model": {"name": model},
+        "output": {"path": output},
+        "execution": {"engine": "serial"},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        raw.setdefault(section, {})[name] = value
+    return Config.model_validate(raw)
+
+
+def read_rows(output: str) -> dict[Any, pa.Scalar]:
+    """id → embedding of the published snapshot; fails on a doubled id."""
+    table = pipeline.open_snapshot(output).to_table(columns=["id", "embedding"])
+    ids = table["id"].to_pylist()
+    assert len(ids) == len(set(ids)), "an id is in the snapshot twice"
+    return dict(zip(ids, table["embedding"].to_pylist(), strict=True))
+
+
+def glob_rows(output: str) -> list[Any]:
+    """ids of a local output by plain glob, sorted."""
+    return sorted(ds.dataset(f"{output}/data", partitioning="hive").to_table(columns=["id"])["id"].to_pylist())
+
+
+def ids(rows: range) -> list[str]:
+    """The ids of rows."""
+    return sorted(f"id-{row}" for row in rows)
