@@ -1,0 +1,73 @@
+"""Credentials: what workers need of this process's environment, and how to keep it out of every text."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+_PASSED_ON = re.compile(r"(AWS|AZURE|CLOUDSDK|FSSPEC)_.+|GOOGLE_(APPLICATION_CREDENTIALS|CLOUD_PROJECT)")
+# Each machine has its own: a role or endpoint of the driver's container would mislead a worker elsewhere.
+_MACHINE_BOUND = re.compile(r"AWS_(CONTAINER|EXECUTION|LAMBDA|ECS)_.+")
+_FILES = frozenset(
+    {
+        "AWS_CA_BUNDLE",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "CLOUDSDK_CONFIG",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    }
+)
+
+_SECRET_NAME = re.compile(
+    r"SECRET|TOKEN(?!IZERS)|PASSWORD|PASSPHRASE|CONNECTION_STRING|(ACCESS|ACCOUNT|STORAGE|API)_KEY(?!_FILE)",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+_SIGNED_QUERY = re.compile(
+    r"\?[^\s'\"<>]*(?:x-amz-|x-goog-|signature|awsaccesskeyid|googleaccessid|sig=|token|password|secret)[^\s'\"<>]*",
+    re.IGNORECASE,
+)
+_SHORTEST_SECRET = 6  # characters; a shorter value ("true", "none") would black out ordinary words
+HIDDEN = "***"
+
+
+class WorkerEnvironment(dict[str, str]):
+    """Environment variables whose values no log shows."""
+
+    def __repr__(self) -> str:
+        return f"WorkerEnvironment({', '.join(sorted(self))})"
+
+    __str__ = __repr__
+
+
+def worker_environment(environment: Mapping[str, str] | None = None) -> WorkerEnvironment:
+    """The storage settings of `environment` (default: this process's) that a worker on another machine needs."""
+    source = os.environ if environment is None else environment
+    return WorkerEnvironment(
+        {
+            name: value
+            for name, value in source.items()
+            if _PASSED_ON.fullmatch(name) and not _MACHINE_BOUND.fullmatch(name)
+        }
+    )
+
+
+def apply_environment(settings: Mapping[str, str]) -> None:
+    """Take over what isn't set here already; a setting that names a file only where that file is."""
+    for name, value in settings.items():
+        if name not in os.environ and (name not in _FILES or Path(value).exists()):
+            os.environ[name] = value
+
+
+def redact(text: str) -> str:
+    """`text` without user info and signatures in URLs, and without any value of a secret environment variable."""
+    text = _USERINFO.sub(f"{HIDDEN}@", text)
+    text = _SIGNED_QUERY.sub(f"?{HIDDEN}", text)
+    secrets = {
+        value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name)
+    }
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text

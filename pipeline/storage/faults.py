@@ -1,0 +1,76 @@
+"""The one place that turns exceptions of the client libraries and the system into this program's own."""
+
+import errno
+import http.client
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.environment import redact
+from pipeline.storage.retry import http_answer, is_transient
+
+_ANSWERS = {
+    401: "the credentials are missing or wrong; check the account this process runs as",
+    403: "access denied: the credentials lack this permission, or have expired. Where listing isn't allowed a missing "
+    "object is reported like this too: grant s3:ListBucket (or its like) on the bucket",
+    404: "there is no such bucket; create it, or correct the name",
+    501: "the store doesn't implement this request, which the commit protocol needs",
+}
+_SYSTEM = {
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted here; on a file system without hard links choose another place",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.ENOSPC: "no space left on the disk; free some and run again",
+    errno.ENOTSUP: "this file system has no hard links, which commits need; choose another place",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def client_errors() -> tuple[type[BaseException], ...]:
+    """What the client libraries loaded so far may raise, besides bugs."""
+    found: list[type[BaseException]] = [OSError, http.client.HTTPException]
+    for module, names in (
+        ("botocore.exceptions", ("BotoCoreError", "ClientError", "HTTPClientError")),
+        ("botocore.parsers", ("ParserError",)),
+        ("aiohttp", ("ClientError",)),
+        ("gcsfs.retry", ("HttpError",)),
+        ("google.auth.exceptions", ("GoogleAuthError",)),
+        ("azure.core.exceptions", ("AzureError",)),
+    ):
+        loaded = sys.modules.get(module)
+        found.extend(getattr(loaded, name) for name in names if hasattr(loaded, name))
+    return tuple(found)
+
+
+def translate(error: BaseException, doing: str, uri: str) -> StorageError:
+    """The error of the tree for one of `client_errors`. `doing`: what failed, as in 'reading'."""
+    status, code = http_answer(error)
+    said = f"{code or type(error).__name__}{f', HTTP {status}' if status else ''}: {error}"
+    if is_transient(error):
+        return TransientStorageError(redact(f"{doing} {uri}: no usable answer from the store ({said})"))
+    if status is not None:
+        advice = _ANSWERS.get(status, "the store refuses the request")
+    elif isinstance(error, OSError) and error.errno in _SYSTEM:
+        advice = _SYSTEM[error.errno]
+    elif isinstance(error, PermissionError):
+        advice = _ANSWERS[403]
+    elif type(error).__name__ == "NoCredentialsError":
+        advice = _ANSWERS[401]
+    else:
+        advice = "the request failed for good"
+    return StorageError(redact(f"{doing} {uri}: {advice} ({said})"))
+
+
+@contextmanager
+def translated(doing: str, uri: str) -> Iterator[None]:
+    """What `client_errors` names leaves this block as an error of the tree.
+
+    'Not there' and 'there already' pass through: they are answers.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, FileExistsError):
+        raise
+    except client_errors() as error:
+        raise translate(error, doing, uri) from error

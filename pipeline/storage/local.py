@@ -1,0 +1,169 @@
+"""A folder on local disk, or on a file system that all machines share, as an output root.
+
+A value is written to a file of its own, flushed, and then linked to its name: `link` fails when the name exists, and a
+half-written value never has a name. What a killed writer leaves in the temporary folder harms nobody.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.faults import translated
+from pipeline.storage.store import Entry
+
+TEMPORARY = "_embedpipe/tmp"
+_ATTEMPTS = 16  # each is lost only to somebody who removed the folder, empty as it was, at that moment
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """See `store.Store`. `root` is absolute and need not exist yet."""
+
+    root: str
+
+    def get(self, key: str) -> bytes | None:
+        path = self._path(key)
+        try:
+            with translated("reading", str(path)):
+                return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        path = self._path(key)
+        data = b""
+        with suppress(FileNotFoundError, NotADirectoryError), translated("reading", str(path)), path.open("rb") as file:
+            file.seek(start)
+            data = file.read(length)
+        if len(data) != length:
+            raise StorageError(f"{path}: {length} bytes expected from offset {start}, but there are {len(data)}")
+        return data
+
+    def put_new(self, key: str, value: bytes) -> bool:
+        path = self._path(key)
+        try:
+            with self._written(value) as temporary:
+                self._place(path, lambda: os.link(temporary, path))
+        except FileExistsError:
+            return False
+        return True
+
+    def put(self, key: str, value: bytes) -> None:
+        path = self._path(key)
+        with self._written(value) as temporary:
+            self._place(path, lambda: temporary.replace(path))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        paths = [self._path(key) for key in keys]
+        for path in paths:
+            with suppress(FileNotFoundError, NotADirectoryError), translated("deleting", str(path)):
+                path.unlink()
+        for folder in {path.parent for path in paths}:
+            self._remove_empty(folder)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        folder, _, _ = prefix.rpartition("/")
+        top = self._path(folder) if folder else Path(self.root)
+        found = [entry for entry in self._walk(top, f"{folder}/" if folder else "") if entry.key.startswith(prefix)]
+        return iter(sorted(found, key=lambda entry: entry.key))
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        try:
+            with translated("looking at", str(path)):
+                return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _path(self, key: str) -> Path:
+        if not key or key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+            raise StorageError(f"{key!r} is no key: expected a path below the output root")
+        return Path(self.root, key)
+
+    @contextmanager
+    def _written(self, value: bytes) -> Iterator[Path]:
+        """A temporary file holding `value`, on disk for good; removed at the end if it's still there."""
+        temporary = Path(self.root, TEMPORARY, uuid.uuid4().hex)
+        try:
+            with translated("writing", str(temporary)):
+                _make_folder(temporary.parent)
+                with temporary.open("xb") as file:
+                    file.write(value)
+                    file.flush()
+                    os.fsync(file.fileno())
+            yield temporary
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _place(self, path: Path, name_it: Callable[[], object]) -> None:
+        """Make the folder, give the file its name there, and put the folder itself on disk."""
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError), translated("writing", str(path)):
+                _make_folder(path.parent)
+                name_it()
+                _flush_folder(path.parent)
+                return
+        raise TransientStorageError(
+            f"writing {path}: its folder was removed again and again; is something cleaning up there?"
+        )
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove the folder and those above it while they are empty, up to the root; flush the first that isn't."""
+        while folder != Path(self.root):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                break
+            folder = folder.parent
+        with suppress(FileNotFoundError), translated("deleting", str(folder)):
+            _flush_folder(folder)
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[Entry]:
+        folders = [(str(folder), prefix)]
+        while folders:
+            path, below = folders.pop()
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                translated("listing", path),
+                os.scandir(path) as entries,
+            ):
+                for entry in entries:
+                    key = below + entry.name
+                    if entry.is_dir():
+                        if key != TEMPORARY:
+                            folders.append((entry.path, f"{key}/"))
+                    else:
+                        with suppress(FileNotFoundError):  # deleted since
+                            yield Entry(key, entry.stat().st_size)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on disk before the next."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise StorageError(
+                f"{folder} is a file, where a folder is needed; choose another place or move it"
+            ) from None
+    else:
+        _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Names made or removed in a folder survive a power failure only once the folder is flushed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,136 @@
+"""S3 and what speaks its protocol, through s3fs. Endpoint, region and credentials come from the standard AWS settings.
+
+Requests are spelled out instead of left to s3fs's file operations: those ask twice for what one request tells, keep
+quiet about objects that could not be deleted, and understand parts of a key as something else.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import s3fs
+from fsspec.asyn import sync
+
+from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.environment import redact
+from pipeline.storage.faults import client_errors, translate, translated
+from pipeline.storage.object import Stat
+from pipeline.storage.retry import http_answer, retry
+
+DELETE_BATCH = 1000  # keys; the protocol's limit
+CONNECTIONS = 64
+CONNECT_SECONDS = 5
+READ_SECONDS = 60  # without a single byte
+
+
+def s3_filesystem(retries: int) -> s3fs.S3FileSystem:
+    """A client of its own that caches nothing. `retries`: attempts s3fs makes by itself; with 1 it never repeats."""
+    config: dict[str, Any] = {
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+        "max_pool_connections": CONNECTIONS,
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+    }
+    if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
+        # Checksums in trailers are slow on many S3-compatible stores and refused by some.
+        config["request_checksum_calculation"] = "when_required"
+    filesystem = s3fs.S3FileSystem(
+        config_kwargs=config, use_listings_cache=False, skip_instance_cache=True, default_cache_type="none"
+    )
+    filesystem.retries = retries
+    return filesystem
+
+
+class S3Objects:
+    """See `object.Objects`."""
+
+    def __init__(self) -> None:
+        self._fs = s3_filesystem(retries=1)
+
+    def head(self, path: str) -> Stat | None:
+        found = retry(partial(self._ask, "head_object", "looking at", path, absent=(404,)))
+        return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
+
+    def read(self, path: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes | None:
+        request: dict[str, Any] = {}
+        if start or stop is not None:
+            request["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        if etag is not None:
+            request["IfMatch"] = f'"{etag}"'
+        return retry(partial(self._read_once, path, request, etag))
+
+    def _read_once(self, path: str, request: Mapping[str, Any], etag: str | None) -> bytes | None:
+        absent = (404,) if etag is None else (404, 412)
+        response = self._ask("get_object", "reading", path, absent=absent, **request)
+        if response is None:
+            return None
+        with translated("reading", f"s3://{path}"):
+            data: bytes = sync(self._fs.loop, _drain, response["Body"])
+        if len(data) != response["ContentLength"]:
+            raise TransientStorageError(
+                f"reading s3://{path}: {response['ContentLength']} bytes were announced and {len(data)} came"
+            )
+        same = etag is None or response["ETag"].strip('"') == etag  # some stores ignore If-Match
+        return data if same else None
+
+    def write(self, path: str, value: bytes, create: bool) -> bool:
+        if create:
+            return self._ask("put_object", "writing", path, absent=(409, 412), Body=value, IfNoneMatch="*") is not None
+        retry(partial(self._ask, "put_object", "writing", path, Body=value))
+        return True
+
+    def remove(self, paths: Sequence[str]) -> None:
+        for first in range(0, len(paths), DELETE_BATCH):
+            retry(partial(self._remove_once, paths[first : first + DELETE_BATCH]))
+
+    def _remove_once(self, paths: Sequence[str]) -> None:
+        keys = [{"Key": path.partition("/")[2]} for path in paths]
+        answer = self._ask("delete_objects", "deleting", paths[0], Delete={"Objects": keys, "Quiet": True}) or {}
+        errors = [error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey"]
+        if errors:
+            code = errors[0].get("Code")
+            kind = TransientStorageError if code in ("InternalError", "SlowDown") else StorageError
+            raise kind(
+                redact(
+                    f"deleting {len(errors)} of {len(paths)} objects in s3://{paths[0].partition('/')[0]} failed, "
+                    f"first {errors[0].get('Key')!r} ({code}: {errors[0].get('Message', '')}); "
+                    "the credentials need s3:DeleteObject"
+                )
+            )
+
+    def walk(self, prefix: str) -> Iterator[Stat]:
+        bucket, _, key = prefix.partition("/")
+        request: dict[str, Any] = {"Prefix": key}
+        while True:
+            page = retry(partial(self._ask, "list_objects_v2", "listing", prefix, **request)) or {}
+            for found in page.get("Contents", ()):
+                yield Stat(f"{bucket}/{found['Key']}", found["ETag"].strip('"'), found["Size"])
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _ask(
+        self, method: str, doing: str, path: str, absent: tuple[int, ...] = (), **request: Any
+    ) -> dict[str, Any] | None:
+        """One request; None when the HTTP status is one of `absent`."""
+        bucket, _, key = path.partition("/")
+        if method not in ("list_objects_v2", "delete_objects"):
+            request["Key"] = key
+        try:
+            response: dict[str, Any] = self._fs.call_s3(method, Bucket=bucket, **request)
+        except client_errors() as error:
+            status, code = http_answer(error)
+            if status in absent and code != "NoSuchBucket":
+                return None
+            raise translate(error, doing, f"s3://{path}") from error
+        return response
+
+
+async def _drain(body: Any) -> bytes:
+    """The body to its end; the connection is given up when that fails."""
+    try:
+        data: bytes = await body.read()
+        return data
+    finally:
+        body.close()
