@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import StorageError, TransientStorageError
+from pipeline.errors import InputError, StorageError, TransientStorageError
 from pipeline.storage.environment import redact
 from pipeline.storage.retry import http_answer, is_transient
 
@@ -74,3 +74,14 @@ def translated(doing: str, uri: str) -> Iterator[None]:
         raise
     except client_errors() as error:
         raise translate(error, doing, uri) from error
+
+
+@contextmanager
+def as_input_error() -> Iterator[None]:
+    """A store's refusal leaves this block as an InputError: what is refused is an input."""
+    try:
+        yield
+    except StorageError as error:
+        if error.retry:
+            raise
+        raise InputError(error.message) from error

@@ -78,8 +78,8 @@ def _race(store: Store, key: str) -> bytes:
     if len(winners) != 1 or {result.value for result in results} != set(winners):
         raise StorageError(
             f"{store.root}: of {RACERS} creates of one key at once, {len(winners)} won, where exactly one must. The "
-            "store ignores conditional writes (If-None-Match), so two runs could overwrite each other's commits; choose a "
-            "store, or a version of it, that has them"
+            "store ignores conditional writes (If-None-Match), so two runs could overwrite each other's commits; "
+            "choose a store, or a version of it, that has them"
         )
     return winners[0]
 

@@ -93,7 +93,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def pauses(attempts: int = ATTEMPTS, draw: Callable[[], float] = random.random) -> Iterator[float]:
-    """Seconds to wait between `attempts` tries: drawn evenly below a bound that doubles up to a longest (full jitter)."""
+    """Seconds to wait between `attempts` tries: evenly drawn below a bound that doubles to a longest (full jitter)."""
     for number in range(attempts - 1):
         yield draw() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
 

@@ -66,7 +66,7 @@ def _absolute(path: str) -> str:
     if not path:
         raise ConfigError("an empty path names nothing")
     slash = "/" if path.endswith("/") else ""
-    clean = Path(path).expanduser().absolute().as_posix()
+    clean = (Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)).absolute().as_posix()
     parts: list[str] = []
     for part in clean.split("/"):
         if part == ".." and parts:
