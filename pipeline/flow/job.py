@@ -1,14 +1,15 @@
 """Resolve: the names in a config → what they stand for. After this nothing about the job is open but the input's files."""
 
-import importlib.metadata
+import contextlib
 import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pipeline
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
 from pipeline.model.lock import StagedModel
 from pipeline.model.resolve import resolve_model
@@ -106,7 +107,7 @@ def make_layout(job: Job) -> Layout:
         "embedpipe.dimensions": str(job.spec.dimensions),
         "embedpipe.precision": job.config.model.precision,
         "embedpipe.normalized": str(lock.normalized).lower(),
-        "embedpipe.version": importlib.metadata.version("embedpipe"),
+        "embedpipe.version": pipeline.__version__,
     }
     return Layout(
         id_type=job.extraction.id_type,
@@ -124,8 +125,9 @@ def sample_texts(job: Job, segments: Sequence[Segment]) -> list[str]:
     texts: list[str] = []
     policy = UnitPolicy(SAMPLE_ROWS, job.policy.text_bytes, job.policy.vector_bytes)
     for segment in segments[::step][:SAMPLE_SEGMENTS]:
-        unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
-        texts.extend(text for text in unit.rows["text"].to_pylist() if text)
+        with contextlib.suppress(InputError):  # the reader will say so, with the unit's record
+            unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
+            texts.extend(text for text in unit.rows["text"].to_pylist() if text)
     return texts
 
 

@@ -1,7 +1,6 @@
 """Assemble and publish: committed units → data files → the next snapshot; then collect and settle `_SUCCESS`."""
 
 import datetime
-import importlib.metadata
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import pipeline
 from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import Snapshot, list_versions, publish, read_head, republish
 from pipeline.commit.success import clear_success, settle_success
-from pipeline.errors import CommitError, StorageError, TransientStorageError
+from pipeline.errors import CommitError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
 from pipeline.flow.planning import Planned
@@ -121,18 +121,27 @@ def version_now(uri: str) -> str | None:
     return None if found is None else found.version
 
 
-def count_duplicate_ids(job: Job, snapshot: Snapshot) -> int | None:
-    """Rows of the snapshot whose id an earlier row has; None where ids are generated, or are too many to count here."""
-    if job.extraction.id is None or snapshot.entry.rows > MAX_ROWS:
+def count_duplicate_ids(job: Job, planned: Planned) -> int | None:
+    """Rows of the next snapshot whose id an earlier row has; None where ids are generated, or are too many to count here."""
+    kept = {(part.file.key, part.first_row, part.rows) for unit in planned.plan.kept for part in unit.slices}
+    new = {(unit.part.key, 0, unit.part.rows) for unit in planned.plan.committed if unit.part}
+    if job.extraction.id is None or sum(rows for _, _, rows in kept | new) > MAX_ROWS:
         return None
-    return count_duplicates(_ids(job.store, list(snapshot.files)))
+    return count_duplicates(_ids(job.store, sorted(kept | new)))
 
 
-def _ids(store: Store, keys: Sequence[str]) -> Iterator[pa.ChunkedArray]:
+def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.ChunkedArray]:
+    """The id column of slices (key, first row, rows). Raises Overtaken when a file is gone."""
     filesystem, root = arrow_filesystem(store.root)
-    for key in keys:
-        with filesystem.open_input_file(f"{root}/{key}") as file:
-            yield pq.ParquetFile(file).read(columns=["id"])["id"]
+    opened: tuple[str, pa.ChunkedArray] | None = None
+    for key, first, rows in slices:
+        if opened is None or opened[0] != key:
+            try:
+                with filesystem.open_input_file(f"{root}/{key}") as file:
+                    opened = (key, pq.ParquetFile(file).read(columns=["id"])["id"])
+            except FileNotFoundError as error:
+                raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held") from error
+        yield opened[1].slice(first, rows)
 
 
 def _newest(store: Store) -> int:
@@ -164,7 +173,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "dimensions": job.spec.dimensions,
         "precision": job.config.model.precision,
         "normalized": lock.normalized,
-        "program": importlib.metadata.version("embedpipe"),
+        "program": pipeline.__version__,
         "published_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": job.run,
     }

@@ -11,13 +11,13 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from types import FrameType
 
-from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import EmbedpipeError, IncompleteError, InputError, Overtaken, QuarantineError
+from pipeline.errors import IncompleteError, InputError, Overtaken, QuarantineError
 from pipeline.flow.acks import Ack
 from pipeline.flow.engine import Engine
 from pipeline.flow.job import Job, make_context, resolve
@@ -85,12 +85,18 @@ class _Run:
         self.started = time.monotonic()
         self.engine: Engine | None = None
         self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
+        self.duplicates: int | None = None
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
 
     def close(self) -> None:
         """Let the engine go."""
         if self.engine is not None:
             self.engine.close()
+
+    def _engine(self) -> Engine:
+        if self.engine is None:
+            self.engine = make_engine(self.config.execution)
+        return self.engine
 
     def go(self) -> Summary:
         """Rounds of planning and encoding until nothing is pending, then publish."""
@@ -135,11 +141,9 @@ class _Run:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
         context = make_context(job, [segment.segment for segment in work])
-        if self.engine is None:
-            self.engine = make_engine(self.config.execution)
         settled, problem = 0, ""
         try:
-            for ack in self.engine.encode(context, order, self.stop):
+            for ack in self._engine().encode(context, order, self.stop):
                 self._take(ack)
                 settled += ack.state in ("done", "skipped", "failed")
                 problem = ack.message or problem
@@ -163,9 +167,8 @@ class _Run:
         entry = planned.head.entry if planned.head else None
         published = needs_publishing(planned)
         if published:
-            if self.engine is None:
-                self.engine = make_engine(self.config.execution)
-            entry = publish_plan(job, planned, self.engine, failed, allow_drop=self.allow_drop)
+            self._check_duplicates(job, planned)
+            entry = publish_plan(job, planned, self._engine(), failed, allow_drop=self.allow_drop)
         ended = finish(job.store, self.config.output.retain)
         head = read_head(job.store)
         if head is None:
@@ -175,3 +178,139 @@ class _Run:
             self.reporter.emit(Published(version=entry.version, files=entry.files, rows=entry.rows, bytes=entry.bytes))
         self.reporter.emit(RunEnded(state=summary.state, exit_code=summary.exit_code))
         return summary
+
+    def _check_duplicates(self, job: Job, planned: Planned) -> None:
+        """Count ids that are there twice over the whole of the next snapshot; refuse them where that is asked for."""
+        self.duplicates = count_duplicate_ids(job, planned)
+        if self.duplicates and self.config.rows.duplicate_id == "refuse":
+            raise InputError(
+                f"{self.duplicates:,} rows have an id in {job.extraction.id!r} that another row has, and rows.duplicate_id "
+                "is refuse. Nothing new is published; mend the source, or set it to keep"
+            )
+
+    def _failed_files(self, planned: Planned) -> dict[str, str]:
+        """URI → reason of what this run could not read."""
+        return {
+            segment.pieces[0].uri: self.failed[segment.id]
+            for segment in planned.plan.pending
+            if segment.id in self.failed
+        }
+
+    def _check_rejected(self, planned: Planned, failed: dict[str, str]) -> None:
+        """Raises when more than the allowed share of the input is quarantined or could not be read."""
+        allowed = self.config.output.max_rejected_share
+        lost_bytes = sum(segment.bytes for segment in planned.plan.pending)
+        if failed and lost_bytes > allowed * planned.input_bytes:
+            shown = "\n".join(f"  {uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
+            raise InputError(
+                f"{len(failed)} of {len(planned.files)} input files could not be read to their end; they are "
+                f"{lost_bytes / max(1, planned.input_bytes):.1%} of the input's bytes, and output.max_rejected_share allows "
+                f"{allowed:.1%}. Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
+            )
+        units = [*planned.plan.kept, *planned.plan.committed]
+        rows = sum(unit.rows_in for unit in units)
+        aside = sum(unit.rows_quarantined for unit in units)
+        if aside > allowed * rows:
+            raise QuarantineError(
+                f"{aside:,} of {rows:,} rows ({aside / rows:.1%}) can't be embedded, and output.max_rejected_share allows "
+                f"{allowed:.1%}. Nothing new is published. `embedpipe quarantine list {self.config.output.path}` shows "
+                "them with their reasons; mend the source, or allow a larger share"
+            )
+
+    def _announce(self, planned: Planned, work: list[SegmentWork]) -> None:
+        plan = planned.plan
+        self.reporter.emit(
+            PlanReady(
+                files=len(planned.files),
+                files_covered=plan.covered_files,
+                segments=len(work),
+                source_bytes=sum(segment.bytes for segment in work),
+                units_covered=len(plan.kept),
+                units_committed=len(plan.committed),
+            )
+        )
+
+    def _summarise(
+        self, job: Job, planned: Planned, head: Snapshot, published: bool, failed: dict[str, str], ended: Finish
+    ) -> Summary:
+        done = [ack for ack in self.acks if ack.state == "done"]
+        kinds: Counter[str] = Counter()
+        for unit in planned.plan.committed:
+            kinds.update(unit.quarantined)
+        return Summary(
+            state="incomplete" if failed else "done",
+            exit_code=IncompleteError.exit_code if failed else 0,
+            output=job.store.root,
+            version=head.entry.version,
+            published=published,
+            input_files=len(planned.files),
+            rows=head.entry.rows,
+            rows_encoded=sum(ack.rows_out for ack in done),
+            units=head.entry.units,
+            units_encoded=len(done),
+            rows_quarantined=head.entry.rows_quarantined,
+            quarantined=dict(kinds),
+            failed=failed,
+            folded=sum(ack.folded for ack in done),
+            truncated=sum(ack.truncated for ack in done),
+            tokens=sum(ack.tokens for ack in done),
+            padded_tokens=sum(ack.padded_tokens for ack in done),
+            duplicate_ids=self.duplicates,
+            files=head.entry.files,
+            bytes=head.entry.bytes,
+            seconds=time.monotonic() - self.started,
+            encode_s=sum(ack.encode_s for ack in done),
+            device=done[-1].device if done else "",
+            dtype=done[-1].dtype if done else "",
+            messages=(ended.note,) if ended.note else (),
+        )
+
+
+def make_engine(execution: Execution) -> Engine:
+    """The configured engine. Ray is imported only when it is asked for."""
+    if execution.engine == "serial":
+        from pipeline.flow.serial import SerialEngine
+
+        return SerialEngine(execution.threads)
+    from pipeline.flow.ray_engine import RayEngine
+
+    return RayEngine(execution)
+
+
+def _done_event(ack: Ack) -> UnitDone:
+    return UnitDone(
+        unit=ack.unit,
+        uri=ack.uri,
+        rows_in=ack.rows_in,
+        rows_out=ack.rows_out,
+        quarantined=sum(ack.quarantined.values()),
+        folded=ack.folded,
+        truncated=ack.truncated,
+        tokens=ack.tokens,
+        padded_tokens=ack.padded_tokens,
+        bytes=ack.part_bytes,
+        source_bytes=ack.source_bytes,
+        encode_s=ack.encode_s,
+    )
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGTERM or Ctrl-C sets; the second one interrupts. Only the main thread may do this."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        log.warning("%s: finishing what is in flight; once more stops at once", signal.Signals(number).name)
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
