@@ -23,7 +23,7 @@ from pipeline.commit.keys import (
 from pipeline.commit.records import PieceRef, UnitRecord
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
-from pipeline.commit.units import Fetch, commit_unit, fetch_in_threads, list_generations, read_rulings
+from pipeline.commit.units import Fetch, fetch_in_threads, list_generations, read_rulings, retire_unit
 from pipeline.storage.store import Store
 
 Lookup = Callable[[str], str | None]
@@ -68,7 +68,7 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads) 
 def collect(store: Store, garbage: Garbage) -> None:
     """Retire, then delete. `_SUCCESS` goes first where data files are among the keys."""
     for record in garbage.retire:
-        commit_unit(store, _retired(record))
+        retire_unit(store, record, record.generation + 1)
     if any(key.startswith(DATA) for key in garbage.keys):
         clear_success(store)
     if garbage.keys:
@@ -117,19 +117,6 @@ def _moved_on(pieces: tuple[PieceRef, ...], lookup: Lookup, versions: dict[str, 
         if piece.uri not in versions:
             versions[piece.uri] = lookup(piece.uri)
     return any(versions[piece.uri] != piece.version for piece in pieces)
-
-
-def _retired(record: UnitRecord) -> UnitRecord:
-    return UnitRecord(
-        unit=record.unit,
-        generation=record.generation + 1,
-        state="retired",
-        spec=record.spec,
-        segment=record.segment,
-        k=record.k,
-        attempt=record.attempt,
-        pieces=record.pieces,
-    )
 
 
 def _part_is_garbage(

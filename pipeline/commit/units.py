@@ -13,6 +13,26 @@ Fetch = Callable[[Callable[[str], bytes | None], Sequence[str]], list[bytes | No
 """Applies a getter to many keys; injected so that a simulation may stay single-threaded."""
 
 
+RETRY = "retry"
+"""Reason of a `retired` record that asks for a unit to be worked again although the head covers it."""
+
+
+def retire_unit(store: Store, record: UnitRecord, generation: int, reason: str = "") -> None:
+    """Supersede the rulings of a unit up to `generation` - 1."""
+    retired = UnitRecord(
+        unit=record.unit,
+        generation=generation,
+        state="retired",
+        spec=record.spec,
+        segment=record.segment,
+        k=record.k,
+        attempt=record.attempt,
+        pieces=record.pieces,
+        reason=reason,
+    )
+    commit_unit(store, retired)
+
+
 def commit_unit(store: Store, record: UnitRecord) -> tuple[UnitRecord, bool]:
     """Commit `record`. Gives the record that stands, and whether it is ours.
 

@@ -4,11 +4,13 @@ The head is read first and the input listed after: a file that changes in betwee
 never taken for covered.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.commit.keys import spec_key
+from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.snapshot import Snapshot, read_head
-from pipeline.commit.units import list_generations, read_rulings
+from pipeline.commit.units import RETRY, list_generations, read_rulings
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job
 from pipeline.plan.plan import candidate_units, make_plan, match_head, segments_by_id
@@ -17,6 +19,7 @@ from pipeline.plan.refuse import check_drop, check_spec
 from pipeline.source.footers import read_footers
 from pipeline.source.records import InputFile, Segment
 from pipeline.source.segments import cut_segments
+from pipeline.storage.store import Store
 
 MAX_LIMITED_PIECES = 1000
 
@@ -48,17 +51,24 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False) -> Pl
         raise RefusedError(f"the input is empty: {', '.join(job.config.input.paths)} holds no file to read")
     by_uri = {file.uri: file for file in files}
     append = job.config.output.mode == "append"
-    match = match_head(
-        spec.spec_id, by_uri, head.units if head and same_spec else (), job.extraction, append=append
-    )
+    generations = list_generations(store)
+    units = head.units if head and same_spec else ()
+    redo = units_to_redo(store, units, generations)
+    match = match_head(spec.spec_id, by_uri, units, job.extraction, append=append, redo=redo)
     if same_spec:
         check_drop(store.root, entry, match.gone_rows, allow_drop=allow_drop)
     segments = _cut(job, [file for file in files if file.uri in match.open_files], append=append)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
-    generations = list_generations(store)
     rulings = read_rulings(store, candidate_units(by_id, generations), generations)
     plan = make_plan(match, by_id, rulings, covered_files=len(files) - len(match.open_files))
     return Planned(head, same_spec, tuple(files), plan)
+
+
+def units_to_redo(store: Store, units: Sequence[ManifestUnit], generations: Mapping[str, int]) -> frozenset[str]:
+    """Published units with quarantined rows that somebody asked to be tried again."""
+    suspects = [unit for unit in units if unit.rows_quarantined and generations.get(unit.unit, 0) > unit.generation]
+    rulings = read_rulings(store, [unit.unit for unit in suspects], generations)
+    return frozenset(unit for unit, record in rulings.items() if record.reason == RETRY)
 
 
 def _cut(job: Job, files: list[InputFile], *, append: bool) -> list[Segment]:

@@ -1,6 +1,6 @@
 """The plan: units covered by the head, committed since, and pending. Pure: everything it needs is handed to it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import PieceRef, UnitRecord
@@ -20,10 +20,11 @@ def match_head(
     extraction: Extraction,
     *,
     append: bool,
+    redo: Set[str] = frozenset(),
 ) -> HeadMatch:
     """Hold the head's units against today's files (by URI): who stays, who goes, which files are not wholly covered.
 
-    A unit stays while every file of its segment has the version it was read from; in `append` mode a file that is not
+    Units in `redo` go, to be worked again. Any other stays while every file of its segment has the version it was read from; in `append` mode a file that is not
     listed today counts as unchanged. Raises RefusedError where append would have to drop rows of an unlisted file.
     """
     kept: list[ManifestUnit] = []
@@ -40,8 +41,11 @@ def match_head(
             dropped.extend(units)
             gone_rows += 0 if listed else sum(unit.rows_out for unit in units)
             continue
-        kept.extend(units)
-        if is_complete(units):
+        again = [unit for unit in units if unit.unit in redo]
+        dropped.extend(again)
+        stay = [unit for unit in units if unit.unit not in redo]
+        kept.extend(stay)
+        if is_complete(stay):
             for piece in listed:
                 covered.setdefault(piece.uri, []).append(piece)
     open_files = frozenset(uri for uri in files if not _tiles(covered.get(uri, [])))

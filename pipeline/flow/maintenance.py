@@ -1,0 +1,69 @@
+"""Looking after an output without running its job: collection, and the rows kept aside."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.records import FileRef, UnitRecord
+from pipeline.commit.snapshot import read_head, republish
+from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
+from pipeline.errors import InputError
+from pipeline.flow.publishing import finish, version_now
+from pipeline.sink.part import QUARANTINE_SCHEMA
+from pipeline.storage.store import Store, open_store
+
+
+def collect_garbage(output: str, dry_run: bool) -> list[str]:
+    """Delete what nobody refers to and settle `_SUCCESS`; with `dry_run` only tell. Gives the keys."""
+    store = open_store(output)
+    head = read_head(store)
+    if head is not None and not dry_run and has_leftovers(store, head):
+        head = republish(store, head, head.entry.version - head.entry.oldest + 1)
+    garbage = find_garbage(store, version_now)
+    if not dry_run:
+        collect(store, garbage)
+        if head is not None:
+            finish(store, head.entry.version - head.entry.oldest + 1)
+    return list(garbage.keys)
+
+
+def list_quarantine(output: str) -> pa.Table:
+    """Rows kept aside, of published and of committed units: uri, position, id, kind, reason, raw."""
+    store = open_store(output)
+    tables = []
+    for record in _with_quarantine(store):
+        quarantine = record.quarantine
+        data = store.get(quarantine.key) if isinstance(quarantine, FileRef) else None
+        if data is not None:
+            tables.append(pq.read_table(pa.BufferReader(data)))
+    return pa.concat_tables(tables) if tables else QUARANTINE_SCHEMA.empty_table()
+
+
+def retry_quarantine(output: str) -> int:
+    """Ask the next run to work every unit with quarantined rows again; the number of rows concerned."""
+    store = open_store(output)
+    generations = list_generations(store)
+    rows = 0
+    for record in _with_quarantine(store):
+        retire_unit(store, record, generations[record.unit] + 1, RETRY)
+        rows += record.rows_quarantined
+    return rows
+
+
+def _with_quarantine(store: Store) -> Iterator[UnitRecord]:
+    """Records of the units that rule now and have quarantined rows."""
+    head = read_head(store)
+    generations = list_generations(store)
+    if head is None and not generations:
+        raise InputError(f"{store.root}: nothing was ever written here; check the path")
+    covered = {unit.unit: unit for unit in head.units} if head else {}
+    for unit in covered.values():
+        if unit.rows_quarantined:
+            record = read_unit(store, unit.unit, unit.generation)
+            if record is not None:
+                yield record
+    for record in read_rulings(store, [unit for unit in generations if unit not in covered], generations).values():
+        if record.state == "done" and record.rows_quarantined:
+            yield record
