@@ -80,15 +80,13 @@ def http_answer(error: BaseException) -> tuple[int | None, str]:
 
 def is_transient(error: BaseException) -> bool:
     """Whether asking again can help: no answer, an answer cut short, or one that says 'later'."""
-    if isinstance(error, TransientStorageError):
+    if isinstance(error, (TransientStorageError, TimeoutError, ConnectionError, http.client.HTTPException)):
         return True
+    if any(kind.__name__ in _TRANSIENT_NAMES for kind in type(error).__mro__):
+        return True  # before looking for a status: aiohttp gives a body that was cut short a status of its own, 400
     status, code = http_answer(error)
     if status is not None:
         return status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES
-    if isinstance(error, (TimeoutError, ConnectionError, http.client.HTTPException)):
-        return True
-    if any(kind.__name__ in _TRANSIENT_NAMES for kind in type(error).__mro__):
-        return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
 
 

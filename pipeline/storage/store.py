@@ -38,7 +38,8 @@ class Store(Protocol):
     def put_new(self, key: str, value: bytes) -> bool:
         """One conditional put. True: stored by this very request. False: the store says the key exists.
 
-        TransientStorageError means that the outcome is not known. Use `create.create`, which finds out.
+        What exists may be our own: an HTTP client repeats a request whose connection broke. TransientStorageError means
+        that the outcome is not known. Use `create.create`, which finds out.
         """
 
     def put(self, key: str, value: bytes) -> None:

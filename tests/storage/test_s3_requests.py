@@ -1,0 +1,173 @@
+"""What goes over the wire to S3, and what comes of answers that go wrong."""
+
+import sys
+
+import pytest
+
+from pipeline.errors import ConfigError, StorageError, TransientStorageError
+from pipeline.storage.create import create, create_file
+from pipeline.storage.probe import can_delete, probe
+from pipeline.storage.store import Store, open_store
+
+from .conftest import Fault, FaultProxy
+
+
+@pytest.fixture
+def store(s3_bucket: str, proxy: FaultProxy) -> Store:
+    return open_store(f"{s3_bucket}/out")
+
+
+def test_put_new_is_one_conditional_request(store: Store, proxy: FaultProxy) -> None:
+    assert store.put_new("a", b"x")
+    assert not store.put_new("a", b"y")
+    assert [(request.method, request.headers.get("if-none-match")) for request in proxy.seen] == [("PUT", "*")] * 2
+
+
+def test_even_a_big_body_is_one_conditional_request(store: Store, proxy: FaultProxy) -> None:
+    """A multipart upload is checked only when it is completed, and by some stores not at all."""
+    proxy.faults = [Fault("PUT", "swallowed")]
+    size = 200 * 1024 * 1024
+    assert store.put_new("big", bytes(size))
+    [request] = proxy.seen
+    assert (request.method, request.length, request.headers["if-none-match"]) == ("PUT", size, "*")
+    assert "uploadId" not in request.path
+
+
+def test_a_read_is_one_request(store: Store, proxy: FaultProxy) -> None:
+    """s3fs would look the object up first: twice the latency for each of many small records."""
+    store.put_new("a", b"x")
+    proxy.seen.clear()
+    assert store.get("a") == b"x"
+    assert [request.method for request in proxy.seen] == ["GET"]
+
+
+def test_an_empty_listing_is_one_request(store: Store, proxy: FaultProxy) -> None:
+    assert list(store.list("nothing/")) == []
+    assert [request.method for request in proxy.seen] == ["GET"]
+
+
+@pytest.mark.parametrize("answer", ["503 SlowDown", "500 InternalError", "400 RequestTimeout"])
+def test_put_new_is_not_repeated_by_anybody_but_create(store: Store, proxy: FaultProxy, answer: str) -> None:
+    """A repetition inside a client would be told 'exists' of its own first request."""
+    proxy.faults = [Fault("PUT", answer)]
+    with pytest.raises(TransientStorageError, match="out/a"):
+        store.put_new("a", b"x")
+    assert proxy.count("PUT") == 1
+
+
+def test_a_lost_reply_to_put_new_is_no_success(store: Store, proxy: FaultProxy) -> None:
+    """aiohttp sends a PUT once more when the connection broke, and meets the first one: only reading back tells."""
+    proxy.faults = [Fault("PUT", "lost", times=2)]
+    with pytest.raises(TransientStorageError, match="out/a"):
+        store.put_new("a", b"x")
+    assert not store.put_new("a", b"x")
+    assert create(store, "a", b"x").ours
+
+
+@pytest.mark.parametrize("answer", ["503 SlowDown", "lost", "409 ConditionalRequestConflict", "412 PreconditionFailed"])
+def test_create_ends_well_after_a_bad_answer(store: Store, proxy: FaultProxy, answer: str) -> None:
+    """Of these only the lost one was stored; all must end as ours."""
+    proxy.faults = [Fault("PUT", answer)]
+    assert create(store, "a", b"ours").ours
+    assert store.get("a") == b"ours"
+    proxy.faults = [Fault("PUT", answer)]
+    create_file(store, "b", b"file")
+    assert store.get("b") == b"file"
+
+
+@pytest.mark.parametrize("answer", ["503 SlowDown", "500 InternalError", "lost", "truncated"])
+def test_reads_and_listings_outlive_bad_answers(store: Store, proxy: FaultProxy, answer: str) -> None:
+    """A truncated body is the one kind of answer that botocore itself never repeats."""
+    store.put_new("a", b"0123456789" * 1000)
+    proxy.faults = [Fault("GET", answer, times=2)]
+    assert store.get("a") == b"0123456789" * 1000
+    proxy.faults = [Fault("GET", answer, times=2)]
+    assert [entry.key for entry in store.list("")] == ["a"]
+
+
+def test_heads_overwrites_and_deletes_outlive_bad_answers(store: Store, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault(method, "503 SlowDown", times=2) for method in ("PUT", "HEAD", "POST")]
+    store.put("_SUCCESS", b"1")
+    assert store.size("_SUCCESS") == 1
+    store.delete(["_SUCCESS"])
+    assert store.get("_SUCCESS") is None
+
+
+def test_a_store_that_stays_away_ends_as_a_transient_error(store: Store, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault("GET", "503 SlowDown", times=1000)]
+    with pytest.raises(TransientStorageError, match="SlowDown, HTTP 503"):
+        store.get("a")
+    assert proxy.count("GET") == 8
+
+
+@pytest.mark.parametrize("answer", ["403 AccessDenied", "400 ExpiredToken", "403 SignatureDoesNotMatch"])
+def test_a_refusal_is_not_repeated(store: Store, proxy: FaultProxy, answer: str) -> None:
+    proxy.faults = [Fault("GET", answer, times=1000)]
+    with pytest.raises(StorageError, match=answer.split()[1]) as caught:
+        store.get("a")
+    assert not caught.value.retry
+    assert proxy.count("GET") == 1
+
+
+def test_an_object_that_could_not_be_deleted_is_an_error(store: Store, proxy: FaultProxy) -> None:
+    """The answer to a batch is 200 even when nothing in it was deleted."""
+    proxy.faults = [Fault("POST", "undeletable", times=2)]
+    with pytest.raises(StorageError, match="s3:DeleteObject"):
+        store.delete(["a"])
+    assert not can_delete(store)
+    assert can_delete(store)
+
+
+def test_a_missing_bucket_is_an_error_and_not_an_absent_key(s3_environment: str) -> None:
+    """Else a mistyped bucket would look like an empty output."""
+    store = open_store("s3://no-such-bucket-here/out")
+    for action in (lambda: store.get("a"), lambda: store.put_new("a", b""), lambda: list(store.list(""))):
+        with pytest.raises(StorageError, match="no such bucket"):
+            action()
+
+
+def test_the_probe_passes_on_a_good_store_and_leaves_nothing(root: str) -> None:
+    store = open_store(root)
+    probe(store)
+    assert can_delete(store)
+    assert list(store.list("")) == []
+
+
+def test_the_probe_refuses_a_store_without_conditional_writes(store: Store, proxy: FaultProxy) -> None:
+    """Such stores answer 200 to all, and every racer believes it won."""
+    proxy.faults = [Fault("PUT", "unconditional", times=1000)]
+    with pytest.raises(StorageError, match=r"8 won.*If-None-Match"):
+        probe(store)
+    proxy.faults = []
+    assert list(store.list("")) == []
+
+
+def test_the_probe_refuses_credentials_that_may_not_list(store: Store, proxy: FaultProxy) -> None:
+    """Without list permission a missing key reads as forbidden, and nothing could ever be known to be absent."""
+    proxy.faults = [Fault("GET", "403 AccessDenied", times=1000)]
+    with pytest.raises(StorageError, match=r"can't be told.*s3:ListBucket"):
+        probe(store)
+
+
+def test_the_probe_works_without_the_right_to_delete(store: Store, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault("POST", "undeletable", times=1000)]
+    probe(store)
+    assert len(list(store.list("_embedpipe/probe/"))) == 1
+
+
+def test_errors_never_show_the_secret(store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some stores repeat the access key in their error message."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "as the test wants it")
+    proxy.faults = [Fault("GET", "403 AccessDenied")]
+    with pytest.raises(StorageError) as caught:
+        store.get("a")
+    assert "as the test wants it" not in str(caught.value)
+    assert "***" in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure")])
+def test_a_missing_package_is_named(scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("gcsfs", "adlfs"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"pip install 'embedpipe\[{extra}\]'"):
+        open_store(f"{scheme}://bucket/out")
