@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.commit.keys import DATA, spec_key
 from pipeline.commit.snapshot import Snapshot, list_versions, read_head, read_snapshot
 from pipeline.errors import CommitError, InputError
+from pipeline.sink.schema import Layout
 from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.store import Store, open_store
 
@@ -79,14 +80,16 @@ def open_dataset(output: str, version: int | None = None) -> pyarrow.dataset.Dat
 
     def attempt() -> pyarrow.dataset.Dataset:
         snapshot = _snapshot(store, version)
-        layout = _spec(store, snapshot)["layout"]
-        return _dataset(store, snapshot, _partition_columns(layout))
+        spec = _spec(store, snapshot)
+        if not snapshot.files:
+            return pyarrow.dataset.dataset(_no_rows(spec))
+        return _dataset(store, snapshot, _partition_columns(spec["layout"]))
 
     return _as_of_one_head(store, attempt)
 
 
 def _as_of_one_head(store: Store, attempt: Callable[[], T]) -> T:
-    """Run `attempt`. A file that is gone means the head has moved on: once more. Gone under the same head: CommitError."""
+    """Run `attempt`. A file that is gone means the head moved on: once more; under the same head it is an error."""
     while True:
         before = list_versions(store)
         try:
@@ -100,8 +103,6 @@ def _as_of_one_head(store: Store, attempt: Callable[[], T]) -> T:
 
 
 def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str], ...]) -> pyarrow.dataset.Dataset:
-    if not snapshot.files:
-        return pyarrow.dataset.dataset(pa.table({"id": pa.array([], pa.string())}))
     filesystem, root = arrow_filesystem(store.root)
     paths = [f"{root}/{key}" for key in snapshot.files]
     with filesystem.open_input_file(paths[0]) as file:
@@ -114,6 +115,24 @@ def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str],
         filesystem=filesystem,
         partitioning=pyarrow.dataset.HivePartitioning(folders) if partition else None,
         partition_base_dir=f"{root}/{DATA.rstrip('/')}",
+    )
+
+
+def _no_rows(spec: dict[str, Any]) -> pa.Table:
+    """A table with the snapshot's columns and no row; kept columns of a nested type are of type null in it."""
+    layout = spec["layout"]
+    keep = []
+    for name, kind in layout["keep"]:
+        try:
+            keep.append((name, pa.type_for_alias(kind)))
+        except ValueError:
+            keep.append((name, pa.null()))
+    dimensions = int(spec["recipe"]["outputs"][0]["dimensions"])
+    partition_by = tuple(layout["partition_by"])
+    return (
+        Layout(layout["id"]["type"], tuple(keep), partition_by, dimensions, layout["vector_type"], ())
+        .part_schema()
+        .empty_table()
     )
 
 

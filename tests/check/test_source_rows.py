@@ -1,0 +1,81 @@
+"""Source rows counted by the checker's own means: what is a row, format by format."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.check.source_rows import count_rows, kind_of, read_rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "rows"),
+    [
+        ("text", b"", 0),
+        ("text", b"\xef\xbb\xbf", 0),
+        ("text", b"one", 1),
+        ("text", b"one\n", 1),
+        ("text", b"one\n\nthree", 3),
+        ("text", b"one\r\ntwo\r\n", 2),
+        ("text", "a\u2028b\x0bc\x85d\n".encode(), 1),
+        ("text", b"\xff\xfe not UTF-8\nbut a row\n", 2),
+        ("jsonl", b'{"a": 1}\n \t\n\n{"a": 2}', 2),
+        ("jsonl", b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n', 2),
+        ("jsonl", b'{"a": 1}\nnot json\n', 2),
+        ("csv", b"", 0),
+        ("csv", b"id,text\n", 0),
+        ("csv", b'id,text\n1,"two\nlines"\n2,x', 2),
+        ("csv", b'id,text\r\n1,"a ""quoted"" comma, and\r\n"\r\n', 1),
+        ("tsv", b"id\ttext\n1\ta,b\n2\tc\n", 2),
+    ],
+)
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_lines_and_records_are_counted_as_documented(kind: str, data: bytes, rows: int, compression: str) -> None:
+    """Unicode line separators end no row; a blank line is a row of text, none of JSON; quoted newlines are inside."""
+    packed = {
+        "none": lambda: data,
+        "gzip": lambda: gzip.compress(data[:7]) + gzip.compress(data[7:]),  # several members, as pigz and bgzip write
+        "zstd": lambda: pa.compress(data, codec="zstd", asbytes=True) if data else b"",
+    }[compression]()
+    assert count_rows(io.BytesIO(packed), kind, ",") == rows  # type: ignore[arg-type]
+
+
+def test_columnar_rows_are_those_of_the_footers() -> None:
+    table = pa.table({"text": [f"{row}" for row in range(10)]})
+    parquet, arrow, stream = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, row_group_size=3)
+    for sink, opened in ((arrow, pa.ipc.new_file), (stream, pa.ipc.new_stream)):
+        with opened(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=4)
+    for data, kind in ((parquet, "parquet"), (arrow, "arrow"), (stream, "arrow")):
+        data.seek(0)
+        assert count_rows(data, kind, ",") == 10  # type: ignore[arg-type]
+        data.seek(0)
+        assert [row.values for row in read_rows(data, kind, ",", ["text"])] == table.to_pylist()  # type: ignore[arg-type]
+
+
+def test_lines_carry_the_offsets_that_generated_ids_are_made_of() -> None:
+    data = b'{"text": "a"}\n\n{"text": "b"}\n'
+    rows = list(read_rows(io.BytesIO(data), "jsonl", ",", ["text"]))
+    assert [(row.row, row.offset) for row in rows] == [(0, 0), (1, 15)]
+    assert json.loads(data[rows[1].offset :]) == {"text": "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jsonl.gz", "jsonl"),
+        ("a.b/c.CSV", "csv"),
+        ("x.tar.parquet", "parquet"),
+        ("a.txt.zst", "text"),
+        ("nothing", None),
+    ],
+)
+def test_a_format_goes_by_the_name_unless_configured(name: str, kind: str | None, tmp_path: Path) -> None:
+    assert kind_of(f"s3://b/{name}", "auto") == kind
+    assert kind_of(f"s3://b/{name}", "text") == "text"
