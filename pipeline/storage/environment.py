@@ -24,7 +24,8 @@ _SECRET_NAME = re.compile(
     r"SECRET|TOKEN(?!IZERS)|PASSWORD|PASSPHRASE|CONNECTION_STRING|(ACCESS|ACCOUNT|STORAGE|API)_KEY(?!_FILE)",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+# Secret keys may hold slashes, so a user info with a colon may too.
+_USERINFO = re.compile(r"(?<=://)(?:[^/\s:'\"]*:[^\s@'\"]*|[^/\s@'\"]*)@")
 _SIGNED_QUERY = re.compile(
     r"\?[^\s'\"<>]*(?:x-amz-|x-goog-|signature|awsaccesskeyid|googleaccessid|sig=|token|password|secret)[^\s'\"<>]*",
     re.IGNORECASE,

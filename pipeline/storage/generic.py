@@ -15,7 +15,7 @@ from pipeline.storage.uri import Scheme
 _NEVER_SPLIT = {"gs": {"chunksize": 2**40}}
 """Keeps gcsfs from making a resumable upload of a big value. adlfs stages blocks, but its commit is one request."""
 
-_VERSION_NAMES = ("etag", "ETag", "generation", "md5Hash", "created")
+_VERSION_NAMES = ("etag", "ETag", "generation")
 
 
 def connect_generic(scheme: Scheme) -> "GenericObjects":

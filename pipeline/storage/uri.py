@@ -40,7 +40,7 @@ def parse(uri: str) -> Place:
             raise ConfigError(f"{uri!r}: a file URI has three slashes, as in file:///data")
         return Place("file", _absolute(rest))
     bucket = rest.partition("/")[0]
-    if "@" in bucket:
+    if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):  # a secret key may hold the first slash
         raise ConfigError(
             f"{redact(uri)!r}: credentials don't belong in a URI, where logs would show them; "
             "set them in the environment (AWS_ACCESS_KEY_ID, ...) or use a profile or role"

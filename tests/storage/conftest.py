@@ -119,7 +119,7 @@ def proxy(s3_bucket: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch) 
     handler = type("BoundHandler", (Handler,), {"proxy": made})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     made.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)

@@ -147,6 +147,7 @@ def test_a_new_endpoint_in_the_environment_is_used(s3_bucket: str, monkeypatch: 
     ("root", "message"),
     [
         ("s3://KEY:hunter2hunter2@bucket/out", "credentials"),
+        ("s3://KEY:hunter2/hunter2@bucket/out", "credentials"),
         ("https://user:hunter2hunter2@host/out", "unknown scheme"),
         ("simplecache::s3://bucket/out", "chained"),
         ("hdfs://host/out", "unknown scheme"),
@@ -177,5 +178,3 @@ def test_folder_markers_are_no_keys(s3_bucket: str) -> None:
 
     boto3.client("s3").put_object(Bucket=s3_bucket.removeprefix("s3://"), Key="out/data/", Body=b"")
     assert list(open_store(f"{s3_bucket}/out").list("data/")) == []
-
-

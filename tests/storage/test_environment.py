@@ -1,0 +1,95 @@
+"""Credentials reach the workers and no text."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage.environment import WorkerEnvironment, apply_environment, redact, worker_environment
+
+
+def test_workers_get_the_storage_settings_and_nothing_else() -> None:
+    chosen = {
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_ENDPOINT_URL": "http://x",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/c.json",
+        "AZURE_STORAGE_ACCOUNT_NAME": "n",
+        "FSSPEC_S3_ANON": "true",
+    }
+    others = {
+        "HOME": "/root",
+        "AWS_EXECUTION_ENV": "x",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2",
+        "MY_TOKEN": "t",
+    }
+    assert worker_environment({**chosen, **others}) == chosen
+
+
+def test_its_repr_hides_the_values_and_it_pickles() -> None:
+    """Ray and tracebacks print what tasks are given."""
+    environment = WorkerEnvironment({"AWS_SECRET_ACCESS_KEY": "hunter2hunter2"})
+    for text in (repr(environment), str(environment), f"{environment}", repr([environment])):
+        assert "hunter2" not in text
+    assert "AWS_SECRET_ACCESS_KEY" in repr(environment)
+    copy = pickle.loads(pickle.dumps(environment))
+    assert copy == environment
+    assert type(copy) is WorkerEnvironment
+
+
+def test_what_a_worker_has_of_its_own_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = tmp_path / "credentials.json"
+    there.write_text("{}")
+    monkeypatch.setattr(os, "environ", {"AWS_REGION": "own"})
+    apply_environment(
+        {
+            "AWS_REGION": "driver's",
+            "AWS_ENDPOINT_URL": "http://x",
+            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(there),
+        }
+    )
+    assert os.environ == {
+        "AWS_REGION": "own",
+        "AWS_ENDPOINT_URL": "http://x",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(there),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("s3://KEY:se/cret@bucket/x", "s3://***@bucket/x"),
+        ("GET https://user@host/x failed", "GET https://***@host/x failed"),
+        (
+            "https://b.s3.amazonaws.com/k?X-Amz-Signature=ab12&X-Amz-Date=1 failed",
+            "https://b.s3.amazonaws.com/k?*** failed",
+        ),
+        ("https://a.blob.core.windows.net/c?sv=1&sig=ab%3D", "https://a.blob.core.windows.net/c?***"),
+        ("s3://bucket/what?really=yes", "s3://bucket/what?really=yes"),
+        ("write to me@example.org", "write to me@example.org"),
+    ],
+)
+def test_urls_lose_user_info_and_signatures(text: str, clean: str) -> None:
+    assert redact(text) == clean
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SESSION_TOKEN",
+        "DB_PASSWORD",
+        "AZURE_STORAGE_CONNECTION_STRING",
+    ],
+)
+def test_values_of_secret_variables_are_hidden(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hunter2hunter2")
+    assert redact("it said hunter2hunter2!") == "it said ***!"
+
+
+def test_ordinary_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "falsehood")
+    monkeypatch.setenv("SOME_TOKEN", "no")
+    assert redact("no falsehood") == "no falsehood"

@@ -1,0 +1,165 @@
+"""Local disk: what a killed or meddling process may leave, and what file systems can't do."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.probe import mark, probe, sees
+from pipeline.storage.store import Entry
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path / "out"))
+
+
+def test_what_a_killed_writer_left_is_never_seen(store: LocalStore) -> None:
+    left = Path(store.root, "_embedpipe/tmp/0123")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a val")
+    store.put_new("_embedpipe/log/1.json", b"1")
+    assert [entry.key for entry in store.list("_embedpipe/")] == ["_embedpipe/log/1.json"]
+    assert [entry.key for entry in store.list("")] == ["_embedpipe/log/1.json"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_put_leaves_no_temporary_file(store: LocalStore, taken: bool) -> None:
+    if taken:
+        store.put_new("a", b"")
+    assert store.put_new("a", b"x") is not taken
+    store.put("b", b"x")
+    assert list(Path(store.root, "_embedpipe/tmp").iterdir()) == []
+
+
+def test_a_value_is_on_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure must not leave a committed name over an empty file, nor lose the name later."""
+    done: list[str] = []
+    flush, link = os.fsync, os.link
+
+    def noted_flush(descriptor: int) -> None:
+        done.append("flush folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "flush file")  # noqa: PTH112
+        flush(descriptor)
+
+    def noted_link(source: Path, target: Path) -> None:
+        done.append("link")
+        link(source, target)
+
+    store.put_new("data/first", b"x")
+    monkeypatch.setattr(os, "fsync", noted_flush)
+    monkeypatch.setattr(os, "link", noted_link)
+    store.put_new("data/second", b"x")
+    assert done == ["flush file", "link", "flush folder"]
+
+
+def test_new_folders_are_flushed_into_their_parents(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a whole folder of commits could vanish with the power."""
+    flushed: list[str] = []
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store.put_new("data/k=v/x", b"")
+    root = Path(store.root)
+    assert {str(root.parent), str(root), str(root / "data"), str(root / "data/k=v")} <= set(flushed)
+
+
+def test_deleting_removes_folders_it_empties_but_not_the_root(store: LocalStore) -> None:
+    """Readers take an empty `k=v` folder for a partition."""
+    store.put_new("data/k=a/x", b"")
+    store.put_new("data/k=b/c=d/x", b"")
+    store.delete(["data/k=b/c=d/x"])
+    assert sorted(path.name for path in Path(store.root, "data").iterdir()) == ["k=a"]
+    store.delete(["data/k=a/x"])
+    assert not Path(store.root, "data").exists()
+    assert Path(store.root).is_dir()
+
+
+def test_a_put_survives_the_removal_of_its_folder(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody deletes the last file of a folder, and with it the folder, between our making it and using it."""
+    link = os.link
+    removals = [1, 2, 3]
+
+    def contested(source: Path, target: Path) -> None:
+        if removals:
+            removals.pop()
+            target.parent.rmdir()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", contested)
+    assert store.put_new("data/k=v/x", b"1")
+    assert not removals
+    assert store.get("data/k=v/x") == b"1"
+
+
+def test_a_folder_that_keeps_vanishing_is_an_error(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanished(source: Path, target: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    monkeypatch.setattr(os, "link", vanished)
+    with pytest.raises(TransientStorageError, match="removed again and again"):
+        store.put_new("a/x", b"1")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EPERM, "hard links"),
+        (errno.ENOTSUP, "hard links"),
+        (errno.ENOSPC, "no space left"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "permission denied"),
+    ],
+)
+def test_what_the_file_system_refuses_is_said_in_words(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(StorageError, match=message) as caught:
+        store.put_new("a/x", b"1")
+    assert not caught.value.retry
+    with pytest.raises(StorageError, match=message):
+        probe(store)
+
+
+def test_a_file_where_a_folder_belongs_is_named(store: LocalStore) -> None:
+    """Must not be taken for 'the key exists'."""
+    store.put_new("data", b"")
+    with pytest.raises(StorageError, match="is a file, where a folder is needed"):
+        store.put_new("data/x", b"")
+
+
+@pytest.mark.parametrize("key", ["../x", "/etc/x", "a/../../x", "a//b", "a/./b", "", "a/"])
+def test_no_key_leads_out_of_the_root(store: LocalStore, key: str) -> None:
+    with pytest.raises(StorageError, match="is no key"):
+        store.get(key)
+
+
+def test_a_file_deleted_during_a_listing_is_left_out(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put_new("a/x", b"1")
+    store.put_new("a/y", b"22")
+    real = os.scandir
+
+    def scandir_then_delete(path: str) -> object:
+        found = real(path)
+        Path(store.root, "a/x").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "scandir", scandir_then_delete)
+    assert list(store.list("a/")) == [Entry("a/y", 2)]
+
+
+def test_another_machine_sees_the_marker_only_where_the_place_is_shared(tmp_path: Path) -> None:
+    here, elsewhere = LocalStore(str(tmp_path / "here")), LocalStore(str(tmp_path / "elsewhere"))
+    key = mark(here)
+    assert sees(LocalStore(here.root), key)
+    assert not sees(elsewhere, key)
