@@ -13,7 +13,7 @@ from pipeline.check.files import SampledRow
 from pipeline.check.ledger import Ledger
 from pipeline.check.model import embed_again, find_model, other_files
 from pipeline.check.report import Check, Findings, unchecked
-from pipeline.check.source_rows import RawRow, kind_of, read_rows
+from pipeline.check.source_rows import RawRow, Window, kind_of, read_rows
 from pipeline.check.source_text import columns_of, id_of, text_of
 from pipeline.errors import EmbedpipeError
 from pipeline.storage.inputs import open_input
@@ -66,14 +66,15 @@ def _texts_verdict(findings: Findings, total: int, unread: Sequence[str]) -> Che
 
 def _source_texts(ledger: Ledger, rows: Sequence[SampledRow], unread: list[str]) -> dict[int, list[str]]:
     """Texts the source has under the ids of `rows`, by index into `rows`; no entry where the source can't be read."""
-    wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
+    wanted: dict[tuple[str, str, Window], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         for span in ledger.units[row.unit]["spans"]:
-            wanted[span["uri"], span["version"]].append(index)
+            window = Window(span["measure"], span["start"], span["stop"])
+            wanted[span["uri"], span["version"], window].append(index)
     texts: dict[int, list[str]] = {}
-    for (uri, version), indices in wanted.items():
+    for (uri, version, window), indices in wanted.items():
         try:
-            for index, text in _search(ledger, uri, version, {i: rows[i].id for i in indices}):
+            for index, text in _search(ledger, uri, version, window, {i: rows[i].id for i in indices}):
                 texts.setdefault(index, []).append(text)
         except (EmbedpipeError, pa.ArrowException, OSError, EOFError) as error:
             unread.extend(f"{rows[index].place}: {error}" for index in indices if index not in texts)
@@ -83,8 +84,10 @@ def _source_texts(ledger: Ledger, rows: Sequence[SampledRow], unread: list[str])
     return texts
 
 
-def _search(ledger: Ledger, uri: str, version: str, ids: Mapping[int, int | str]) -> Iterator[tuple[int, str]]:
-    """(index, text) of each row of a file whose id is among `ids`."""
+def _search(
+    ledger: Ledger, uri: str, version: str, window: Window, ids: Mapping[int, int | str]
+) -> Iterator[tuple[int, str]]:
+    """(index, text) of each row in a window of a file whose id is among `ids`."""
     by_id: dict[int | str, list[int]] = defaultdict(list)
     for index, row_id in ids.items():
         by_id[row_id].append(index)
@@ -95,7 +98,8 @@ def _search(ledger: Ledger, uri: str, version: str, ids: Mapping[int, int | str]
     column = ledger.layout["id"]["column"]
     positions = {} if column else _by_position(uri, by_id)
     with open_input(uri, version) as file:
-        for raw in read_rows(file, kind, reader["csv_delimiter"], columns_of(ledger.recipe["text"], column)):
+        columns = columns_of(ledger.recipe["text"], column)
+        for raw in read_rows(file, kind, reader["csv_delimiter"], columns, window):
             found = _under_id(by_id, id_of(raw, column)) if column else _at_position(raw, positions)
             if found and (text := text_of(raw, ledger.recipe["text"])) is not None:
                 yield from ((index, text) for index in found)

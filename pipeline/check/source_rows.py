@@ -42,6 +42,15 @@ class RawRow:
     values: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Rows [start, stop) by number, or the lines that begin at byte offsets [start, stop) of the (inflated) file."""
+
+    measure: Literal["rows", "bytes"]
+    start: int
+    stop: int
+
+
 def kind_of(uri: str, configured: str) -> Kind | None:
     """The format of a file: the configured one, or by its name; None when the name says nothing."""
     if configured != "auto":
@@ -64,35 +73,61 @@ def count_rows(file: BinaryIO, kind: Kind, delimiter: str) -> int:
     return sum(1 for line in lines if kind == "text" or line.strip())
 
 
-def read_rows(file: BinaryIO, kind: Kind, delimiter: str, columns: list[str]) -> Iterator[RawRow]:
-    """Every row of a file, with at least the top-level `columns` (those the file has)."""
+def read_rows(
+    file: BinaryIO, kind: Kind, delimiter: str, columns: list[str], window: Window | None = None
+) -> Iterator[RawRow]:
+    """Rows of a file, with at least the top-level `columns` (those the file has), in file order.
+
+    With a window at least its rows; parts of the file outside are skipped where the format allows it.
+    """
     if kind == "parquet":
-        parquet = pq.ParquetFile(file)
-        wanted = [name for name in columns if name in parquet.schema_arrow.names]
-        yield from _numbered(parquet.iter_batches(_BATCH_ROWS, columns=wanted))
+        yield from _parquet_rows(pq.ParquetFile(file), columns, window)
     elif kind == "arrow":
-        yield from _numbered(_batches(file))
+        row = 0
+        for batch in _batches(file):
+            yield from _numbered(batch, row)
+            row += batch.num_rows
     elif kind in ("csv", "tsv"):
         for row, values in enumerate(_csv(_inflated(file), "\t" if kind == "tsv" else delimiter)):
+            if window is not None and window.measure == "rows" and row >= window.stop:
+                return
             yield RawRow(row, -1, values)
     else:
-        row = 0
-        for offset, line in _lines(_inflated(file)):
-            if kind == "text":
-                yield RawRow(row, offset, _text(line))
-            elif line.strip():
-                yield RawRow(row, offset, _json(line))
-            else:
-                continue
-            row += 1
+        yield from _line_rows(file, kind, window)
 
 
-def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[RawRow]:
+def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | None) -> Iterator[RawRow]:
+    wanted = [name for name in columns if name in parquet.schema_arrow.names]
+    first = 0
+    for group in range(parquet.metadata.num_row_groups):
+        stop = first + parquet.metadata.row_group(group).num_rows
+        if window is None or (first < window.stop and window.start < stop):
+            row = first
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted):
+                yield from _numbered(batch, row)
+                row += batch.num_rows
+        first = stop
+
+
+def _numbered(batch: pa.RecordBatch, first: int) -> Iterator[RawRow]:
+    return (RawRow(first + at, -1, values) for at, values in enumerate(batch.to_pylist()))
+
+
+def _line_rows(file: BinaryIO, kind: Kind, window: Window | None) -> Iterator[RawRow]:
+    inflated, start = _inflated(file), 0
+    if window is not None and window.measure == "bytes" and inflated is file:
+        start = window.start
+        file.seek(start)
     row = 0
-    for batch in batches:
-        for values in batch.to_pylist():
-            yield RawRow(row, -1, values)
-            row += 1
+    for offset, line in _lines(inflated, start):
+        place = offset if window is None or window.measure == "bytes" else row
+        if window is not None and place >= window.stop:
+            return
+        if kind == "jsonl" and not line.strip():
+            continue
+        if window is None or place >= window.start:
+            yield RawRow(row, offset, _text(line) if kind == "text" else _json(line))
+        row += 1
 
 
 def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
@@ -118,9 +153,8 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(offset, line without its end) of each line; only `\\n` ends one, the last may lack it."""
-    offset = 0
+def _lines(file: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(offset, line without its end) of each line from `offset` on; only `\\n` ends one, the last may lack it."""
     for line in io.BufferedReader(cast(io.RawIOBase, _Raw(file)), 1 << 20):
         start, body = offset, line.removesuffix(b"\n").removesuffix(b"\r")
         offset += len(line)

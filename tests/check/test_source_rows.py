@@ -10,7 +10,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.check.source_rows import count_rows, kind_of, read_rows
+from pipeline.check.source_rows import Window, count_rows, kind_of, read_rows
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,25 @@ def test_lines_carry_the_offsets_that_generated_ids_are_made_of() -> None:
 def test_a_format_goes_by_the_name_unless_configured(name: str, kind: str | None, tmp_path: Path) -> None:
     assert kind_of(f"s3://b/{name}", "auto") == kind
     assert kind_of(f"s3://b/{name}", "text") == "text"
+
+
+def test_a_window_of_bytes_is_sought_and_read_to_its_end_only() -> None:
+    """A sample of a 10 GB file must not read all of it; compressed, the offsets are those of the inflated stream."""
+    lines = [json.dumps({"text": f"line {number}"}).encode() + b"\n" for number in range(100)]
+    offsets = [sum(map(len, lines[:number])) for number in range(101)]
+    window = Window("bytes", offsets[40], offsets[42])
+    for data in (b"".join(lines), gzip.compress(b"".join(lines))):
+        rows = list(read_rows(io.BytesIO(data), "jsonl", ",", ["text"], window))
+        assert [(row.offset, row.values) for row in rows] == [
+            (offsets[number], {"text": f"line {number}"}) for number in (40, 41)
+        ]
+    by_number = list(read_rows(io.BytesIO(b"".join(lines)), "jsonl", ",", ["text"], Window("rows", 7, 9)))
+    assert [row.row for row in by_number] == [7, 8]
+
+
+def test_a_window_of_rows_reads_the_row_groups_it_touches() -> None:
+    table, data = pa.table({"text": [f"{row}" for row in range(100)]}), io.BytesIO()
+    pq.write_table(table, data, row_group_size=10)
+    rows = list(read_rows(data, "parquet", ",", ["text"], Window("rows", 25, 31)))
+    assert [row.row for row in rows] == list(range(20, 40))
+    assert rows[5].values == {"text": "25"}
