@@ -1,0 +1,85 @@
+"""CSV and TSV: read from the beginning, since a line end inside quotes can't be told from one between rows.
+
+Every column is text: CSV has no types, and "00123" is an id, not a number.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.source.columnar import missing_column
+from pipeline.source.extract import Columns, folder_columns, needed_paths
+from pipeline.source.records import Extraction, InputFile, Piece
+from pipeline.source.streams import blocks, decompressed
+
+BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
+
+
+class _Blocks(io.RawIOBase):
+    """Checked blocks as a raw stream."""
+
+    def __init__(self, source: Iterator[bytes]) -> None:
+        self._source = source
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._left:
+            self._left = next(self._source, b"")
+        taken = self._left[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._left = self._left[len(taken) :]
+        return len(taken)
+
+
+def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
+    """Batches of a CSV or TSV file. Raises InputError naming the row that has too few or too many fields."""
+    file = piece.file
+    raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
+    # Bytes that aren't UTF-8 become lone surrogates here and bytes again below: which rows have them is for `extract`.
+    text = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(max(4 * extraction.max_text_bytes, 1 << 17))
+    rows = csv.reader(text, delimiter="\t" if file.format == "tsv" else extraction.csv_delimiter, strict=True)
+    header = _next(rows, file, 0)
+    if header is None:
+        return
+    names = needed_paths(extraction)
+    number, batch, size = 0, [], 0
+    while (fields := _next(rows, file, number)) is not None:
+        if not fields:
+            continue
+        if len(fields) != len(header):
+            raise InputError(f"{file.uri}, row {number:,}: {len(fields)} fields, but the header names {len(header)}")
+        batch.append(fields)
+        size += sum(map(len, fields))
+        number += 1
+        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield _columns(batch, number, header, names, file)
+            batch, size = [], 0
+    if batch:
+        yield _columns(batch, number, header, names, file)
+
+
+def _next(rows: Iterator[list[str]], file: InputFile, number: int) -> list[str] | None:
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        raise InputError(f"{file.uri}, row {number:,}: {error}; check quotes and input.csv_delimiter") from error
+
+
+def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[str, ...], file: InputFile) -> Columns:
+    n = len(batch)
+    values = folder_columns(file, names, n)
+    for name in names:
+        if name in header:
+            index = header.index(name)
+            values[name] = pa.array([row[index].encode("utf-8", "surrogateescape") for row in batch], pa.binary())
+        elif name not in values:
+            raise missing_column(file, name, header)
+    return Columns(pa.array(range(stop - n, stop), pa.int64()), pa.array(range(stop - n + 1, stop + 1), pa.int64()), values)

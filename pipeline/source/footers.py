@@ -1,0 +1,40 @@
+"""Footers: rows and bytes of every row group, read before planning so that spans are known without reading rows."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.source.records import Footer, InputFile
+from pipeline.storage.inputs import open_input
+
+
+def read_footers(files: Sequence[InputFile]) -> dict[str, Footer]:
+    """Footers of the columnar files among `files`, by URI. Raises InputError naming a file that has none to read."""
+    columnar = [file for file in files if file.format in ("parquet", "arrow")]
+    if len(columnar) < 8:
+        return {file.uri: _footer(file) for file in columnar}
+    with ThreadPoolExecutor(16, thread_name_prefix="footer") as pool:
+        return dict(zip([file.uri for file in columnar], pool.map(_footer, columnar), strict=True))
+
+
+def _footer(file: InputFile) -> Footer:
+    try:
+        with open_input(file.uri, file.version) as stream:
+            return _parquet(stream) if file.format == "parquet" else _arrow(stream)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
+
+
+def _parquet(stream: object) -> Footer:
+    metadata = pq.read_metadata(stream)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    return Footer(tuple(group.num_rows for group in groups), tuple(group.total_byte_size for group in groups))
+
+
+def _arrow(stream: object) -> Footer:
+    reader = pa.ipc.open_file(pa.PythonFile(stream, mode="r"))
+    batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+    return Footer(tuple(batch.num_rows for batch in batches), tuple(batch.nbytes for batch in batches))

@@ -1,0 +1,107 @@
+"""Reading a segment: its pieces one after the other, cut into units by the caps of the policy.
+
+Memory: about two units, whatever the size of the file.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.source.columnar import read_columnar
+from pipeline.source.delimited import read_delimited
+from pipeline.source.extract import NEXT, extract
+from pipeline.source.records import Extraction, Measure, Piece, Segment, SourceUnit, Span, UnitPolicy, unit_schema
+from pipeline.source.text_lines import read_lines
+from pipeline.storage.inputs import open_input
+
+READERS = {
+    "parquet": read_columnar,
+    "arrow": read_columnar,
+    "jsonl": read_lines,
+    "text": read_lines,
+    "csv": read_delimited,
+    "tsv": read_delimited,
+}
+
+
+def read_segment(segment: Segment, extraction: Extraction, policy: UnitPolicy, max_rows: int) -> Iterator[SourceUnit]:
+    """The units of a segment, in order; the last one says `eof`. A segment without rows is one unit without rows.
+
+    Cuts depend on the rows alone. Raises InputError with file and place, SourceChanged when a file isn't the version
+    it was planned as, TransientStorageError when the store stays away.
+    """
+    cutter = _Cutter(segment, unit_schema(extraction), min(policy.rows, max_rows), policy.text_bytes)
+    for index, piece in enumerate(segment.pieces):
+        with open_input(piece.file.uri, piece.file.version) as stream:
+            for columns in READERS[piece.file.format](stream, piece, extraction):
+                rows = extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
+                yield from cutter.take(rows)
+    yield cutter.last()
+
+
+def _measure(piece: Piece) -> Measure:
+    """How rows of a piece are counted: by byte only where a reader may start in the middle."""
+    file = piece.file
+    return "bytes" if file.format in ("jsonl", "text") and file.compression == "none" else "rows"
+
+
+class _Cutter:
+    """Gathers rows until a cap would be passed."""
+
+    def __init__(self, segment: Segment, schema: pa.Schema, max_rows: int, max_bytes: int) -> None:
+        self.pieces, self.schema, self.max_rows, self.max_bytes = segment.pieces, schema, max_rows, max_bytes
+        self.tables: list[pa.Table] = []
+        self.rows = self.bytes = self.k = 0
+
+    def take(self, table: pa.Table) -> Iterator[SourceUnit]:
+        """Add rows; gives the units that became full by it."""
+        while table.num_rows:
+            fit = self._fit(table)
+            if fit:
+                self.tables.append(table.slice(0, fit))
+                self.rows += fit
+                self.bytes += int(_sizes(self.tables[-1]).sum())
+                table = table.slice(fit)
+            if table.num_rows:
+                yield self._cut(eof=False)
+
+    def last(self) -> SourceUnit:
+        """What is left, as the unit that ends the segment."""
+        return self._cut(eof=True)
+
+    def _fit(self, table: pa.Table) -> int:
+        room = int(np.searchsorted(np.cumsum(_sizes(table)), self.max_bytes - self.bytes, side="right"))
+        fit = min(room, self.max_rows - self.rows, table.num_rows)
+        return max(fit, 1) if self.rows == 0 else fit  # one row bigger than the cap is a unit of its own
+
+    def _cut(self, eof: bool) -> SourceUnit:
+        empty = pa.Table.from_batches([], self.schema.append(pa.field(NEXT, pa.int64())))
+        table = pa.concat_tables(self.tables) if self.tables else empty
+        unit = SourceUnit(self.k, eof, self._spans(table, eof), table.drop_columns([NEXT]).cast(self.schema))
+        self.tables, self.rows, self.bytes, self.k = [], 0, 0, self.k + 1
+        return unit
+
+    def _spans(self, table: pa.Table, eof: bool) -> tuple[Span, ...]:
+        """First and last place of every file the rows came from; files without rows stand with an empty span."""
+        files, position, following = (table[name].to_numpy() for name in ("file", "position", NEXT))
+        spans = []
+        for index in np.unique(files):
+            mine = np.flatnonzero(files == index)
+            file = self.pieces[index].file
+            spans.append(
+                Span(file.uri, file.version, _measure(self.pieces[index]), int(position[mine[0]]), int(following[mine[-1]]))
+            )
+        if not spans and eof:
+            spans = [Span(p.file.uri, p.file.version, _measure(p), p.start, p.start) for p in self.pieces[:1]]
+        return tuple(spans)
+
+
+def _sizes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Bytes of text and of raw bytes kept, per row."""
+    lengths = [pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw")]
+    return lengths[0] + lengths[1]
+
+

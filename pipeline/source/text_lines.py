@@ -1,0 +1,170 @@
+"""JSONL and plain text: one row per line."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.source.extract import RAW_BYTES, Columns, needed_paths, template_fields
+from pipeline.source.records import Extraction, InputFile, Piece
+from pipeline.source.streams import blocks, decompressed, lines, range_lines
+
+BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
+MISSING = object()
+
+
+def read_lines(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
+    """Batches of a line format: by byte offset where the file is not compressed, by row number otherwise."""
+    file = piece.file
+    longest = 4 * extraction.max_text_bytes
+    if file.compression == "none":
+        found = range_lines(stream, file, piece.start, piece.stop, longest)
+    else:
+        found = lines(blocks(decompressed(stream, file), file), 0, longest)
+    batch = Batch(file, extraction)
+    row = 0
+    for offset, following, data, whole in found:
+        if file.format == "jsonl" and whole and not data.strip():
+            batch.pass_over(following)
+            continue
+        place = (offset, following) if file.compression == "none" else (row, row + 1)
+        row += 1
+        batch.add(place, data, whole)
+        if batch.full():
+            yield batch.columns()
+            batch = Batch(file, extraction)
+    if batch.positions:
+        yield batch.columns()
+
+
+class Batch:
+    """Lines on their way to columns."""
+
+    def __init__(self, file: InputFile, extraction: Extraction) -> None:
+        self.file, self.extraction = file, extraction
+        self.names = needed_paths(extraction)
+        template = extraction.template
+        self.text_names = set(template_fields(template)) if template is not None else {extraction.text or "text"}
+        self.positions: list[int] = []
+        self.next: list[int] = []
+        self.kinds: list[str | None] = []
+        self.raw: list[bytes | None] = []
+        self.values: dict[str, list[Any]] = {name: [] for name in self.names}
+        self.bytes = 0
+
+    def pass_over(self, following: int) -> None:
+        """A blank line: the row before it reaches beyond it."""
+        if self.next:
+            self.next[-1] = following
+
+    def add(self, place: tuple[int, int], data: bytes, whole: bool) -> None:
+        """One line."""
+        self.positions.append(place[0])
+        self.next.append(place[1])
+        self.bytes += len(data)
+        row, kind = self._parse(data) if whole else ({}, "oversize")
+        self.kinds.append(kind)
+        self.raw.append(data[:RAW_BYTES] if kind else None)
+        folders = dict(self.file.folders)
+        for name in self.names:
+            value = None if kind else _reach(row, name)
+            self.values[name].append(folders.get(name) if value is MISSING else value)
+
+    def _parse(self, data: bytes) -> tuple[dict[str, Any], str | None]:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return {}, "invalid_utf8"
+        if self.file.format == "text":
+            return {"text": text}, None
+        try:
+            row = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return {}, "malformed"
+        if not isinstance(row, dict):
+            return {}, "malformed"
+        return row, self._text_kind(row)
+
+    def _text_kind(self, row: dict[str, Any]) -> str | None:
+        for name in self.text_names:
+            value = _reach(row, name)
+            if self.extraction.template is None and value not in (None, MISSING) and not isinstance(value, str):
+                return "not_a_string"
+            if isinstance(value, dict | list):
+                return "not_a_string"
+            if isinstance(value, str) and _has_surrogate(value):
+                return "lone_surrogate"
+        return None
+
+    def full(self) -> bool:
+        """Whether it is time to hand the batch on."""
+        return len(self.positions) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
+
+    def columns(self) -> Columns:
+        """The batch. Raises InputError for a value of another type than its column has."""
+        kept = {name: kind for name, kind in self.extraction.keep}
+        arrays = {}
+        for name, values in self.values.items():
+            if name in self.text_names and name not in kept and name != self.extraction.id:
+                arrays[name] = pa.array([value if isinstance(value, str | None) else _plain(value) for value in values], pa.string())
+            else:
+                target = kept.get(name) or (pa.int64() if self.extraction.id_type == "int64" else pa.string())
+                arrays[name] = self._typed(name, values, target)
+        return Columns(
+            pa.array(self.positions, pa.int64()),
+            pa.array(self.next, pa.int64()),
+            arrays,
+            pa.array(self.kinds, pa.string()),
+            pa.array(self.raw, pa.binary()),
+        )
+
+    def _typed(self, name: str, values: list[Any], target: pa.DataType) -> pa.Array:
+        for position, value in zip(self.positions, values, strict=True):
+            if value is not None and not _fits(value, target):
+                place = f"byte {position:,}" if self.file.compression == "none" else f"row {position:,}"
+                raise InputError(
+                    f"{self.file.uri}, {place}: {name!r} is {json.dumps(value)[:60]}, but the column is {target} in the rows "
+                    "the job was resolved with; give it one type in all rows"
+                )
+        return pa.array(values, target)
+
+
+def _reach(row: dict[str, Any], name: str) -> Any:
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def _fits(value: object, target: pa.DataType) -> bool:
+    if pa.types.is_boolean(target):
+        return isinstance(value, bool)
+    if pa.types.is_integer(target):
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if pa.types.is_floating(target):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str) and not _has_surrogate(value)
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool | float) else str(value)
+
+
+def _has_surrogate(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
