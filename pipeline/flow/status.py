@@ -1,0 +1,61 @@
+"""`embedpipe status`: an output as the store alone tells it. Works beside a live run, and after one that died."""
+
+from collections import Counter
+
+from pipeline.commit.keys import ATTEMPT, SUCCESS, parse_unit_file
+from pipeline.commit.records import LogEntry
+from pipeline.commit.snapshot import read_head
+from pipeline.commit.units import list_generations, read_rulings
+from pipeline.flow.summary import PublishedFacts, Status
+from pipeline.storage.store import open_store
+
+
+def read_status(output: str) -> Status:
+    """What is published, what is committed since, and what is or was in flight."""
+    store = open_store(output)
+    head = read_head(store)
+    published = {unit.unit for unit in head.units} if head else set()
+    generations = list_generations(store)
+    open_units = [unit for unit in generations if unit not in published]
+    rulings = read_rulings(store, open_units, generations).values()
+    done = [record for record in rulings if record.state == "done"]
+    kinds: Counter[str] = Counter()
+    for record in done:
+        kinds.update(record.quarantined)
+    begun = [file for entry in store.list(ATTEMPT) if (file := parse_unit_file(entry.key))]
+    ended = {(file.unit, file.attempt) for file in begun if file.key.endswith(".end")}
+    in_flight = {
+        file.unit
+        for file in begun
+        if generations.get(file.unit, -1) < file.generation and (file.unit, file.attempt) not in ended
+    }
+    return Status(
+        output=store.root,
+        published=_facts(head.entry) if head else None,
+        success=store.get(SUCCESS) is not None,
+        units_committed=len(done),
+        rows_committed=sum(record.rows_out for record in done),
+        tokens_committed=sum(record.tokens for record in done),
+        folded=sum(record.folded for record in done),
+        truncated=sum(record.truncated for record in done),
+        quarantined=dict(kinds),
+        failed={record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces},
+        attempts_open=len(in_flight),
+    )
+
+
+def _facts(entry: LogEntry) -> PublishedFacts:
+    return PublishedFacts(
+        version=entry.version,
+        oldest=entry.oldest,
+        rows=entry.rows,
+        files=entry.files,
+        bytes=entry.bytes,
+        units=entry.units,
+        rows_in=entry.rows_in,
+        rows_quarantined=entry.rows_quarantined,
+        limit=entry.limit,
+        failed=entry.failed,
+        spec=entry.spec,
+        facts=entry.facts,
+    )

@@ -1,0 +1,71 @@
+"""Token ids, exactly those sentence-transformers would feed the model."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
+
+CHUNK_TEXTS = 1024
+CHUNK_BYTES = 4 << 20
+"""Texts are tokenised in chunks of about this much, so that encodings of a whole unit never lie in memory at once."""
+
+
+class Tokens:
+    """A model's tokenizer, without padding, once without and once with truncation. Not thread-safe."""
+
+    def __init__(self, directory: str, max_tokens: int) -> None:
+        from transformers import AutoTokenizer
+
+        backbone = Path(directory)
+        loaded = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+        whole = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+        whole.no_padding()
+        whole.no_truncation()
+        if _lowers(backbone) and "Lowercase" not in repr(whole.normalizer):
+            whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
+        cut = Tokenizer.from_str(whole.to_str())
+        cut.enable_truncation(max_tokens, direction=loaded.truncation_side)
+        self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Flat ids [T] (int32) cut to the limit, offsets [n+1] (int64), and lengths [n] (int32) before any cut.
+
+        Special tokens are included in all three.
+        """
+        ids: list[npt.NDArray[np.int32]] = []
+        lengths = np.zeros(len(texts), np.int32)
+        kept = np.zeros(len(texts), np.int64)
+        for first, chunk in _chunks(texts):
+            for index, encoding in enumerate(self._whole.encode_batch_fast(chunk), first):
+                row = encoding.ids
+                lengths[index] = len(row)
+                if len(row) > self.max_tokens:
+                    row = self._cut.encode(texts[index]).ids
+                kept[index] = len(row)
+                ids.append(np.array(row, np.int32))
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+        return (np.concatenate(ids) if ids else np.zeros(0, np.int32)), offsets, lengths
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    first, size = 0, 0
+    for index, text in enumerate(texts):
+        if index > first and (size + len(text) > CHUNK_BYTES or index - first >= CHUNK_TEXTS):
+            yield first, list(texts[first:index])
+            first, size = index, 0
+        size += len(text)
+    if texts:
+        yield first, list(texts[first:])
+
+
+def _lowers(backbone: Path) -> bool:
+    """Whether the card asks sentence-transformers to lower-case texts, on top of what the tokenizer does."""
+    path = backbone / "sentence_bert_config.json"
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return bool(settings.get("do_lower_case"))
