@@ -1,0 +1,132 @@
+"""What a config must fulfil beyond its types, as far as it can be told without looking at any file. Pure."""
+
+import os
+import re
+import string
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pipeline.config.schema import Config, Execution, Input, Model, Output
+
+PLACES = ("input.paths", "input.root", "model.name", "output.path", "execution.address", "execution.model_cache")
+"""Keys that hold a path or a URL."""
+
+_USER_INFO = re.compile(r"://(?:[^/\s:@]*:[^\s@]*|[^/\s@]*)@")  # a secret key may hold slashes
+_SIGNED = re.compile(r"[?&](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=)", re.IGNORECASE)
+_WILDCARD = re.compile(r"[*?\[]")
+_HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SAME_SCHEME = {"s3a": "s3", "gcs": "gs"}
+
+
+def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Problems with URLs that carry a secret. Works on unchecked values, and never shows one."""
+    for key in PLACES:
+        section, _, name = key.partition(".")
+        part = raw.get(section)
+        value = part.get(name) if isinstance(part, Mapping) else None
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (_USER_INFO.search(text) or _SIGNED.search(text)):
+                yield (
+                    f"{key}: holds credentials, which logs and records would show; take them out of the URL and set "
+                    "them in the environment (AWS_ACCESS_KEY_ID, …), a profile or a role"
+                )
+                break
+
+
+def find_contradictions(config: Config) -> Iterator[str]:
+    """Problems between keys."""
+    yield from _of_input(config.input)
+    yield from _of_model(config.model)
+    yield from _of_output(config.output, config.input)
+    yield from _of_places(config.input, config.output)
+    yield from _of_execution(config.execution)
+
+
+def _of_input(source: Input) -> Iterator[str]:
+    yield from _repeated("input.paths", source.paths)
+    yield from _repeated("input.keep", source.keep)
+    if source.template is not None:
+        try:
+            fields = [name for _, name, _, _ in string.Formatter().parse(source.template) if name is not None]
+        except ValueError as error:
+            yield f"input.template: {error}; a brace that is meant as such is written twice"
+            return
+        if not fields or "" in fields:
+            yield "input.template: name a column in each pair of braces, as in `{title}`"
+
+
+def _of_model(model: Model) -> Iterator[str]:
+    if not _HUB_ID.fullmatch(model.name):
+        if model.revision is not None:
+            yield "model.revision: goes with a hub id only; what a directory, URL or package holds is hashed instead"
+    elif model.revision is None:
+        yield (
+            f"model.revision: is missing; {model.name!r} is a hub id, and those need the 40-character commit "
+            f"of what is wanted. If it is a directory, write ./{model.name}"
+        )
+    elif not _COMMIT.fullmatch(model.revision):
+        yield (
+            f"model.revision: expected a commit of 40 characters (0-9, a-f), given {model.revision!r}; branches "
+            "and tags can move"
+        )
+
+
+def _of_output(output: Output, source: Input) -> Iterator[str]:
+    yield from _repeated("output.partition_by", output.partition_by)
+    for column in output.partition_by:
+        if column in (source.id, source.text):
+            what = "id" if column == source.id else "text"
+            yield f"output.partition_by: {column!r} is the {what} column; partition by a column with few values"
+        elif not column or "=" in column or "/" in column:
+            yield f"output.partition_by: {column!r} can't be the name of a folder; rename the column at the source"
+
+
+def _of_places(source: Input, output: Output) -> Iterator[str]:
+    target = _segments(output.path)
+    example = [*target, "data", *(f"{column}=value" for column in output.partition_by), "file.parquet"]
+    for path in source.paths:
+        pattern = _segments(path)
+        if _reaches(pattern, example):
+            yield (
+                f"output.path: {output.path!r} lies in what input.paths covers ({path!r}), so the next run would take "
+                "the result for input; put them side by side"
+            )
+        elif pattern[: len(target)] == target:
+            yield f"input.paths: {path!r} lies in output.path ({output.path!r}); put them side by side"
+
+
+def _of_execution(execution: Execution) -> Iterator[str]:
+    if execution.engine == "serial" and execution.address is not None:
+        yield "execution.address: there is no cluster with execution.engine serial; leave one of them out"
+
+
+def _repeated(key: str, values: tuple[str, ...]) -> Iterator[str]:
+    for value in sorted({value for value in values if values.count(value) > 1}):
+        yield f"{key}: {value!r} is given twice"
+
+
+def _segments(place: str) -> list[str]:
+    """Scheme and bucket, or the root of the local disk, and the names below; `.` and `..` worked out on local paths."""
+    scheme, separator, rest = place.partition("://")
+    if separator and scheme.lower() != "file":
+        scheme = _SAME_SCHEME.get(scheme.lower(), scheme.lower())
+        return [f"{scheme}:", *(part for part in rest.split("/") if part)]
+    path = os.path.abspath(os.path.expanduser(rest if separator else place))  # noqa: PTH100, PTH111 (keeps links, reads no disk)
+    return ["file:", *(part for part in path.split("/") if part)]
+
+
+def _reaches(pattern: list[str], file: list[str]) -> bool:
+    """Whether a pattern covers a file: names it or a folder above it, or matches it."""
+    if any(_WILDCARD.search(part) for part in pattern):
+        return _matches(pattern, file)
+    return file[: len(pattern)] == pattern
+
+
+def _matches(pattern: list[str], file: list[str]) -> bool:
+    if not pattern or not file:
+        return not pattern and not file
+    if pattern[0] == "**":
+        return len(pattern) == 1 or any(_matches(pattern[1:], file[start:]) for start in range(len(file)))
+    return fnmatchcase(file[0], pattern[0]) and _matches(pattern[1:], file[1:])
