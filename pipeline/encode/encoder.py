@@ -62,8 +62,9 @@ class Encoder:
         self._arguments: dict[str, Any] = {"task": task} if task is not None else {}
         self._budget = max(token_budget or TOKEN_BUDGET[placement.device], max_tokens)
         backbone = self._transformer(task)
-        self._pad_id = int(backbone.tokenizer.pad_token_id or 0)
-        self._left = backbone.tokenizer.padding_side == "left"
+        self.tokenizer: Any = backbone.tokenizer  # sentence-transformers' own
+        self._pad_id = int(self.tokenizer.pad_token_id or 0)
+        self._left = self.tokenizer.padding_side == "left"
         self._prompt_length = self._count_prompt(backbone, prompt) if prompt and not lock.include_prompt else None
         if placement.dtype == "float16":
             backbone.model.half()

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
 from pipeline.model.lock import StagedModel
 from pipeline.model.resolve import resolve_model
+from pipeline.quality.sample import stratify
 from pipeline.sink.schema import Layout, check_names
 from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
@@ -23,8 +24,8 @@ from pipeline.storage.environment import worker_environment
 from pipeline.storage.store import Store, open_store
 from pipeline.text.policy import TextPolicy
 
-SAMPLE_SEGMENTS, SAMPLE_ROWS = 3, 64
-"""The parity gate's texts come from the first rows of a few segments."""
+SAMPLE_SEGMENTS, SAMPLE_ROWS, SAMPLE_CHARS = 3, 64, 1600
+"""The parity gate's texts: the beginnings of the first rows of a few segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:
             max_tokens=effective_max_tokens(config, lock),
             truncate_dim=config.model.truncate_dim,
             token_budget=config.execution.token_budget,
-            gate_texts=tuple(sample_texts(job, sample)),
+            gate_texts=tuple(stratify(sample_texts(job, sample))),
         ),
         layout=make_layout(job),
         environment=worker_environment(),
@@ -127,7 +128,7 @@ def sample_texts(job: Job, segments: Sequence[Segment]) -> list[str]:
     for segment in segments[::step][:SAMPLE_SEGMENTS]:
         with contextlib.suppress(InputError):  # the reader will say so, with the unit's record
             unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
-            texts.extend(text for text in unit.rows["text"].to_pylist() if text)
+            texts.extend(text[:SAMPLE_CHARS] for text in unit.rows["text"].to_pylist() if text)
     return texts
 
 

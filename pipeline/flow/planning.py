@@ -4,7 +4,7 @@ The head is read first and the input listed after: a file that changes in betwee
 never taken for covered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.commit.keys import spec_key
@@ -39,8 +39,10 @@ class Planned:
         return sum(file.size for file in self.files)
 
 
-def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False) -> Planned:
-    """The plan as things stand. Raises RefusedError for what must not go on, InputError for an empty input."""
+def plan_now(
+    job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()
+) -> Planned:
+    """The plan as things stand. `alone`: URIs not to be grouped with others. Raises RefusedError for what must not go on, InputError for an empty input."""
     store, spec = job.store, job.spec
     head = read_head(store)
     document = store.get(spec_key(head.entry.spec)) if head else None
@@ -57,7 +59,7 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False) -> Pl
     match = match_head(spec.spec_id, by_uri, units, job.extraction, append=append, redo=redo)
     if same_spec:
         check_drop(store.root, entry, match.gone_rows, allow_drop=allow_drop)
-    segments = _cut(job, [file for file in files if file.uri in match.open_files], append=append)
+    segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
     rulings = read_rulings(store, candidate_units(by_id, generations), generations)
     plan = make_plan(match, by_id, rulings, covered_files=len(files) - len(match.open_files))
@@ -71,12 +73,13 @@ def units_to_redo(store: Store, units: Sequence[ManifestUnit], generations: Mapp
     return frozenset(unit for unit, record in rulings.items() if record.reason == RETRY)
 
 
-def _cut(job: Job, files: list[InputFile], *, append: bool) -> list[Segment]:
+def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> list[Segment]:
     footers = read_footers(files)
-    if append:  # a unit over several files could not outlive one of them
-        segments = [segment for file in files for segment in cut_segments([file], footers, job.policy)]
-    else:
-        segments = cut_segments(files, footers, job.policy)
+    # Appending, a unit over several files could not outlive one of them.
+    single = [file for file in files if append or file.uri in alone]
+    grouped = [file for file in files if not (append or file.uri in alone)]
+    segments = cut_segments(grouped, footers, job.policy)
+    segments.extend(segment for file in single for segment in cut_segments([file], footers, job.policy))
     if job.limit is None:
         return segments
     pieces = tuple(piece for segment in segments for piece in segment.pieces)

@@ -10,6 +10,7 @@ plans again from the records. Ray Data's own checkpointing and `write_parquet` a
 import logging
 import pickle
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
-from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, connect, plan_pool
+from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, connect, plan_pool
 from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.unit import Encoding, Reading, Staging
@@ -36,7 +37,7 @@ T = TypeVar("T")
 MAX_RESTARTS = 3
 """Deaths of one actor, or of one task's worker, that Ray mends by itself before the graph fails."""
 
-BLOCK_BYTES, BLOCK_SEGMENTS = 8 << 20, 20
+BLOCK_BYTES, BLOCK_SEGMENTS = 2 << 20, 20
 """Small segments share a block: Ray Data handles about 20 blocks a second on two cores, whatever is in them."""
 
 
@@ -74,9 +75,22 @@ class RayEngine:
         pool = plan_pool(self._execution)
         log.info("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
-        tasks = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RESTARTS}
-        graph = (
-            ray.data.from_arrow(_blocks(work))
+        with warnings.catch_warnings():
+            # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            graph = self._graph(_blocks(work), shared, pool)
+        try:
+            for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from (pickle.loads(payload) for payload in block["payload"].to_pylist())
+        except EmbedpipeError:
+            raise
+        except Exception as error:  # whatever Ray makes of dead workers, lost nodes and timeouts
+            raise IncompleteError(f"the Ray graph failed: {_first_line(error)}") from error
+
+    def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
+        tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RESTARTS}
+        return (
+            ray.data.from_arrow(blocks)
             .map_batches(_read, fn_args=(shared, self._stop), num_cpus=READ_CPUS, **tasks)
             .map_batches(
                 EncodeActor,
@@ -91,13 +105,6 @@ class RayEngine:
             )
             .map_batches(_stage, fn_args=(shared,), num_cpus=STAGE_CPUS, **tasks)
         )
-        try:
-            for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield from (pickle.loads(payload) for payload in block["payload"].to_pylist())
-        except EmbedpipeError:
-            raise
-        except Exception as error:  # whatever Ray makes of dead workers, lost nodes and timeouts
-            raise IncompleteError(f"the Ray graph failed: {_first_line(error)}") from error
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`. As many at a time as there are cores."""
@@ -221,7 +228,7 @@ def _configure(execution: Execution) -> None:
     context.execution_no_progress_timeout_s = execution.unit_timeout_s
     context.actor_init_retry_on_errors = True
     context.actor_init_max_retries = MAX_RESTARTS
-    context.target_max_block_size = 64 << 20
+    context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
 

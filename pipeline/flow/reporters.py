@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import ConfigError
-from pipeline.flow.progress import Event, Note, PlanReady, Published, UnitDone, UnitFailed
+from pipeline.flow.progress import Event, Note, PlanReady, Published, UnitFailed
 from pipeline.flow.tally import Counts, Tally
 
 log = logging.getLogger("embedpipe.progress")

@@ -85,6 +85,7 @@ class _Run:
         self.started = time.monotonic()
         self.engine: Engine | None = None
         self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
+        self.alone: set[str] = set()  # files that would make a group of small files fail
         self.duplicates: int | None = None
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
 
@@ -117,7 +118,7 @@ class _Run:
         """Encode until the plan has nothing pending but what has failed in this run."""
         idle_rounds = 0
         while True:
-            planned = plan_now(job, allow_drop=self.allow_drop, replace=self.replace)
+            planned = plan_now(job, allow_drop=self.allow_drop, replace=self.replace, alone=self.alone)
             work = [segment for segment in planned.plan.pending if segment.id not in self.failed]
             self._announce(planned, work)
             if not work:
@@ -159,6 +160,7 @@ class _Run:
             self.reporter.emit(_done_event(ack))
         elif ack.state == "failed":
             self.failed[ack.segment] = ack.message
+            self.alone.add(ack.uri)
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=ack.message))
 
     def _publish(self, job: Job, planned: Planned) -> Summary:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +18,20 @@ from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.keys import part_key, quarantine_key
 from pipeline.commit.records import FileRef, PieceRef, UnitRecord
 from pipeline.commit.units import commit_unit, read_unit
-from pipeline.encode.encoder import Encoder
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
-from pipeline.quality.gate import GateResult, load_gated
 from pipeline.sink.part import Part, build_part, build_quarantine, rows_digest
 from pipeline.source.read import read_segment
-from pipeline.source.records import SourceUnit, Span
+from pipeline.source.records import Segment, SourceUnit, Span
 from pipeline.spec import unit_id
 from pipeline.storage.create import create_file
 from pipeline.text.prepare import Prepared, Preparer
+
+if TYPE_CHECKING:  # torch is loaded where there is a replica, not by readers, stagers and the driver
+    from pipeline.encode.encoder import Encoder
+    from pipeline.quality.gate import GateResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class EncodedUnit:
     attempt: str
     device: str
     dtype: str
-    gate: GateResult
+    gate: dict[str, object]  # what the replica's parity gate measured
     padded_tokens: int
     encode_s: float
 
@@ -124,7 +127,10 @@ class Reading:
         return PreparedUnit(task, prepared, _digest(prepared))
 
     def _give_up(self, work: SegmentWork, k: int, error: InputError) -> Ack:
-        """Commit a `failed` record for the unit that can't be read; the next run tries it once more."""
+        """Commit a `failed` record for the unit that can't be read; the next run tries it once more.
+
+        In a group of small files the acknowledgement names the one at fault, so that the others can go on without it.
+        """
         record = UnitRecord(
             unit=unit_id(work.id, k),
             generation=work.generation(k),
@@ -140,7 +146,17 @@ class Reading:
             commit_unit(self.store, record)
         except EmbedpipeError as second:
             return failed_ack("error", work, k, second)
-        return failed_ack("failed", work, k, error)
+        return replace(failed_ack("failed", work, k, error), uri=self._at_fault(work))
+
+    def _at_fault(self, work: SegmentWork) -> str:
+        """URI of the first file of a segment that can't be read to its end. Groups are small, so reading again is cheap."""
+        for piece in work.segment.pieces[:-1]:
+            try:
+                for _ in read_segment(Segment((piece,)), self.context.extraction, self.context.policy, self.context.policy.rows):
+                    pass
+            except InputError:
+                return piece.file.uri
+        return work.pieces[-1].uri
 
 
 class Encoding:
@@ -172,7 +188,7 @@ class Encoding:
                 attempt=attempt,
                 device=self.encoder.placement.device,
                 dtype=self.encoder.placement.dtype,
-                gate=self.gate,
+                gate=self.gate.to_json(),
                 padded_tokens=self.encoder.stats.padded_tokens - before.padded_tokens,
                 encode_s=time.monotonic() - started,
             )
@@ -198,8 +214,10 @@ class Encoding:
         return prepared.reject(pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"), vectors
 
 
-def load_replica(context: JobContext, threads: int | None) -> tuple[Encoder, GateResult]:
+def load_replica(context: JobContext, threads: int | None) -> "tuple[Encoder, GateResult]":
     """A model replica on this process's device that has passed the parity gate. Raises ParityError, ModelError."""
+    from pipeline.quality.gate import load_gated
+
     model = context.model
     return load_gated(
         model.stage(),
@@ -277,7 +295,7 @@ class Staging:
             source_bytes=task.source_bytes,
             device=unit.device,
             dtype=unit.dtype,
-            gate=unit.gate.to_json(),
+            gate=unit.gate,
         )
 
     def _refused(self, unit: EncodedUnit, error: InputError) -> Ack:

@@ -12,6 +12,7 @@ from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
 from pipeline.errors import ParityError
 from pipeline.model.lock import StagedModel
+from pipeline.quality.sample import CONSTRUCTED
 from pipeline.text.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,6 @@ log = logging.getLogger(__name__)
 MIN_COSINE = 0.9999
 MAX_RELATIVE_L2 = 1.5e-2
 """About the same strength as the cosine, but this one also sees the vectors' scale."""
-
-SAMPLE = 64
-"""Texts compared: enough for all lengths, few enough to cost a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def load_gated(
     Raises ParityError when float32 fails too, ModelError and ConfigError as their makers do.
     """
     placement = choose_placement(precision, device)
-    sample = stratify(texts, SAMPLE)
+    sample = [*CONSTRUCTED, *texts]
     tokens = Tokens(staged.directory, max_tokens)
     expected: npt.NDArray[np.float32] | None = None
     while True:
@@ -87,9 +85,10 @@ def load_gated(
             token_budget=token_budget,
             threads=threads,
         )
-        if expected is None:
-            expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
         ids, offsets, _ = tokens.encode([prompt + text for text in sample])
+        if expected is None:
+            check_tokens(encoder, [prompt + text for text in sample], ids, max_tokens)
+            expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
         result = compare(encoder.encode(ids, offsets), expected, placement)
         if result.passed:
             log.info("parity gate passed: %s", result)
@@ -102,6 +101,17 @@ def load_gated(
             )
         log.warning("parity gate failed in %s (%s); stepping down to float32", placement.dtype, result)
         placement = Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate")
+
+
+def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int32], max_tokens: int) -> None:
+    """Raises ParityError when sentence-transformers would feed the model other token ids than these [T]."""
+    own = encoder.tokenizer(list(texts), truncation="longest_first", max_length=max_tokens)["input_ids"]
+    expected = np.concatenate([np.asarray(row, np.int32) for row in own])
+    if not np.array_equal(expected, ids):
+        raise ParityError(
+            f"the tokenizer gives {len(ids)} ids for {len(texts)} texts where sentence-transformers has {len(expected)}, or "
+            "others; its tokenizer.json says something else than its class. Please report the model"
+        )
 
 
 def reference_vectors(
@@ -129,14 +139,6 @@ def reference_vectors(
     del model
     gc.collect()
     return np.asarray(vectors, np.float32)
-
-
-def stratify(texts: Sequence[str], count: int) -> list[str]:
-    """`count` texts spread evenly over the lengths there are, and three constructed ones: empty, one word, very long."""
-    by_length = sorted(set(texts), key=lambda text: (len(text), text))
-    step = max(1.0, len(by_length) / count)
-    chosen = [by_length[int(i * step)] for i in range(min(count, len(by_length)))]
-    return ["", "word", "a very long text " * 2000, *chosen]
 
 
 def compare(

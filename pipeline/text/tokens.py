@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
+PLAIN_CLASSES = frozenset({"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer"})
+
 CHUNK_TEXTS = 1024
 CHUNK_BYTES = 4 << 20
 """Texts are tokenised in chunks of about this much, so that encodings of a whole unit never lie in memory at once."""
@@ -20,17 +22,14 @@ class Tokens:
     """A model's tokenizer, without padding, once without and once with truncation. Not thread-safe."""
 
     def __init__(self, directory: str, max_tokens: int) -> None:
-        from transformers import AutoTokenizer
-
         backbone = Path(directory)
-        loaded = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
-        whole = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+        whole, direction = _load(backbone)
         whole.no_padding()
         whole.no_truncation()
-        if _lowers(backbone) and "Lowercase" not in repr(whole.normalizer):
+        if _settings(backbone / "sentence_bert_config.json").get("do_lower_case") and "Lowercase" not in repr(whole.normalizer):
             whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
         cut = Tokenizer.from_str(whole.to_str())
-        cut.enable_truncation(max_tokens, direction=loaded.truncation_side)
+        cut.enable_truncation(max_tokens, direction=direction)
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
@@ -64,8 +63,22 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield first, list(texts[first:])
 
 
-def _lowers(backbone: Path) -> bool:
-    """Whether the card asks sentence-transformers to lower-case texts, on top of what the tokenizer does."""
-    path = backbone / "sentence_bert_config.json"
+def _load(backbone: Path) -> tuple[Tokenizer, str]:
+    """The tokenizer, and the side it cuts from.
+
+    For the classes that say no more than their tokenizer.json it is read as it is: transformers would bring all of torch
+    into every process that reads. The parity gate compares the ids with sentence-transformers' own either way.
+    """
+    settings = _settings(backbone / "tokenizer_config.json")
+    file = backbone / "tokenizer.json"
+    if file.is_file() and str(settings.get("tokenizer_class")).removesuffix("Fast") in PLAIN_CLASSES:
+        return Tokenizer.from_file(str(file)), settings.get("truncation_side", "right")
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+    return Tokenizer.from_str(loaded.backend_tokenizer.to_str()), loaded.truncation_side
+
+
+def _settings(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return bool(settings.get("do_lower_case"))
+    return settings

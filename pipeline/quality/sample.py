@@ -1,0 +1,16 @@
+"""The texts that parity is measured on. Apart from the gate, so that a driver can choose them without torch."""
+
+from collections.abc import Sequence
+
+SAMPLE = 48
+"""Texts compared: enough for all lengths, few enough to cost a second or two."""
+
+CONSTRUCTED = ("", "word", "a very long text " * 2000)
+"""Compared in any case: nothing at all, one token, more than any model takes."""
+
+
+def stratify(texts: Sequence[str], count: int = SAMPLE) -> list[str]:
+    """`count` distinct texts spread evenly over the lengths there are."""
+    by_length = sorted(set(texts), key=lambda text: (len(text), text))
+    step = max(1.0, len(by_length) / count)
+    return [by_length[int(i * step)] for i in range(min(count, len(by_length)))]
