@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pipeline.check.ledger import Ledger
@@ -63,15 +64,12 @@ def _check_slices(ledger: Ledger, findings: Findings) -> None:
 
 
 def _check_spans(ledger: Ledger, findings: Findings) -> None:
-    """Check `spans`: a segment's units are 0, 1, … to the one with eof, and what they consumed tiles its pieces.
+    """Check `spans`: a segment's units are 0, 1, … to the one with eof, and they read all rows of its pieces, once.
 
-    A segment may be incomplete only where the log says that units failed; a `--limit` may end one early.
+    A segment may be incomplete only where the log says that units failed; a `--limit` may end one early. Bytes between
+    spans may be blank lines, which are no rows: check `source gaps` looks at them.
     """
-    segments: dict[str, list[Unit]] = defaultdict(list)
-    for unit in ledger.units:
-        segments[unit["segment"]].append(unit)
-    for segment, members in segments.items():
-        members.sort(key=lambda unit: unit["k"])
+    for segment, members in by_segment(ledger.units).items():
         numbers = [unit["k"] for unit in members]
         ends = [unit["k"] for unit in members if unit["eof"]]
         if numbers != list(range(len(numbers))) or ends != numbers[-1:]:
@@ -80,39 +78,65 @@ def _check_spans(ledger: Ledger, findings: Findings) -> None:
             continue
         for fault in _untiled(members, limited=ledger.entry["limit"] is not None):
             findings.add("spans", f"segment {segment}: {fault}")
+    for uri, spans in spans_by_uri(ledger.units).items():
+        for one, other in pairwise(spans):
+            if other["start"] < one["stop"]:
+                findings.add(
+                    "spans", f"{uri}: {one['measure']} {other['start']} to {one['stop']} were read by two units"
+                )
+
+
+def by_segment(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    """Units by segment, in the order in which they were read."""
+    segments: dict[str, list[Unit]] = defaultdict(list)
+    for unit in sorted(units, key=lambda unit: int(unit["k"])):
+        segments[unit["segment"]].append(unit)
+    return segments
+
+
+def spans_by_uri(units: Sequence[Unit]) -> dict[str, list[Mapping[str, Any]]]:
+    """What was read of every source file, in the file's order; nothing for a file without rows."""
+    spans: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for unit in units:
+        for span in unit["spans"]:
+            if span["stop"] > span["start"]:
+                spans[span["uri"]].append(span)
+    for parts in spans.values():
+        parts.sort(key=lambda span: int(span["start"]))
+    return spans
 
 
 def _untiled(members: Sequence[Unit], *, limited: bool) -> Iterator[str]:
-    """Gaps and overlaps between the spans of a complete segment's units and its pieces."""
+    """What the units of a complete segment left out of its pieces, or read besides."""
+    pieces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for piece in members[0]["pieces"]:
+        pieces[piece["uri"]].append(piece)
     spans: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for unit in members:
         if unit["pieces"] != members[0]["pieces"]:
             yield f"unit {unit['k']} names other pieces than unit 0"
         for span in unit["spans"]:
             spans[span["uri"]].append(span)
-    pieces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for piece in members[0]["pieces"]:
-        pieces[piece["uri"]].append(piece)
     for uri in spans.keys() - pieces.keys():
         yield f"{uri} was read but is no piece of it"
     for uri, parts in pieces.items():
         if any(span["version"] != parts[0]["version"] for span in spans[uri]):
             yield f"{uri} was read in another version than planned"
         whole = {**parts[0], "stop": parts[-1]["stop"]}  # a limited run has all of a file's pieces in one segment
-        yield from _gaps(uri, whole, spans[uri], limited=limited)
+        yield from _gaps(uri, whole, [span for span in spans[uri] if span["measure"] == "rows"], limited=limited)
 
 
 def _gaps(uri: str, piece: Mapping[str, Any], spans: Sequence[Mapping[str, Any]], *, limited: bool) -> Iterator[str]:
-    """Where a piece's spans, in the order of the units, leave something out or take it twice."""
-    end = piece["start"]
+    """Rows that no unit or two units read. Of a piece measured in bytes the number of its last row is not known."""
+    in_rows = piece["measure"] == "rows"
+    end = piece["start"] if in_rows else 0
     for span in spans:
         start = span["start"]
         if start != end:
-            yield f"{uri}: {span['measure']} {min(end, start)} to {max(end, start)} are in {_none_or_two(start, end)}"
+            yield f"{uri}: rows {min(end, start)} to {max(end, start)} were read by {_none_or_two(start, end)}"
         end = span["stop"]
-    same_measure = all(span["measure"] == piece["measure"] for span in spans)
-    if same_measure and end != piece["stop"] and not limited:
-        yield f"{uri}: read to {end} of {piece['stop']} {piece['measure']}"
+    if in_rows and end != piece["stop"] and not limited:
+        yield f"{uri}: read to row {end} of {piece['stop']}"
 
 
 def _check_coverage(ledger: Ledger, findings: Findings) -> None:

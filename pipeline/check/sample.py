@@ -14,7 +14,7 @@ from pipeline.check.ledger import Ledger
 from pipeline.check.model import embed_again, find_model, other_files
 from pipeline.check.report import Check, Findings, unchecked
 from pipeline.check.source_rows import RawRow, Window, kind_of, read_rows
-from pipeline.check.source_text import columns_of, id_of, text_of
+from pipeline.check.source_text import columns_of, folder_values, id_of, text_of, with_folders
 from pipeline.errors import EmbedpipeError
 from pipeline.storage.inputs import open_input
 
@@ -97,9 +97,11 @@ def _search(
         return
     column = ledger.layout["id"]["column"]
     positions = {} if column else _by_position(uri, by_id)
+    folders = folder_values(uri)
     with open_input(uri, version) as file:
         columns = columns_of(ledger.recipe["text"], column)
-        for raw in read_rows(file, kind, reader["csv_delimiter"], columns, window):
+        for found_row in read_rows(file, kind, reader["csv_delimiter"], columns, window):
+            raw = with_folders(found_row, folders)
             found = _under_id(by_id, id_of(raw, column)) if column else _at_position(raw, positions)
             if found and (text := text_of(raw, ledger.recipe["text"])) is not None:
                 yield from ((index, text) for index in found)

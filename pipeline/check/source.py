@@ -1,17 +1,20 @@
-"""Source rows counted independently and held against what the snapshot says it read."""
+"""Source rows counted independently and held against what the snapshot says it read; what lies between is blank."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from pipeline.check.books import spans_by_uri
 from pipeline.check.ledger import Ledger
 from pipeline.check.report import Check, Findings, unchecked
-from pipeline.check.source_rows import count_rows, kind_of
+from pipeline.check.source_rows import BOM, count_rows, is_compressed, kind_of
 from pipeline.errors import InputError, SourceChanged
 from pipeline.storage.inputs import find, open_input
+
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +26,42 @@ class Group:
     whole: bool  # whether the snapshot holds all of these files
 
 
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a source file holds."""
+
+    rows: int
+    unread: tuple[str, ...] = ()  # parts outside of every span that are not blank
+    reason: str = ""  # why it could not be counted
+
+
 def check_source(ledger: Ledger, threads: int) -> tuple[Check, ...]:
-    """Checks `source versions` (which files are still what was read) and `source rows` (of those that are)."""
+    """Checks `source versions` (which files are still what was read), and of those `source rows` and `source gaps`."""
     groups = group_files(ledger)
-    uris = [file for group in groups for file in group.files]
+    files = [file for group in groups for file in group.files]
+    spans = spans_by_uri(ledger.units)
+    whole = {file for group in groups if group.whole for file in group.files}
+
+    def recount(file: tuple[str, str]) -> Recount:
+        return _recount(file, ledger.recipe["reader"], spans.get(file[0], []) if file in whole else None)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
-        counts = dict(zip(uris, pool.map(lambda file: _count(file, ledger.recipe["reader"]), uris), strict=True))
-    findings, counted, partial, changed = Findings(), 0, 0, []
+        counts = dict(zip(files, pool.map(recount, files), strict=True))
+    changed = [f"{file[0]} ({count.reason})" for file, count in counts.items() if count.reason]
+    findings, counted, partial = Findings(), 0, 0
     for group in groups:
-        gone = [f"{uri} ({reason})" for uri, version in group.files if isinstance(reason := counts[uri, version], str)]
-        changed.extend(gone)
-        if gone:
+        own = [counts[file] for file in group.files]
+        if any(count.reason for count in own):
             continue
-        found = sum(count for file in group.files if isinstance(count := counts[file], int))
-        counted += len(group.files)
-        partial += 0 if group.whole else len(group.files)
+        found = sum(count.rows for count in own)
+        counted += len(own)
+        partial += 0 if group.whole else len(own)
         if found < group.rows or (group.whole and found > group.rows):
             findings.add("source rows", f"{_named(group)}: {found} rows in the source, {group.rows} were read")
-    return _versions(len(uris), changed), _rows(findings, counted, partial)
+        for file, count in zip(group.files, own, strict=True):
+            for place in count.unread:
+                findings.add("source gaps", f"{file[0]}: {place} hold text that no unit read")
+    return _versions(len(files), changed), *_rows(findings, counted, partial)
 
 
 def _versions(files: int, changed: Sequence[str]) -> Check:
@@ -49,11 +70,13 @@ def _versions(files: int, changed: Sequence[str]) -> Check:
     return Check("source versions", True, f"all {files} source files are still the versions that were read", 0)
 
 
-def _rows(findings: Findings, counted: int, partial: int) -> Check:
+def _rows(findings: Findings, counted: int, partial: int) -> tuple[Check, Check]:
     if not counted:
-        return unchecked("source rows", "no source file is left to count")
+        reason = "no source file is left to count"
+        return unchecked("source rows", reason), unchecked("source gaps", reason)
     note = f", {partial} of which the snapshot holds in part" if partial else ""
-    return findings.check("source rows", f"{counted} files counted again{note}")
+    rows = findings.check("source rows", f"{counted} files counted again{note}")
+    return rows, findings.check("source gaps", "between the lines that were read there are blank ones only")
 
 
 def group_files(ledger: Ledger) -> list[Group]:
@@ -77,24 +100,40 @@ def group_files(ledger: Ledger) -> list[Group]:
     ]
 
 
-def _count(file: tuple[str, str], reader: Mapping[str, Any]) -> int | str:
-    """Rows of a file version, or why they can't be counted."""
+def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[Mapping[str, Any]] | None) -> Recount:
+    """Count a file version, and look between its spans (None: it is not all there, so gaps mean nothing)."""
     uri, version = file
     kind = kind_of(uri, reader["format"])
     if kind is None:
-        return "its name doesn't say its format"
+        return Recount(0, reason="its name doesn't say its format")
     found = find(uri)
-    if found is None:
-        return "gone"
-    if found.version != version:
-        return "changed"
+    if found is None or found.version != version:
+        return Recount(0, reason="changed" if found else "gone")
     try:
         with open_input(uri, version) as opened:
-            return count_rows(opened, kind, reader["csv_delimiter"])
+            rows = count_rows(opened, kind, reader["csv_delimiter"])
+            opened.seek(0)
+            unread = tuple(_unread(opened, kind, found.size, spans)) if spans is not None else ()
+            return Recount(rows, unread)
     except SourceChanged:
-        return "changed while being counted"
+        return Recount(0, reason="changed while being counted")
     except (InputError, pa.ArrowException, OSError, EOFError) as error:
-        return f"can't be read: {error}"
+        return Recount(0, reason=f"can't be read: {error}")
+
+
+def _unread(file: BinaryIO, kind: str, size: int, spans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Bytes of an uncompressed line file between and around its spans, where they are more than blank lines."""
+    if kind not in ("jsonl", "text") or is_compressed(file) or any(span["measure"] != "bytes" for span in spans):
+        return
+    end = 0
+    for start, stop in (*((span["start"], span["stop"]) for span in spans), (size, size)):
+        for at in range(end, start, CHUNK_BYTES):
+            file.seek(at)
+            gap = file.read(min(CHUNK_BYTES, start - at)).removeprefix(BOM if at == 0 else b"")
+            if gap.strip() or (kind == "text" and gap):
+                yield f"bytes {end} to {start}"
+                break
+        end = max(end, stop)
 
 
 def _named(group: Group) -> str:

@@ -29,7 +29,8 @@ _BY_SUFFIX: dict[str, Kind] = {
     "txt": "text",
     "text": "text",
 }
-_GZIP, _ZSTD, _BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BATCH_ROWS = 1024
 
 
@@ -110,7 +111,14 @@ def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | 
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> Iterator[RawRow]:
-    return (RawRow(first + at, -1, values) for at, values in enumerate(batch.to_pylist()))
+    columns = [column.cast(pa.string()) if _has_own_text(column.type) else column for column in batch.columns]
+    plain = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+    return (RawRow(first + at, -1, values) for at, values in enumerate(plain.to_pylist()))
+
+
+def _has_own_text(kind: pa.DataType) -> bool:
+    """Types whose values Arrow writes out in another way than Python; in a template they stand as Arrow writes them."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
 
 
 def _line_rows(file: BinaryIO, kind: Kind, window: Window | None) -> Iterator[RawRow]:
@@ -142,6 +150,13 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
         yield reader.get_batch(index)
 
 
+def is_compressed(file: BinaryIO) -> bool:
+    """Whether the content is gzip or zstd; the stream stands at its beginning afterwards."""
+    magic = file.read(4)
+    file.seek(0)
+    return magic.startswith(_GZIP) or magic == _ZSTD
+
+
 def _inflated(file: BinaryIO) -> BinaryIO:
     """The file's own bytes, whatever its name says about compression."""
     magic = file.read(4)
@@ -158,11 +173,7 @@ def _lines(file: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     for line in io.BufferedReader(cast(io.RawIOBase, _Raw(file)), 1 << 20):
         start, body = offset, line.removesuffix(b"\n").removesuffix(b"\r")
         offset += len(line)
-        if start == 0 and body.startswith(_BOM):
-            body = body.removeprefix(_BOM)
-            if line == _BOM:
-                continue  # nothing but a mark
-        yield start, body
+        yield start, body.removeprefix(BOM) if start == 0 else body
 
 
 class _Raw(io.RawIOBase):

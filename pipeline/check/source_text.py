@@ -1,8 +1,11 @@
 """A row's id and text out of a raw source row, by the rules the spec documents."""
 
+import json
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from pipeline.check.source_rows import RawRow
 
@@ -16,7 +19,7 @@ def columns_of(text: Mapping[str, Any], id_column: str | None) -> list[str]:
 
 def id_of(raw: RawRow, column: str) -> int | str | None:
     """The row's id, as found."""
-    value = _dig(raw.values, column)
+    value = _decoded(_dig(raw.values, column))
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
@@ -26,8 +29,19 @@ def text_of(raw: RawRow, text: Mapping[str, Any]) -> str | None:
         return None
     if text["template"]:
         return _filled(text["template"], raw.values)
-    value = _dig(raw.values, text["column"] or "text")
+    value = _decoded(_dig(raw.values, text["column"] or "text"))
     return value if isinstance(value, str) else None
+
+
+def folder_values(uri: str) -> dict[str, str]:
+    """Columns that `key=value` folders of a file's path stand for."""
+    parts = (part.partition("=") for part in uri.split("/")[:-1])
+    return {unquote(key): unquote(value) for key, separator, value in parts if key and separator}
+
+
+def with_folders(raw: RawRow, folders: Mapping[str, str]) -> RawRow:
+    """The row with what its path's folders say, where the file itself has no such column."""
+    return raw if raw.values is None or not folders else replace(raw, values={**folders, **raw.values})
 
 
 def _fields(template: str) -> list[str]:
@@ -35,14 +49,26 @@ def _fields(template: str) -> list[str]:
 
 
 def _filled(template: str, values: Mapping[str, Any]) -> str | None:
+    """The template with its columns; None when one of them is null."""
     parts: list[str] = []
     for literal, name, _, _ in string.Formatter().parse(template):
         parts.append(literal)
-        if name is None:
-            continue
-        value = _dig(values, name)
-        parts.append("" if value is None else str(value))
+        if name:
+            value = _decoded(_dig(values, name))
+            if value is None:
+                return None
+            parts.append(json.dumps(value) if isinstance(value, bool | float) else str(value))
     return "".join(parts)
+
+
+def _decoded(value: Any) -> Any:
+    """Binary columns hold text too."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _dig(values: Mapping[str, Any] | None, path: str) -> Any:

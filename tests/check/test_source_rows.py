@@ -17,7 +17,7 @@ from pipeline.check.source_rows import Window, count_rows, kind_of, read_rows
     ("kind", "data", "rows"),
     [
         ("text", b"", 0),
-        ("text", b"\xef\xbb\xbf", 0),
+        ("text", b"\xef\xbb\xbf\n", 1),
         ("text", b"one", 1),
         ("text", b"one\n", 1),
         ("text", b"one\n\nthree", 3),

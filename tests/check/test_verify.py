@@ -43,7 +43,7 @@ def test_a_sound_snapshot_passes_every_check_with_nothing_left_open(root: str, t
     report = verify(root, sample=16)
     assert [check for check in report.checks if check.passed is not True] == []
     assert report.passed
-    assert len(report.checks) == 32
+    assert len(report.checks) == 33
     assert json.loads(report.to_json())["passed"] is True
 
 
@@ -126,16 +126,39 @@ def test_rows_of_a_file_that_belong_to_two_units_fail_slices(make: Make) -> None
     assert any("two units" in check.detail for check in report.failed)
 
 
-def test_a_gap_between_spans_fails_spans(make: Make) -> None:
-    """Bytes between two units that nobody read are rows that are silently not there."""
+def with_spans(first: tuple[int, int], second: tuple[int, int], measure: str = "bytes") -> Edits:
+    """Other spans of the first file's two units: offsets from where the second begins, or rows."""
 
-    def gap(units: list[ManifestUnit]) -> list[ManifestUnit]:
-        span = replace(units[1].spans[0], start=units[1].spans[0].start + 1)
-        return [units[0], replace(units[1], spans=(span,)), *units[2:]]
+    def edit(units: list[ManifestUnit]) -> list[ManifestUnit]:
+        at, end = (units[1].spans[0].start, units[1].spans[0].stop) if measure == "bytes" else (4, 8)
+        one = replace(units[0].spans[0], measure=measure, start=first[0], stop=at + first[1])
+        two = replace(units[1].spans[0], measure=measure, start=at + second[0], stop=end + second[1])
+        return [replace(units[0], spans=(one,)), replace(units[1], spans=(two,)), *units[2:]]
 
-    report = verify(make(Edits(units=gap)).root)
+    return Edits(units=edit)
+
+
+def test_bytes_read_by_two_units_fail_spans(make: Make) -> None:
+    report = verify(make(with_spans((0, 1), (0, 0))).root)
+    assert failed(report) == {"spans"}
+    assert "two units" in report.failed[0].detail
+
+
+def test_rows_read_by_no_unit_fail_spans(make: Make) -> None:
+    """Of formats read from their beginning the manifest has row numbers."""
+    report = verify(make(with_spans((0, 0), (1, 0), "rows")).root)
     assert failed(report) == {"spans"}
     assert "no unit" in report.failed[0].detail
+
+
+@pytest.mark.parametrize("spans", [((3, 0), (0, 0)), ((0, 0), (2, 0)), ((0, 0), (0, -2))])
+def test_bytes_that_no_unit_read_fail_source_gaps_unless_they_are_blank(make: Make, spans: Any) -> None:
+    """Between two units, before the first and after the last: rows that are silently not there, or blank lines."""
+    assert failed(verify(make(with_spans(*spans)).root)) == {"source gaps"}
+
+
+def test_blank_lines_between_units_are_no_gap(make: Make) -> None:
+    assert failed(verify(make(with_spans((0, -1), (0, -1))).root)) == set()
 
 
 def test_a_segment_without_its_last_unit_fails_spans(make: Make) -> None:
@@ -353,7 +376,7 @@ def test_a_changed_and_a_deleted_source_file_are_named_as_not_checked(make: Make
     report = verify(made.root, sample=16)
     assert failed(report) == set()
     assert report.passed
-    assert open_questions(report) == {"source versions", "source rows", "sample texts", "sample vectors"}
+    assert open_questions(report) == {"source versions", "source rows", "source gaps", "sample texts", "sample vectors"}
     versions = next(check for check in report.checks if check.name == "source versions")
     assert "changed" in versions.detail
     assert "gone" in versions.detail

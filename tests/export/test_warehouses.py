@@ -61,7 +61,7 @@ def _duckdb(query: str, *before: str) -> Rows:
     connection = duckdb.connect()
     for statement in before:
         connection.execute(statement)
-    return _unique(connection.execute(query).to_arrow_table().to_pylist())
+    return _unique(connection.sql(query).to_arrow_table().to_pylist())
 
 
 def polars_glob(output: str) -> Rows:
