@@ -1,0 +1,159 @@
+"""Real jobs over every kind of input pass verification with all of their rows sampled: the checker's own reading of the
+formats, ids, templates and prompts agrees with the pipeline's, though they share no code."""
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+from support.jobs import make_config, text_of, write_jsonl, write_parquet
+
+import pipeline
+from pipeline.check.report import Report
+from pipeline.check.verify import verify
+from pipeline.flow.supervisor import run_job
+
+Write = Callable[[Path], None]
+
+
+def statuses(report: Report) -> dict[str, bool | None]:
+    """Checks that are not plainly passed."""
+    return {f"{check.name}: {check.detail}": check.passed for check in report.checks if check.passed is not True}
+
+
+def parquet_shards(folder: Path) -> None:
+    table = pa.table({"id": pa.array(range(60), pa.int32()), "text": [text_of(row) for row in range(60)]})
+    folder.mkdir()
+    pq.write_table(table, folder / "a.parquet", row_group_size=7)
+    pq.write_table(table.slice(0, 0), folder / "empty.parquet")
+
+
+def arrow_shards(folder: Path) -> None:
+    folder.mkdir()
+    table = pa.table({"id": [f"{row:03}" for row in range(40)], "text": [text_of(row) for row in range(40)]})
+    with pa.OSFile(str(folder / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=9)
+
+
+def untidy_jsonl(folder: Path) -> None:
+    """A mark at the start, blank lines first, between and last, line ends of two kinds, no last one."""
+    folder.mkdir()
+    lines = [json.dumps({"id": f"i{row}", "text": text_of(row)}) for row in range(50)]
+    data = "\ufeff" + "\n \n" + "\n".join(lines[:20]) + "\r\n\n\n" + "\r\n".join(lines[20:]) + "\n\n  \n"
+    (folder / "a.jsonl").write_bytes(data.encode())
+    (folder / "b.jsonl").write_bytes(b'{"id": "last", "text": "no line end"}')
+    (folder / "blank.jsonl").write_bytes(b"\n\n")
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress(b'\n{"id": "z1", "text": "one"}\n\n{"id": "z2", "text": "two"}'))
+
+
+def csv_shards(folder: Path) -> None:
+    folder.mkdir()
+    rows = "".join(f'{row:03},"text, with ""quotes"" and\nline {row}"\n' for row in range(40))
+    (folder / "a.csv").write_text("id,text\n" + rows)
+    (folder / "b.csv").write_text("text,id\r\nanother order,x\r\n\r\nafter a blank line,y")
+    (folder / "c.tsv").write_text("id\ttext\nt1\ta,b\n")
+    (folder / "d.csv.gz").write_bytes(gzip.compress(b"id,text\nq,zipped\n"))
+
+
+def text_shards(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n".join(f"line {row}" for row in range(40)) + "\n\n\nlast", newline="\n")
+    (folder / "b.txt.gz").write_bytes(gzip.compress("eins\u2028noch eins\n\ndrei\n".encode()))
+
+
+def folders(folder: Path) -> None:
+    for lang in ("en", "pt%2Fbr"):
+        write_jsonl(folder / f"region={lang}" / "part.jsonl", range(10) if lang == "en" else range(10, 20))
+
+
+def nested(folder: Path) -> None:
+    folder.mkdir()
+    rows = [{"id": row, "doc": {"title": f"T{row}", "score": row / 3, "ok": row % 2 == 0}} for row in range(30)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    (folder / "b.jsonl").write_text("".join(json.dumps({**row, "id": row["id"] + 100}) + "\n" for row in rows))
+
+
+def tiny_files(folder: Path) -> None:
+    for number in range(30):
+        write_parquet(folder / f"{number:02}.parquet", range(4 * number, 4 * number + 4))
+
+
+def with_rejects(folder: Path) -> None:
+    folder.mkdir()
+    rows = [{"id": f"i{row}", "text": None if row % 5 == 0 else text_of(row)} for row in range(30)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"id": "n", "text": 7}\n')
+    (folder / "b.jsonl").write_bytes(b'{"id": "u", "text": "\xff"}\n{"id": "e", "text": ""}\n')
+
+
+@pytest.mark.parametrize(
+    ("write", "changes"),
+    [
+        (parquet_shards, {}),
+        (parquet_shards, {"input__id": None}),
+        (arrow_shards, {}),
+        (untidy_jsonl, {}),
+        (untidy_jsonl, {"input__id": None}),
+        (csv_shards, {}),
+        (csv_shards, {"input__id": None}),
+        (text_shards, {"input__id": None, "input__text": None}),
+        (folders, {"input__keep": ["region"], "output__partition_by": ["region"]}),
+        (folders, {"input__text": None, "input__template": "{region}: {text}"}),
+        (nested, {"input__text": "doc.title"}),
+        (nested, {"input__text": None, "input__template": "{doc.title} {id} {doc.ok}"}),
+        (tiny_files, {}),
+        (tiny_files, {"input__id": None}),
+        (with_rejects, {"output__max_rejected_share": 1.0}),
+        (parquet_shards, {"model__prompt": "query: ", "model__truncate_dim": 8, "model__max_tokens": 8}),
+        (parquet_shards, {"model__precision": "exact"}),
+        (parquet_shards, {"output__vector_type": "fixed_size_list"}),
+    ],
+)
+def test_a_job_over_any_input_passes_with_every_row_sampled(
+    write: Write, changes: Mapping[str, Any], tmp_path: Path, tiny_model: str
+) -> None:
+    write(tmp_path / "in")
+    output = str(tmp_path / "out")
+    pipeline.run(make_config(tmp_path / "in", output, tiny_model, units__rows=8, **changes))
+    report = verify(output, sample=1000)
+    assert statuses(report) == {}
+    assert "rows found again in the source" in next(c.detail for c in report.checks if c.name == "sample texts")
+
+
+def test_a_limited_run_is_verified_as_far_as_it_read(tmp_path: Path, tiny_model: str) -> None:
+    tiny_files(tmp_path / "in")
+    output = str(tmp_path / "out")
+    run_job(make_config(tmp_path / "in", output, tiny_model, units__rows=8), limit=21)
+    report = verify(output, sample=100)
+    assert statuses(report) == {}
+    assert "in part" in next(check.detail for check in report.checks if check.name == "source rows")
+
+
+def test_units_spread_over_partitions_are_said_not_to_be_checked_for_pairing(tmp_path: Path, tiny_model: str) -> None:
+    write_parquet(tmp_path / "in" / "a.parquet", range(20))
+    output = str(tmp_path / "out")
+    changes = {"input__keep": ["lang"], "output__partition_by": ["lang"]}
+    pipeline.run(make_config(tmp_path / "in", output, tiny_model, **changes))
+    report = verify(output, sample=20)
+    assert {check.name for check in report.checks if check.passed is not True} == {"pairing"}
+    assert report.passed
+
+
+def test_a_source_on_s3_that_was_rewritten_in_place_is_noticed(s3_bucket: str, tmp_path: Path, tiny_model: str) -> None:
+    """Same name, same number of rows, another ETag."""
+    import boto3
+
+    client = boto3.client("s3")
+    bucket = s3_bucket.removeprefix("s3://")
+    write_jsonl(tmp_path / "a.jsonl", range(10))
+    client.upload_file(str(tmp_path / "a.jsonl"), bucket, "in/a.jsonl")
+    output = f"{s3_bucket}/out"
+    pipeline.run(make_config(f"{s3_bucket}/in", output, tiny_model))
+    assert statuses(verify(output, sample=10)) == {}
+    write_jsonl(tmp_path / "a.jsonl", range(20, 30))
+    client.upload_file(str(tmp_path / "a.jsonl"), bucket, "in/a.jsonl")
+    assert {check.name: check.passed for check in verify(output).checks}["source versions"] is None
