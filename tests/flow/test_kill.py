@@ -1,0 +1,88 @@
+"""Killing a job in mid-run, then running it again: the same rows, once each, and only what was in flight redone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.jobs import ids, make_config, read_rows, write_jsonl
+
+import pipeline
+from pipeline.config.schema import Config
+
+ROWS = 600
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """One file that gives many units."""
+    write_jsonl(tmp_path / "in" / "rows.jsonl", range(ROWS))
+    return tmp_path / "in"
+
+
+def start(config: Config) -> "subprocess.Popen[str]":
+    """The job in a process group of its own."""
+    support = Path(__file__).parents[1] / "support" / "run_job.py"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, str(support), config.model_dump_json()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+    )  # fmt: skip
+
+
+def committed(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """Lines of committed units as they come."""
+    assert process.stdout is not None
+    return (line for line in process.stdout if line.startswith("unit "))
+
+
+def test_a_killed_driver_loses_at_most_the_unit_in_flight(root: str, source: Path, tiny_model: str) -> None:
+    config = make_config(source, root, tiny_model, units__rows=20)
+    process = start(config)
+    seen = 0
+    for _ in committed(process):
+        seen += 1
+        if seen == 7:
+            process.kill()
+            break
+    process.communicate()
+    summary = pipeline.run(config)
+    assert sorted(read_rows(root)) == ids(range(ROWS))
+    assert summary.rows_encoded <= ROWS - 20 * seen
+    assert summary.rows_encoded > 0
+
+
+def test_sigterm_finishes_what_is_in_flight_and_says_that_a_rerun_goes_on(tmp_path: Path, source: Path, tiny_model: str) -> None:
+    """Preemption is an orderly end, not a crash."""
+    out = str(tmp_path / "out")
+    config = make_config(source, out, tiny_model, units__rows=20)
+    process = start(config)
+    next(committed(process))
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate()
+    assert process.returncode == 4, messages
+    assert "Run the same command again" in messages
+    assert pipeline.run(config).rows_encoded < ROWS
+    assert sorted(read_rows(out)) == ids(range(ROWS))
+
+
+def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(tmp_path: Path, source: Path, tiny_model: str) -> None:
+    """Orchestrators start a second attempt while the first still runs."""
+    out = str(tmp_path / "out")
+    for name in range(1, 6):
+        write_jsonl(source / f"{name}.jsonl", range(ROWS * name, ROWS * name + 60))
+    config = make_config(source, out, tiny_model, units__rows=20, units__text_mib=1)
+    processes = [start(config), start(config)]
+    results = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    expected = [*range(ROWS), *(row for name in range(1, 6) for row in range(ROWS * name, ROWS * name + 60))]
+    assert sorted(read_rows(out)) == sorted(f"id-{row}" for row in set(expected))
+
+
+def test_a_config_survives_the_trip_to_another_process(tiny_model: str) -> None:
+    config = make_config("/in", "/out", tiny_model)
+    assert Config.model_validate(json.loads(config.model_dump_json())) == config

@@ -1,0 +1,23 @@
+"""A job in a process of its own, to be killed: `python run_job.py CONFIG.json`; prints a line for every committed unit."""
+
+import json
+import sys
+
+from pipeline.config.schema import Config
+from pipeline.errors import EmbedpipeError
+from pipeline.flow.progress import Event, UnitDone
+from pipeline.flow.supervisor import run_job
+
+
+class Printer:
+    def emit(self, event: Event) -> None:
+        if isinstance(event, UnitDone):
+            print(f"unit {event.unit}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        run_job(Config.model_validate(json.loads(sys.argv[1])), reporter=Printer())
+    except EmbedpipeError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(error.exit_code)
