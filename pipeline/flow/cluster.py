@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 import ray
+from ray._private import ray_constants
 
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, StorageError
@@ -44,7 +45,12 @@ def connect(address: str | None) -> bool:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"no Ray cluster answers at {address!r}: {error}. Check execution.address") from error
         return True
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # without it Ray listens on every interface
+    # Without this Ray listens on every interface, whatever the node's address. The variable is for Ray's own processes;
+    # this one has read it already, when ray was imported.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side would write into the user's terminal
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(
         address="local",
         num_cpus=max(2, os.cpu_count() or 2),
