@@ -95,21 +95,18 @@ def with_rejects(folder: Path) -> None:
     [
         (parquet_shards, {}),
         (parquet_shards, {"input__id": None}),
-        (arrow_shards, {}),
+        (arrow_shards, {"model__precision": "exact"}),
         (untidy_jsonl, {}),
         (untidy_jsonl, {"input__id": None}),
         (csv_shards, {}),
-        (csv_shards, {"input__id": None}),
         (text_shards, {"input__id": None, "input__text": None}),
         (folders, {"input__keep": ["region"], "output__partition_by": ["region"]}),
         (folders, {"input__text": None, "input__template": "{region}: {text}"}),
         (nested, {"input__text": "doc.title"}),
         (nested, {"input__text": None, "input__template": "{doc.title} {id} {doc.ok}"}),
-        (tiny_files, {}),
         (tiny_files, {"input__id": None}),
         (with_rejects, {"output__max_rejected_share": 1.0}),
         (parquet_shards, {"model__prompt": "query: ", "model__truncate_dim": 8, "model__max_tokens": 8}),
-        (parquet_shards, {"model__precision": "exact"}),
         (parquet_shards, {"output__vector_type": "fixed_size_list"}),
     ],
 )
@@ -118,7 +115,7 @@ def test_a_job_over_any_input_passes_with_every_row_sampled(
 ) -> None:
     write(tmp_path / "in")
     output = str(tmp_path / "out")
-    pipeline.run(make_config(tmp_path / "in", output, tiny_model, units__rows=8, **changes))
+    pipeline.run(make_config(tmp_path / "in", output, tiny_model, units__rows=16, **changes))
     report = verify(output, sample=1000)
     assert statuses(report) == {}
     assert "rows found again in the source" in next(c.detail for c in report.checks if c.name == "sample texts")
