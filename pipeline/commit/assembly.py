@@ -58,7 +58,7 @@ def plan_assembly(
         files.extend(DataFilePlan(len(files) + i, folder, run) for i, run in enumerate(_cut(ordered, target_bytes)))
     identity = {
         "base": base,
-        "units": sorted([unit.unit, unit.generation] for unit in (*kept, *added)),
+        "units": sorted([[u.unit, u.generation] for u in kept] + [[u.unit, u.generation] for u in added]),
         "files": [[f.folder, *([s.unit, s.first_row, s.rows] for s in f.slices)] for f in files],
         "target_bytes": target_bytes,
         "writer": WRITER_VERSION,
@@ -103,7 +103,9 @@ def commit_file(store: Store, record: AssemblyRecord) -> AssemblyRecord:
     created = create(store, assembly_key(record.base, record.assembly, record.k), record.to_json())
     standing = AssemblyRecord.from_json(created.value)
     if standing.slices != record.slices:
-        raise CommitError(f"assembly {record.base}-{record.assembly}, file {record.k}: two drivers laid it out differently")
+        raise CommitError(
+            f"assembly {record.base}-{record.assembly}, file {record.k}: two drivers laid it out differently"
+        )
     return standing
 
 
@@ -148,5 +150,3 @@ def _published(record: UnitRecord, slices: Sequence[FileSlice]) -> ManifestUnit:
         gate=canonical_json(record.gate).decode() if record.gate else "",
         slices=tuple(slices),
     )
-
-

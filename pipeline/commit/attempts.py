@@ -6,7 +6,9 @@ from pipeline.spec import canonical_json
 from pipeline.storage.store import Store
 
 
-def begin_attempt(store: Store, unit: str, generation: int, attempt: str, run: str, pieces: tuple[PieceRef, ...]) -> None:
+def begin_attempt(
+    store: Store, unit: str, generation: int, attempt: str, run: str, pieces: tuple[PieceRef, ...]
+) -> None:
     """Note that an attempt begins. Its name is never used again, so the outcome of the put needs no reading back."""
     note = {"run": run, "pieces": [[piece.uri, piece.version] for piece in pieces]}
     store.put_new(attempt_key(unit, generation, attempt), canonical_json(note))

@@ -131,9 +131,7 @@ def _part_is_garbage(
     return _is_unnamed(store, file, generations, rulings)
 
 
-def _is_unnamed(
-    store: Store, file: UnitFile, generations: dict[str, int], rulings: dict[str, UnitRecord]
-) -> bool:
+def _is_unnamed(store: Store, file: UnitFile, generations: dict[str, int], rulings: dict[str, UnitRecord]) -> bool:
     """Whether the record of the file's own generation is there and names another file, or none."""
     if generations.get(file.unit, -1) < file.generation:
         return False  # no record yet: it may still be committed

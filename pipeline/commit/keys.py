@@ -1,15 +1,15 @@
 """Where everything lies below an output root. Nothing else in the program spells a key of the output.
 
-    data/<partition=value>/<base>-<assembly>-<k>-<attempt>.parquet   the table
-    _SUCCESS                                                        there only while a plain glob of data/ is exact
-    _embedpipe/spec/<spec>.json
-    _embedpipe/part/<hh>/<unit>-<g>-<attempt>.parquet               staged rows of one unit, generation g
-    _embedpipe/quarantine/<hh>/<unit>-<g>-<attempt>.parquet
-    _embedpipe/unit/<hh>/<unit>/<g>.json                            COMMIT of a unit
-    _embedpipe/attempt/<hh>/<unit>-<g>-<attempt>.json (+ .end)
-    _embedpipe/assembly/<base>-<id>/<k>.json                        COMMIT of a data file
-    _embedpipe/manifest/<version>-<sha256>.parquet
-    _embedpipe/log/<%020d>.json                                     COMMIT of a snapshot
+data/<partition=value>/<base>-<assembly>-<k>-<attempt>.parquet   the table
+_SUCCESS                                                        there only while a plain glob of data/ is exact
+_embedpipe/spec/<spec>.json
+_embedpipe/part/<hh>/<unit>-<g>-<attempt>.parquet               staged rows of one unit, generation g
+_embedpipe/quarantine/<hh>/<unit>-<g>-<attempt>.parquet
+_embedpipe/unit/<hh>/<unit>/<g>.json                            COMMIT of a unit
+_embedpipe/attempt/<hh>/<unit>-<g>-<attempt>.json (+ .end)
+_embedpipe/assembly/<base>-<id>/<k>.json                        COMMIT of a data file
+_embedpipe/manifest/<version>-<sha256>.parquet
+_embedpipe/log/<%020d>.json                                     COMMIT of a snapshot
 """
 
 import re

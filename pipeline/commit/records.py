@@ -5,7 +5,7 @@ Records are created once and never change; whichever record stands under a key i
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pipeline.errors import CommitError
 from pipeline.sink.records import FolderRows
@@ -13,6 +13,7 @@ from pipeline.source.records import Measure, Span
 from pipeline.spec import canonical_json
 
 UnitState = Literal["done", "failed", "retired"]
+Bytes: TypeAlias = bytes  # some records have a field called `bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,12 @@ class LogEntry:
     failed: tuple[str, ...]  # places the snapshot is without, as "uri: reason"
     facts: dict[str, Any]  # for people: model, dimensions, program version, time of publication
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> Bytes:
         """Canonical bytes."""
         return _dump(self)
 
     @staticmethod
-    def from_json(data: bytes) -> "LogEntry":
+    def from_json(data: Bytes) -> "LogEntry":
         """The record in `data`; raises CommitError when it isn't one."""
         raw = _load(data, "log entry")
         raw["manifest"] = FileRef(**raw["manifest"])

@@ -98,7 +98,9 @@ def check_assembled(units: Sequence[ManifestUnit]) -> None:
         end = 0
         for first, rows in sorted(taken[file.key]):
             if first != end:
-                raise CommitError(f"{file.key}: rows {min(first, end)} to {max(first, end)} belong to no unit or to two")
+                raise CommitError(
+                    f"{file.key}: rows {min(first, end)} to {max(first, end)} belong to no unit or to two"
+                )
             end += rows
         if end != file.rows:
             raise CommitError(f"{file.key}: has {file.rows} rows, its units hold {end}")

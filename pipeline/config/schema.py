@@ -102,7 +102,8 @@ class Output(Section):
 
     path: str = Field(description="Folder of the result: a local path, s3://, gs:// or az://.")
     mode: Literal["mirror", "append"] = Field(
-        "mirror", description="`mirror`: the snapshot follows the input, also when files go. `append`: nothing is dropped."
+        "mirror",
+        description="`mirror`: the snapshot follows the input, also when files go. `append`: nothing is dropped.",
     )
     partition_by: tuple[str, ...] = Field((), description="Columns that become `column=value` folders.")
     vector_type: Literal["list", "fixed_size_list"] = "list"
@@ -126,7 +127,9 @@ class Execution(Section):
     token_budget: Annotated[int, Field(ge=64)] | None = Field(None, description="Tokens of one forward pass.")
     wave_units: Annotated[int, Field(ge=1, le=100_000)] = Field(20_000, description="Segments of one Ray Data graph.")
     max_attempts: Annotated[int, Field(ge=1)] = Field(3, description="Rounds without any progress before giving up.")
-    unit_timeout_s: Annotated[int, Field(ge=1)] = Field(3600, description="No acknowledgement for this long ends a round.")
+    unit_timeout_s: Annotated[int, Field(ge=1)] = Field(
+        3600, description="No acknowledgement for this long ends a round."
+    )
     model_cache: str | None = Field(None, description="Where models are staged on a node. Default: ~/.cache/embedpipe.")
     log_format: Literal["text", "json"] = "text"
     events: str | None = Field(None, description="Local file to which progress events are appended as JSON lines.")

@@ -133,9 +133,7 @@ class Encoder:
         )
         return vectors
 
-    def _batches(
-        self, order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
-    ) -> Iterator[npt.NDArray[np.int64]]:
+    def _batches(self, order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
         """Runs of texts, longest first, whose padded size fits the budget. Longest first: if memory is short, at once."""
         start = 0
         while start < len(order):
@@ -152,7 +150,9 @@ class Encoder:
         error: torch.OutOfMemoryError,
     ) -> list[npt.NDArray[np.int64]]:
         if len(batch) == 1:
-            raise EncodeError(f"one text of {int(lengths[batch[0]])} tokens doesn't fit into the device's memory") from error
+            raise EncodeError(
+                f"one text of {int(lengths[batch[0]])} tokens doesn't fit into the device's memory"
+            ) from error
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
         self._budget = max(self.max_tokens, self._budget // 2)

@@ -30,7 +30,9 @@ def choose_placement(precision: Precision, device: Device) -> Placement:
 
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise ConfigError("execution.device is cuda, but torch sees no GPU here; install a CUDA build, or set it to auto")
+        raise ConfigError(
+            "execution.device is cuda, but torch sees no GPU here; install a CUDA build, or set it to auto"
+        )
     where = "cuda" if cuda and device != "cpu" else "cpu"
     if precision == "exact":
         return Placement(where, "float32", "model.precision is exact")

@@ -56,5 +56,7 @@ class JobContext:
     def open_store(self) -> Store:
         """The output, with the driver's storage settings where this process has none of its own."""
         apply_environment(self.environment)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # set before a fork, or tokenizers warns in each worker
+        os.environ.setdefault(
+            "TOKENIZERS_PARALLELISM", "false"
+        )  # set before a fork, or tokenizers warns in each worker
         return open_store(self.output)

@@ -39,9 +39,7 @@ class Planned:
         return sum(file.size for file in self.files)
 
 
-def plan_now(
-    job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()
-) -> Planned:
+def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()) -> Planned:
     """The plan as things stand. `alone`: URIs not to be grouped with others. Raises RefusedError for what must not go on, InputError for an empty input."""
     store, spec = job.store, job.spec
     head = read_head(store)

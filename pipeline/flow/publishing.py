@@ -14,7 +14,7 @@ from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import LogEntry
-from pipeline.commit.snapshot import Snapshot, list_versions, publish, read_head, republish
+from pipeline.commit.snapshot import list_versions, publish, read_head, republish
 from pipeline.commit.success import clear_success, settle_success
 from pipeline.errors import CommitError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
@@ -48,9 +48,7 @@ def needs_publishing(planned: Planned) -> bool:
     return bool(plan.committed or plan.dropped)
 
 
-def publish_plan(
-    job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool
-) -> LogEntry:
+def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool) -> LogEntry:
     """Publish what the plan covers and has committed. `failed`: URI → reason, of what the snapshot will be without.
 
     Raises Overtaken when another run published first, RefusedError when the result would lose rows.
@@ -104,7 +102,9 @@ def finish(store: Store, retain: int) -> Finish:
     except TransientStorageError:
         raise
     except StorageError as error:
-        return Finish(marked=False, deleted=0, note=f"nothing was collected, and _SUCCESS is not written: {error.message}")
+        return Finish(
+            marked=False, deleted=0, note=f"nothing was collected, and _SUCCESS is not written: {error.message}"
+        )
     return Finish(marked, deleted, "")
 
 

@@ -41,7 +41,6 @@ BLOCK_BYTES, BLOCK_SEGMENTS = 2 << 20, 20
 """Small segments share a block: Ray Data handles about 20 blocks a second on two cores, whatever is in them."""
 
 
-
 class RayEngine:
     """Connects to a Ray, or starts one on this machine, and runs waves on it."""
 

@@ -39,7 +39,9 @@ def read_status(output: str) -> Status:
         folded=sum(record.folded for record in done),
         truncated=sum(record.truncated for record in done),
         quarantined=dict(kinds),
-        failed={record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces},
+        failed={
+            record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces
+        },
         attempts_open=len(in_flight),
     )
 

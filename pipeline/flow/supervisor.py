@@ -209,9 +209,9 @@ class _Run:
                 f"{lost_bytes / max(1, planned.input_bytes):.1%} of the input's bytes, and output.max_rejected_share allows "
                 f"{allowed:.1%}. Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
             )
-        units = [*planned.plan.kept, *planned.plan.committed]
-        rows = sum(unit.rows_in for unit in units)
-        aside = sum(unit.rows_quarantined for unit in units)
+        plan = planned.plan
+        rows = sum(u.rows_in for u in plan.kept) + sum(u.rows_in for u in plan.committed)
+        aside = sum(u.rows_quarantined for u in plan.kept) + sum(u.rows_quarantined for u in plan.committed)
         if aside > allowed * rows:
             raise QuarantineError(
                 f"{aside:,} of {rows:,} rows ({aside / rows:.1%}) can't be embedded, and output.max_rejected_share allows "

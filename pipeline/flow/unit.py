@@ -19,7 +19,7 @@ from pipeline.commit.keys import part_key, quarantine_key
 from pipeline.commit.records import FileRef, PieceRef, UnitRecord
 from pipeline.commit.units import commit_unit, read_unit
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged
-from pipeline.flow.acks import Ack, failed_ack
+from pipeline.flow.acks import Ack, AckState, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
 from pipeline.sink.part import Part, build_part, build_quarantine, rows_digest
@@ -27,6 +27,7 @@ from pipeline.source.read import read_segment
 from pipeline.source.records import Segment, SourceUnit, Span
 from pipeline.spec import unit_id
 from pipeline.storage.create import create_file
+from pipeline.storage.store import Store
 from pipeline.text.prepare import Prepared, Preparer
 
 if TYPE_CHECKING:  # torch is loaded where there is a replica, not by readers, stagers and the driver
@@ -107,7 +108,10 @@ class Reading:
         return units if context.limit is None else _first_rows(units, context.limit)
 
     def _prepare(self, work: SegmentWork, source: SourceUnit, size: int) -> PreparedUnit:
-        prepared = self.preparer.prepare(source.rows)
+        try:
+            prepared = self.preparer.prepare(source.rows)
+        except InputError as error:
+            raise InputError(f"{source.spans[0].uri}, {error.message}") from error
         out, aside = prepared.rows.num_rows, prepared.rejected.num_rows
         if out + aside != source.rows.num_rows:
             raise EncodeError(
@@ -152,7 +156,9 @@ class Reading:
         """URI of the first file of a segment that can't be read to its end. Groups are small, so reading again is cheap."""
         for piece in work.segment.pieces[:-1]:
             try:
-                for _ in read_segment(Segment((piece,)), self.context.extraction, self.context.policy, self.context.policy.rows):
+                for _ in read_segment(
+                    Segment((piece,)), self.context.extraction, self.context.policy, self.context.policy.rows
+                ):
                     pass
             except InputError:
                 return piece.file.uri
@@ -174,12 +180,12 @@ class Encoding:
         try:
             standing = read_unit(self.store, task.unit, task.generation)
             if standing is not None:
-                return Ack(state="skipped", unit=task.unit, segment=task.segment, uri=task.pieces[0].uri)
+                return task_ack("skipped", task)
             begin_attempt(self.store, task.unit, task.generation, attempt, self.context.run, task.pieces)
             started = time.monotonic()
             before = self.encoder.stats
             vectors = self.encoder.encode(unit.prepared.token_ids, unit.prepared.offsets)
-            prepared, vectors = self._set_aside_not_finite(unit.prepared, vectors)
+            prepared, vectors = self._set_aside_not_finite(task, unit.prepared, vectors)
             return EncodedUnit(
                 task=task,
                 prepared=prepared,
@@ -192,12 +198,14 @@ class Encoding:
                 padded_tokens=self.encoder.stats.padded_tokens - before.padded_tokens,
                 encode_s=time.monotonic() - started,
             )
+        except InputError as error:
+            return _refused(self.context, self.store, task, attempt, error)
         except EmbedpipeError as error:
             end_attempt(self.store, task.unit, task.generation, attempt, error.message)
-            return Ack(state="error", unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=error.message)
+            return task_ack("error", task, error)
 
     def _set_aside_not_finite(
-        self, prepared: Prepared, vectors: npt.NDArray[np.float32]
+        self, task: UnitTask, prepared: Prepared, vectors: npt.NDArray[np.float32]
     ) -> tuple[Prepared, npt.NDArray[np.float32]]:
         """Encode texts whose vector has NaN or infinity once more, each alone; reject their rows if that doesn't help.
 
@@ -210,8 +218,15 @@ class Encoding:
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad) == 0:
             return prepared, vectors
+        if dict(self.context.extraction.reject).get("not_finite") == "refuse":
+            raise InputError(
+                f"{task.pieces[0].uri}: the vectors of {len(bad)} texts hold NaN or infinity even when encoded alone, and "
+                "rows.not_finite is refuse"
+            )
         vectors[bad] = 0.0
-        return prepared.reject(pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"), vectors
+        return prepared.reject(
+            pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"
+        ), vectors
 
 
 def load_replica(context: JobContext, threads: int | None) -> "tuple[Encoder, GateResult]":
@@ -252,10 +267,10 @@ class Staging:
             record = self._record(unit, self._put(part_key(*name), part), self._put(quarantine_key(*name), aside), part)
             standing, ours = commit_unit(self.store, record)
         except InputError as error:
-            return self._refused(unit, error)
+            return _refused(self.context, self.store, task, unit.attempt, error)
         except EmbedpipeError as error:
-            return Ack(state="error", unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=error.message)
-        state = "done" if ours or standing.state == "done" else "skipped"
+            return task_ack("error", task, error)
+        state: AckState = "done" if ours or standing.state == "done" else "skipped"
         return Ack.of_record(state, record, padded_tokens=unit.padded_tokens, encode_s=unit.encode_s)
 
     def _put(self, key: str, part: Part | None) -> FileRef | None:
@@ -264,9 +279,7 @@ class Staging:
         create_file(self.store, key, part.data)
         return FileRef(key, len(part.data), part.rows, part.sha256)
 
-    def _record(
-        self, unit: EncodedUnit, part: FileRef | None, aside: FileRef | None, built: Part | None
-    ) -> UnitRecord:
+    def _record(self, unit: EncodedUnit, part: FileRef | None, aside: FileRef | None, built: Part | None) -> UnitRecord:
         task, prepared = unit.task, unit.prepared
         kinds = prepared.rejected["kind"].value_counts().to_pylist()
         out = prepared.rows.num_rows
@@ -298,14 +311,28 @@ class Staging:
             gate=unit.gate,
         )
 
-    def _refused(self, unit: EncodedUnit, error: InputError) -> Ack:
-        task = unit.task
-        record = replace(
-            self._record(unit, None, None, None), state="failed", reason=error.message, rows_in=0, rows_out=0,
-            rows_quarantined=0, quarantined={},
-        )
-        commit_unit(self.store, record)
-        return Ack(state="failed", unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=error.message)
+
+def _refused(context: JobContext, store: Store, task: UnitTask, attempt: str, error: InputError) -> Ack:
+    """Commit a `failed` record for a unit with a row that the config refuses."""
+    record = UnitRecord(
+        unit=task.unit,
+        generation=task.generation,
+        state="failed",
+        spec=context.spec_id,
+        segment=task.segment,
+        k=task.k,
+        attempt=attempt,
+        pieces=task.pieces,
+        reason=error.message,
+    )
+    commit_unit(store, record)
+    return task_ack("failed", task, error)
+
+
+def task_ack(state: AckState, task: UnitTask, error: EmbedpipeError | None = None) -> Ack:
+    """The acknowledgement of a unit that was not committed here."""
+    message = error.message if error else ""
+    return Ack(state=state, unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=message, error=error)
 
 
 def _digest(prepared: Prepared) -> str:

@@ -20,7 +20,9 @@ def convert_model(source: str, target: str) -> list[str]:
         raise ModelError(f"{origin} is not a sentence-transformers model (no modules.json)")
     if copy.exists() and any(copy.iterdir()):
         raise ModelError(f"{copy} is not empty; name a new directory")
-    shutil.copytree(origin, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES)))
+    shutil.copytree(
+        origin, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES))
+    )
     converted = []
     for weights in sorted(origin.rglob("pytorch_model.bin")):
         place = weights.relative_to(origin).parent

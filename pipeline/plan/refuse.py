@@ -45,7 +45,7 @@ def _difference(spec: Spec, document: bytes | None) -> str:
     if document is None:
         return "its description is missing"
     other = json.loads(document)
-    found = []
+    found: list[str] = []
     for part, mine in (("recipe", spec.recipe), ("layout", spec.layout)):
         theirs = other[part]
         found.extend(key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key))

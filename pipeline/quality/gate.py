@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +127,7 @@ def reference_vectors(
     """Plain `SentenceTransformer.encode` in float32: [n, dimensions]. The model is let go afterwards."""
     model = load_model(staged.directory, device)
     model.max_seq_length = max_tokens
-    arguments = {"task": task} if task is not None else {}
+    arguments: dict[str, Any] = {"task": task} if task is not None else {}
     vectors = model.encode(
         list(texts),
         prompt=prompt or None,
@@ -141,9 +142,7 @@ def reference_vectors(
     return np.asarray(vectors, np.float32)
 
 
-def compare(
-    found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], placement: Placement
-) -> GateResult:
+def compare(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], placement: Placement) -> GateResult:
     """Hold vectors [n, dimensions] against the reference's."""
     finite = bool(np.isfinite(found).all())
     length = np.linalg.norm(expected.astype(np.float64), axis=1)

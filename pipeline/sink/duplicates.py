@@ -28,4 +28,5 @@ def _hash(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     seen = pc.unique(ids)
     digests = [int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), "little") for v in seen.to_pylist()]
     table = np.array(digests, dtype=np.uint64)
-    return table[pc.index_in(ids, seen).to_numpy()]
+    found: npt.NDArray[np.uint64] = table[pc.index_in(ids, seen).to_numpy()]
+    return found

@@ -107,7 +107,9 @@ def _check(data: bytes, table: pa.Table, layout: Layout) -> None:
     """What a reader will find is what was meant: rows, columns, digest, finite vectors, bit for bit."""
     found = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     if found.num_rows != table.num_rows or found.schema.names != table.schema.names:
-        raise EncodeError(f"a staged part reads back with {found.num_rows} rows instead of {table.num_rows}, or other columns")
+        raise EncodeError(
+            f"a staged part reads back with {found.num_rows} rows instead of {table.num_rows}, or other columns"
+        )
     if rows_digest(found["id"], found["text_hash"]) != rows_digest(table["id"], table["text_hash"]):
         raise EncodeError("a staged part reads back with other ids or text hashes than were written")
     written, read = (pc.list_flatten(part[EMBEDDING]).to_numpy() for part in (table, found))
@@ -134,7 +136,10 @@ def build_quarantine(rejected: pa.Table, uris: Sequence[str]) -> Part | None:
     if rejected.num_rows == 0:
         return None
     places = pa.array([uris[index] for index in rejected["file"].to_pylist()], pa.string())
-    columns = [places, *(rejected[name].cast(QUARANTINE_SCHEMA.field(name).type) for name in QUARANTINE_SCHEMA.names[1:])]
+    columns = [
+        places,
+        *(rejected[name].cast(QUARANTINE_SCHEMA.field(name).type) for name in QUARANTINE_SCHEMA.names[1:]),
+    ]
     table = pa.Table.from_arrays(columns, schema=QUARANTINE_SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, **writer_options(QUARANTINE_SCHEMA))

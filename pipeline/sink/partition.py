@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from urllib.parse import quote
 
-
 from pipeline.errors import InputError
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -18,7 +17,14 @@ MAX_FOLDER_BYTES = 255  # what file systems allow for one name
 
 def folder_of(columns: Sequence[str], values: Sequence[object]) -> str:
     """`a=1/b=x/` for one combination of values. Raises InputError for a value that would not come back as it was."""
-    return "".join(f"{quote(name, safe='')}={_encode(name, value)}/" for name, value in zip(columns, values, strict=True))
+    for name in columns:
+        if quote(name, safe="") != name:
+            raise InputError(
+                f"partition column {name!r}: some readers would see {quote(name, safe='')!r}; rename it to letters, digits, `_`"
+            )
+    return "".join(
+        f"{quote(name, safe='')}={_encode(name, value)}/" for name, value in zip(columns, values, strict=True)
+    )
 
 
 def _encode(column: str, value: object) -> str:
@@ -31,7 +37,9 @@ def _encode(column: str, value: object) -> str:
     if not isinstance(value, str):
         raise InputError(f"partition column {column!r}: values of type {type(value).__name__} can't name a folder")
     if value in ("", ".", "..", NULL) or "\0" in value:
-        raise InputError(f"partition column {column!r}: the value {value!r} can't name a folder; leave it out or replace it")
+        raise InputError(
+            f"partition column {column!r}: the value {value!r} can't name a folder; leave it out or replace it"
+        )
     if _read_as_number(value):
         raise InputError(
             f"partition column {column!r}: readers would turn the text {value!r} into a number; "

@@ -71,7 +71,9 @@ class _failing:  # noqa: N801  (reads as a word)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, pa.ArrowException | OSError | ValueError) and not isinstance(error, InputError):
-            raise InputError(f"{self.file.uri}: {self.place} can't be read: {error}; restore or replace the file") from error
+            raise InputError(
+                f"{self.file.uri}: {self.place} can't be read: {error}; restore or replace the file"
+            ) from error
 
 
 def _values(batch: pa.RecordBatch, file: InputFile, names: Sequence[str]) -> dict[str, pa.Array]:

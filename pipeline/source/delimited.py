@@ -82,4 +82,6 @@ def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[
             values[name] = pa.array([row[index].encode("utf-8", "surrogateescape") for row in batch], pa.binary())
         elif name not in values:
             raise missing_column(file, name, header)
-    return Columns(pa.array(range(stop - n, stop), pa.int64()), pa.array(range(stop - n + 1, stop + 1), pa.int64()), values)
+    return Columns(
+        pa.array(range(stop - n, stop), pa.int64()), pa.array(range(stop - n + 1, stop + 1), pa.int64()), values
+    )

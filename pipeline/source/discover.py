@@ -76,7 +76,9 @@ def _format(uri: str, source: Input) -> tuple[Format, Compression]:
             f"{', '.join(sorted(SUFFIXES))} (.gz and .zst for the text formats)"
         )
     if compression != "none" and kind in ("parquet", "arrow"):
-        raise InputError(f"{uri}: {kind} files are compressed inside; a {compression} file around one can't be read in parts")
+        raise InputError(
+            f"{uri}: {kind} files are compressed inside; a {compression} file around one can't be read in parts"
+        )
     return kind, compression
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.source.records import KEEP_PREFIX, Extraction, InputFile, unit_schema
+from pipeline.source.records import Extraction, InputFile, unit_schema
 
 Objects = npt.NDArray[np.object_]
 
@@ -142,9 +142,7 @@ def _valid_strings(array: pa.Array, kinds: Objects, raw: Objects) -> pa.Array:
         return pa.array(values, pa.binary()).cast(pa.string())
 
 
-def _ids(
-    columns: Columns, file: InputFile, by_byte: bool, extraction: Extraction, kinds: Objects
-) -> pa.Array:
+def _ids(columns: Columns, file: InputFile, by_byte: bool, extraction: Extraction, kinds: Objects) -> pa.Array:
     if extraction.id is None:
         sign = "@" if by_byte else "#"
         return pc.binary_join_element_wise(pa.scalar(file.path), columns.position.cast(pa.string()), pa.scalar(sign))

@@ -75,7 +75,7 @@ class _Cutter:
     def _fit(self, table: pa.Table) -> int:
         room = int(np.searchsorted(np.cumsum(_sizes(table)), self.max_bytes - self.bytes, side="right"))
         fit = min(room, self.max_rows - self.rows, table.num_rows)
-        return max(fit, 1) if self.rows == 0 else fit  # one row bigger than the cap is a unit of its own
+        return int(max(fit, 1) if self.rows == 0 else fit)  # one row bigger than the cap is a unit of its own
 
     def _cut(self, eof: bool) -> SourceUnit:
         empty = pa.Table.from_batches([], self.schema.append(pa.field(NEXT, pa.int64())))
@@ -92,7 +92,13 @@ class _Cutter:
             mine = np.flatnonzero(files == index)
             file = self.pieces[index].file
             spans.append(
-                Span(file.uri, file.version, _measure(self.pieces[index]), int(position[mine[0]]), int(following[mine[-1]]))
+                Span(
+                    file.uri,
+                    file.version,
+                    _measure(self.pieces[index]),
+                    int(position[mine[0]]),
+                    int(following[mine[-1]]),
+                )
             )
         if not spans and eof:
             spans = [Span(p.file.uri, p.file.version, _measure(p), p.start, p.start) for p in self.pieces[:1]]
@@ -102,6 +108,5 @@ class _Cutter:
 def _sizes(table: pa.Table) -> npt.NDArray[np.int64]:
     """Bytes of text and of raw bytes kept, per row."""
     lengths = [pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw")]
-    return lengths[0] + lengths[1]
-
-
+    total: npt.NDArray[np.int64] = lengths[0] + lengths[1]
+    return total

@@ -16,7 +16,14 @@ from pipeline.source.streams import blocks, decompressed, lines
 from pipeline.storage.inputs import open_input
 
 SNIFF_ROWS = 1000
-PLAIN = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_date, pa.types.is_timestamp, pa.types.is_decimal)
+PLAIN = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+    pa.types.is_decimal,
+)
 
 
 def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
@@ -26,7 +33,9 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
     text, template = source.text, source.template
     if first.format == "text":
         if text not in (None, "text") or template or source.id:
-            raise ConfigError("plain text has no columns but its line: leave out input.text, input.template and input.id")
+            raise ConfigError(
+                "plain text has no columns but its line: leave out input.text, input.template and input.id"
+            )
         text = "text"
     elif text is None and template is None:
         raise ConfigError("set input.text to the column that holds the text, or input.template to make it from several")
@@ -34,7 +43,9 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
     for name in template_fields(template) if template is not None else (text or "",):
         kind = _type_of(types, first, name)
         if template is None and not _is_string(kind):
-            raise InputError(f"{first.uri}: column {name!r} is {kind}, not text; name a text column, or use input.template")
+            raise InputError(
+                f"{first.uri}: column {name!r} is {kind}, not text; name a text column, or use input.template"
+            )
     id_type = "string"
     if source.id is not None:
         kind = _type_of(types, first, source.id)
@@ -100,9 +111,7 @@ def _note_types(row: dict[str, object], prefix: str, found: dict[str, pa.DataTyp
     for name, value in row.items():
         kind = _json_type(value)
         known = found.get(prefix + name)
-        if known is None or pa.types.is_null(known):
-            found[prefix + name] = kind
-        elif pa.types.is_int64(known) and pa.types.is_float64(kind):
+        if known is None or pa.types.is_null(known) or (pa.types.is_int64(known) and pa.types.is_float64(kind)):
             found[prefix + name] = kind
         if isinstance(value, dict):
             _note_types(value, f"{prefix}{name}.", found)
@@ -125,7 +134,9 @@ def _csv_types(source: Iterator[tuple[int, int, bytes, bool]], file: InputFile) 
     if header is None:
         return {}
     delimiter = "\t" if file.format == "tsv" else ","
-    return {name: pa.string() for name in next(csv.reader([header[2].decode("utf-8", "replace")], delimiter=delimiter), [])}
+    return {
+        name: pa.string() for name in next(csv.reader([header[2].decode("utf-8", "replace")], delimiter=delimiter), [])
+    }
 
 
 def _type_of(types: dict[str, pa.DataType], file: InputFile, name: str) -> pa.DataType:
@@ -137,7 +148,12 @@ def _type_of(types: dict[str, pa.DataType], file: InputFile, name: str) -> pa.Da
 def _is_string(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind))
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def _keep_type(file: InputFile, name: str, kind: pa.DataType) -> pa.DataType:
@@ -154,4 +170,6 @@ def _keep_type(file: InputFile, name: str, kind: pa.DataType) -> pa.DataType:
         return pa.float32()
     if any(check(kind) for check in PLAIN):
         return kind
-    raise InputError(f"{file.uri}: column {name!r} is {kind}; only text, numbers, booleans, dates and timestamps can be kept")
+    raise InputError(
+        f"{file.uri}: column {name!r} is {kind}; only text, numbers, booleans, dates and timestamps can be kept"
+    )

@@ -75,7 +75,9 @@ def _line(begin: int, following: int, kept: bytearray, whole: bool) -> tuple[int
     return begin, following, data.removesuffix(b"\r") if whole else data, whole
 
 
-def range_lines(stream: BinaryIO, file: InputFile, start: int, stop: int, longest: int) -> Iterator[tuple[int, int, bytes, bool]]:
+def range_lines(
+    stream: BinaryIO, file: InputFile, start: int, stop: int, longest: int
+) -> Iterator[tuple[int, int, bytes, bool]]:
     """Lines that start in bytes [start, stop) of an uncompressed file."""
     begin = max(0, start - 1)  # a line starts at `start` exactly when the byte before it is a line end
     stream.seek(begin)

@@ -104,11 +104,13 @@ class Batch:
 
     def columns(self) -> Columns:
         """The batch. Raises InputError for a value of another type than its column has."""
-        kept = {name: kind for name, kind in self.extraction.keep}
+        kept = dict(self.extraction.keep)
         arrays = {}
         for name, values in self.values.items():
             if name in self.text_names and name not in kept and name != self.extraction.id:
-                arrays[name] = pa.array([value if isinstance(value, str | None) else _plain(value) for value in values], pa.string())
+                arrays[name] = pa.array(
+                    [value if isinstance(value, str | None) else _plain(value) for value in values], pa.string()
+                )
             else:
                 target = kept.get(name) or (pa.int64() if self.extraction.id_type == "int64" else pa.string())
                 arrays[name] = self._typed(name, values, target)
@@ -166,5 +168,3 @@ def _has_surrogate(value: str) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-

@@ -11,7 +11,9 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
-PLAIN_CLASSES = frozenset({"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer"})
+PLAIN_CLASSES = frozenset(
+    {"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer"}
+)
 
 CHUNK_TEXTS = 1024
 CHUNK_BYTES = 4 << 20
@@ -26,13 +28,17 @@ class Tokens:
         whole, direction = _load(backbone)
         whole.no_padding()
         whole.no_truncation()
-        if _settings(backbone / "sentence_bert_config.json").get("do_lower_case") and "Lowercase" not in repr(whole.normalizer):
+        if _settings(backbone / "sentence_bert_config.json").get("do_lower_case") and "Lowercase" not in repr(
+            whole.normalizer
+        ):
             whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
         cut = Tokenizer.from_str(whole.to_str())
         cut.enable_truncation(max_tokens, direction=direction)
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
 
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    def encode(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Flat ids [T] (int32) cut to the limit, offsets [n+1] (int64), and lengths [n] (int32) before any cut.
 
         Special tokens are included in all three.

@@ -83,12 +83,19 @@ def test_the_encoder_runs_where_only_torch_and_sentence_transformers_are_install
 
 
 def test_planning_identity_and_protocol_records_do_no_io() -> None:
-    pure = [PACKAGE / "spec.py", *(PACKAGE / "plan").glob("*.py"), PACKAGE / "source/segments.py", PACKAGE / "source/records.py"]
+    pure = [
+        PACKAGE / "spec.py",
+        *(PACKAGE / "plan").glob("*.py"),
+        PACKAGE / "source/segments.py",
+        PACKAGE / "source/records.py",
+    ]
     for path in pure:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-                assert called not in {"open", "read_bytes", "read_text", "urlopen", "sleep"}, f"{place(path)}: {called}()"
+                assert called not in {"open", "read_bytes", "read_text", "urlopen", "sleep"}, (
+                    f"{place(path)}: {called}()"
+                )
 
 
 @pytest.mark.parametrize("path", modules(), ids=place)

@@ -44,7 +44,10 @@ def assemble(store: MemoryStore, assembly: Assembly, attempt: str = "x") -> list
 
 
 def release(
-    store: MemoryStore, added: list[UnitRecord], kept: tuple[ManifestUnit, ...] = (), dropped: tuple[ManifestUnit, ...] = (),
+    store: MemoryStore,
+    added: list[UnitRecord],
+    kept: tuple[ManifestUnit, ...] = (),
+    dropped: tuple[ManifestUnit, ...] = (),
     retain: int = 1,
 ) -> Snapshot:
     """Assemble and publish on top of the head."""

@@ -22,7 +22,9 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(root: str, shards: Path, tiny_model: str) -> None:
+def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(
+    root: str, shards: Path, tiny_model: str
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     summary = pipeline.run(make_config(shards, root, tiny_model, **SMALL_UNITS))
@@ -34,7 +36,9 @@ def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(root: 
     assert np.abs(found - expected).max() < 1e-5
 
 
-def test_a_second_run_reads_nothing_and_publishes_nothing(shards: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_reads_nothing_and_publishes_nothing(
+    shards: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Orchestrators retry jobs that succeeded; that must cost seconds and double nothing."""
     config = make_config(shards, str(tmp_path / "out"), tiny_model)
     first = pipeline.run(config)
@@ -45,7 +49,9 @@ def test_a_second_run_reads_nothing_and_publishes_nothing(shards: Path, tmp_path
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_jsonl])
-def test_an_added_a_changed_and_a_removed_shard_cost_that_shards_work_only(tmp_path: Path, tiny_model: str, write) -> None:  # type: ignore[no-untyped-def]
+def test_an_added_a_changed_and_a_removed_shard_cost_that_shards_work_only(
+    tmp_path: Path, tiny_model: str, write
+) -> None:  # type: ignore[no-untyped-def]
     source, out = tmp_path / "in", str(tmp_path / "out")
     suffix = "parquet" if write is write_parquet else "jsonl"
     for shard in range(12):
@@ -111,14 +117,18 @@ def test_a_limited_run_is_a_preview_that_the_full_run_replaces(shards: Path, tmp
 
 def test_partitions_and_file_size_are_honoured_together(shards: Path, tmp_path: Path, tiny_model: str) -> None:
     out = tmp_path / "out"
-    pipeline.run(make_config(shards, str(out), tiny_model, output__partition_by=["lang"], input__keep=["lang"], **SMALL_UNITS))
+    pipeline.run(
+        make_config(shards, str(out), tiny_model, output__partition_by=["lang"], input__keep=["lang"], **SMALL_UNITS)
+    )
     assert {path.parent.name for path in (out / "data").rglob("*.parquet")} == {"lang=de", "lang=en"}
     assert glob_rows(str(out)) == ids(range(120))
 
 
 def test_rows_that_cant_be_embedded_are_kept_aside_within_the_allowed_share(tmp_path: Path, tiny_model: str) -> None:
     source, out = tmp_path / "in.jsonl", str(tmp_path / "out")
-    source.write_text('{"id":"a","text":"fine"}\n{"id":"b","text":null}\n{"id":"c","text":"\\ud800"}\n', encoding="utf-8")
+    source.write_text(
+        '{"id":"a","text":"fine"}\n{"id":"b","text":null}\n{"id":"c","text":"\\ud800"}\n', encoding="utf-8"
+    )
     config = make_config(source, out, tiny_model)
     with pytest.raises(QuarantineError, match="2 of 3"):
         pipeline.run(config)
@@ -127,7 +137,9 @@ def test_rows_that_cant_be_embedded_are_kept_aside_within_the_allowed_share(tmp_
     assert summary.quarantined == {"null": 1, "lone_surrogate": 1}
 
 
-def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(
+    shards: Path, tmp_path: Path, tiny_model: str
+) -> None:
     out = str(tmp_path / "out")
     broken = shards / "1.parquet"
     data = bytearray(broken.read_bytes())
@@ -152,7 +164,9 @@ def test_generated_ids_name_file_and_row(tmp_path: Path, tiny_model: str) -> Non
     assert sorted(read_rows(out)) == ["a.txt@0", "a.txt@6"]
 
 
-def test_after_a_run_there_is_nothing_but_parquet_below_data_and_no_staged_rows(shards: Path, tmp_path: Path, tiny_model: str) -> None:
+def test_after_a_run_there_is_nothing_but_parquet_below_data_and_no_staged_rows(
+    shards: Path, tmp_path: Path, tiny_model: str
+) -> None:
     pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model))
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     rooms = {path.relative_to(tmp_path / "out").parts[:2] for path in files}

@@ -56,7 +56,9 @@ def test_a_killed_driver_loses_at_most_the_unit_in_flight(root: str, source: Pat
     assert summary.rows_encoded > 0
 
 
-def test_sigterm_finishes_what_is_in_flight_and_says_that_a_rerun_goes_on(tmp_path: Path, source: Path, tiny_model: str) -> None:
+def test_sigterm_finishes_what_is_in_flight_and_says_that_a_rerun_goes_on(
+    tmp_path: Path, source: Path, tiny_model: str
+) -> None:
     """Preemption is an orderly end, not a crash."""
     out = str(tmp_path / "out")
     config = make_config(source, out, tiny_model, units__rows=20)
@@ -70,7 +72,9 @@ def test_sigterm_finishes_what_is_in_flight_and_says_that_a_rerun_goes_on(tmp_pa
     assert sorted(read_rows(out)) == ids(range(ROWS))
 
 
-def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(tmp_path: Path, source: Path, tiny_model: str) -> None:
+def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(
+    tmp_path: Path, source: Path, tiny_model: str
+) -> None:
     """Orchestrators start a second attempt while the first still runs."""
     out = str(tmp_path / "out")
     for name in range(1, 6):

@@ -65,7 +65,9 @@ def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model:
     """The kernel's out-of-memory killer takes whichever process is largest."""
     for shard in range(6):
         write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(500 * shard, 500 * shard + 500))
-    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1)
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
+    )
     killer = Killer(worker)
     summary = run_job(config, reporter=killer)
     assert killer.killed

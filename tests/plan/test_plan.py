@@ -1,6 +1,7 @@
 """The plan: pure, so every situation is a few lines."""
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given
@@ -130,10 +131,12 @@ def test_a_partly_published_segment_has_only_its_rest_pending() -> None:
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
-def test_a_file_is_covered_exactly_when_its_pieces_reach_from_beginning_to_end(sizes: list[int], data: st.DataObject) -> None:
+def test_a_file_is_covered_exactly_when_its_pieces_reach_from_beginning_to_end(
+    sizes: list[int], data: st.DataObject
+) -> None:
     file = input_file("a.jsonl", size=sum(sizes))
     bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-    segments = [Segment((Piece(file, "bytes", a, b),)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    segments = [Segment((Piece(file, "bytes", a, b),)) for a, b in itertools.pairwise(bounds)]
     keep = data.draw(st.lists(st.sampled_from(range(len(segments))), unique=True))
     head = published(*(done(SPEC, segments[i]) for i in keep)) if keep else ()
     match = match_head(SPEC.spec_id, {file.uri: file}, head, EXTRACTION, append=False)
@@ -147,7 +150,9 @@ def test_an_output_of_another_spec_is_refused_unless_replacing_is_asked_for() ->
     from pipeline.commit.snapshot import publish
 
     other = spec("other")
-    entry = publish(MemoryStore(), other, None, published(done(other, whole(input_file("a.jsonl")))), retain=1, failed=(), facts={})
+    entry = publish(
+        MemoryStore(), other, None, published(done(other, whole(input_file("a.jsonl")))), retain=1, failed=(), facts={}
+    )
     with pytest.raises(RefusedError, match="different name"):
         check_spec(SPEC, entry, other.document(), replace=False, output="out")
     assert check_spec(SPEC, entry, other.document(), replace=True, output="out") is False

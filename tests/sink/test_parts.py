@@ -46,7 +46,9 @@ def test_vectors_are_byte_stream_split_with_checksums_and_without_statistics() -
     part = build_part(rows(["en", "de"]), vectors(2), LAYOUT)
     assert part is not None
     group = pq.ParquetFile(io.BytesIO(part.data)).metadata.row_group(0)
-    column = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "embedding.list.element")
+    column = next(
+        group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "embedding.list.element"
+    )
     assert "BYTE_STREAM_SPLIT" in column.encodings
     assert column.compression == "ZSTD"
     assert not column.is_stats_set
@@ -83,7 +85,9 @@ def test_a_vector_with_nan_or_of_another_length_is_never_staged() -> None:
         build_part(rows(["a"]), np.zeros((1, 2), np.float32), LAYOUT)
 
 
-@pytest.mark.parametrize("value", ["007", "1e5", "nan", "-0", "1.50", "", "..", "__HIVE_DEFAULT_PARTITION__", "a\0b", "x" * 300])
+@pytest.mark.parametrize(
+    "value", ["007", "1e5", "nan", "-0", "1.50", "", "..", "__HIVE_DEFAULT_PARTITION__", "a\0b", "x" * 300]
+)
 def test_partition_values_that_would_come_back_as_something_else_are_refused(value: str) -> None:
     """pyarrow and Polars read the folders `k=007` and `k=7` both as 7."""
     with pytest.raises(InputError, match="partition column 'k'"):

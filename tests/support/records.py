@@ -34,7 +34,14 @@ def uuid_of(text: str) -> str:
 
 
 def done(
-    owner: Spec, segment: Segment, k: int = 0, *, eof: bool = True, rows: int = 10, generation: int = 0, attempt: str = "a"
+    owner: Spec,
+    segment: Segment,
+    k: int = 0,
+    *,
+    eof: bool = True,
+    rows: int = 10,
+    generation: int = 0,
+    attempt: str = "a",
 ) -> UnitRecord:
     """The commit record of a unit whose part is named but need not exist."""
     key = segment_id(owner.spec_id, segment, EXTRACTION)

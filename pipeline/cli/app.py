@@ -1,0 +1,143 @@
+"""The program: its commands, and how each ends.
+
+Exit codes: 0 done · 1 a bug · 2 config or command line wrong, model refused · 3 input refused, or data would be lost ·
+4 incomplete, a re-run goes on · 5 too many rows rejected · 6 verification failed.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+import pipeline
+from pipeline.cli import config, quarantine
+from pipeline.cli.convert_model import convert_model
+from pipeline.cli.files import files
+from pipeline.cli.gc import gc
+from pipeline.cli.logs import set_up_logging
+from pipeline.cli.options import Session
+from pipeline.cli.plan import plan
+from pipeline.cli.run import run
+from pipeline.cli.sample import sample
+from pipeline.cli.status import status
+from pipeline.cli.submit import submit
+from pipeline.cli.terminal import hush_stdout, stderr, write_json, write_line
+from pipeline.cli.verify import verify
+from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
+from pipeline.storage.environment import redact
+
+EPILOG = (
+    "Exit codes: 0 done, 1 a bug, 2 config or command line wrong, 3 input refused or data would be lost, "
+    "4 incomplete but resumable, 5 too many rows rejected, 6 verification failed."
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(plan)
+app.command()(status)
+app.command()(verify)
+app.command()(files)
+app.command()(gc)
+app.add_typer(quarantine.app, name="quarantine", help="Rows kept aside: list them, have them tried again.")
+app.command()(submit)
+app.command()(sample)
+app.command("convert-model")(convert_model)
+app.add_typer(config.app, name="config", help="Show, check and describe configs.")
+
+
+def _version(value: bool) -> None:
+    if value:
+        write_line(f"embedpipe {pipeline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="More logs, and tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Sharded text in, partitioned Parquet with its sentence embeddings out; every row exactly once."""
+    session = context.ensure_object(Session)
+    session.debug = debug
+    set_up_logging(stderr(), debug=debug)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; gives the exit code."""
+    session = Session()
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _call(list(sys.argv[1:] if arguments is None else arguments), session)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.TyperException as error:
+        return _usage(error)
+    except EmbedpipeError as error:
+        _trace(session)
+        return _fail(session, error.message, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(session, "stopped; what is committed stays, run again to go on", IncompleteError.exit_code)
+    except BrokenPipeError:
+        hush_stdout()
+        return 0
+    except Exception as error:  # the one place where a bug ends
+        _trace(session)
+        return _fail(session, _bug(error, session), 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _call(arguments: list[str], session: Session) -> int:
+    command = get_command(app)
+    with command.make_context("embedpipe", arguments, obj=session) as context:
+        code = command.invoke(context)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _usage(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if message:
+        stderr().print(f"error: {message}", markup=False, soft_wrap=True)
+        if context is not None:
+            stderr().print(f"see `{context.command_path} --help`", markup=False, soft_wrap=True)
+    return ConfigError.exit_code
+
+
+def _fail(session: Session, message: str, code: int) -> int:
+    message = redact(message)
+    stderr().print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    if session.as_json:
+        write_json({"state": "failed", "exit_code": code, "error": message})
+    return code
+
+
+def _trace(session: Session) -> None:
+    if session.debug:
+        stderr().print(redact(traceback.format_exc()), markup=False, soft_wrap=True)
+
+
+def _bug(error: Exception, session: Session) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno}"
+    how = "" if session.debug else " Run `embedpipe --debug …` with the same command for the traceback."
+    return (
+        f"this is a bug in embedpipe: {type(error).__name__}: {error} ({place}). What is committed stays.{how} "
+        f"Please report it with that, the output of `embedpipe config show` and the version ({pipeline.__version__})"
+    )

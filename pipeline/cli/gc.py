@@ -1,0 +1,26 @@
+"""`embedpipe gc`"""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import AsJson, Destination, JobFile, output_of
+from pipeline.cli.terminal import show, write_json, write_line
+
+
+def gc(
+    output: Destination = None,
+    config_file: JobFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be deleted, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what no snapshot and no committed work refers to. Safe at any time, also while a run is going."""
+    from pipeline.flow.maintenance import collect_garbage
+
+    keys = collect_garbage(output_of(output, config_file), dry_run)
+    if as_json:
+        write_json({"dry_run": dry_run, "objects": len(keys), "keys": keys})
+        return
+    for key in keys:
+        write_line(key)
+    show(f"{len(keys):,} objects {'would be' if dry_run else 'were'} deleted")

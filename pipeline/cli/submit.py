@@ -1,0 +1,34 @@
+"""`embedpipe submit`"""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import ConfigFile, Limit, Overrides, load_job
+from pipeline.cli.run import AllowDrop, Replace
+from pipeline.cli.terminal import stderr
+
+
+def submit(
+    context: typer.Context,
+    config_file: ConfigFile,
+    address: Annotated[str, typer.Option(metavar="URL", help="Of the cluster's dashboard, as in http://head:8265.")],
+    overrides: Overrides = None,
+    limit: Limit = None,
+    allow_drop: AllowDrop = False,
+    replace: Replace = False,
+    follow: Annotated[bool, typer.Option(help="Show the job's log and end as it ends.")] = True,
+) -> int:
+    """Run the job on a Ray cluster through its Jobs API, with the code it needs. Send it again to go on."""
+    from pipeline.flow.submit import submit_job
+
+    load_job(context, stderr(), config_file, overrides)  # a mistake is told here, not minutes later over there
+    return submit_job(
+        config_file,
+        address,
+        overrides or [],
+        limit=limit,
+        allow_drop=allow_drop,
+        replace=replace,
+        follow=follow,
+    )
