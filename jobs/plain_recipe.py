@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import ray
@@ -55,7 +56,7 @@ def main(source: str, target: str, model: str) -> None:
 
 
 def _files(folder: str) -> list[str]:
-    return [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names if name.endswith(".parquet")]
+    return [str(path) for path in Path(folder).rglob("*.parquet")]
 
 
 if __name__ == "__main__":

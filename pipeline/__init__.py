@@ -1,13 +1,13 @@
 """Distributed batch text embedding.
 
-    config → resolve → discover → plan → read → prepare → encode → stage → assemble → publish → verify · export
+config → resolve → discover → plan → read → prepare → encode → stage → assemble → publish → verify · export
 
-    config   one YAML file → a frozen Config                 encode    token ids → float32 vectors, in the order given
-    resolve  names → content hashes → the Spec               stage     one Parquet part and the unit's commit record
-    discover globs → input files with versions               assemble  parts → data files of the right size
-    plan     what is covered, committed, pending             publish   the next snapshot, by one conditional create
-    read     a segment's rows, cut into units                verify    the published data against its records
-    prepare  texts → token ids, lengths, folded duplicates   export    snapshots → readers and warehouses
+config   one YAML file → a frozen Config                 encode    token ids → float32 vectors, in the order given
+resolve  names → content hashes → the Spec               stage     one Parquet part and the unit's commit record
+discover globs → input files with versions               assemble  parts → data files of the right size
+plan     what is covered, committed, pending             publish   the next snapshot, by one conditional create
+read     a segment's rows, cut into units                verify    the published data against its records
+prepare  texts → token ids, lengths, folded duplicates   export    snapshots → readers and warehouses
 """
 
 from typing import TYPE_CHECKING

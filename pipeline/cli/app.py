@@ -65,7 +65,9 @@ def _version(value: bool) -> None:
 def options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="More logs, and tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[  # noqa: ARG001  (its callback has done the work)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     """Sharded text in, partitioned Parquet with its sentence embeddings out; every row exactly once."""
     session = context.ensure_object(Session)
@@ -106,7 +108,7 @@ def _call(arguments: list[str], session: Session) -> int:
         return code if isinstance(code, int) else 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -20,7 +20,7 @@ Row = tuple[str, str]
 
 def render_summary(summary: Summary) -> RenderableType:
     """How a run ended."""
-    head = [
+    head: list[str | Text | tuple[str, str]] = [
         Text("done" if summary.state == "done" else "incomplete", style=_STATE_STYLES[summary.state]),
         f" in {duration_text(summary.seconds)}: version {summary.version} ",
         "published" if summary.published else "stands unchanged, nothing new to publish",

@@ -188,7 +188,7 @@ def load_model(directory: str, device: str) -> SentenceTransformer:
     return model
 
 
-def _to_float32(module: torch.nn.Module, arguments: object, output: dict[str, Any]) -> dict[str, Any]:
+def _to_float32(_module: torch.nn.Module, _arguments: object, output: dict[str, Any]) -> dict[str, Any]:
     """Pooling and everything after it in float32, whatever the transformer computed in."""
     output["token_embeddings"] = output["token_embeddings"].float()
     return output

@@ -40,7 +40,10 @@ class Planned:
 
 
 def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()) -> Planned:
-    """The plan as things stand. `alone`: URIs not to be grouped with others. Raises RefusedError for what must not go on, InputError for an empty input."""
+    """The plan as things stand. `alone`: URIs not to be grouped with others.
+
+    Raises RefusedError for what must not go on: an empty input, another spec, too many rows gone.
+    """
     store, spec = job.store, job.spec
     head = read_head(store)
     document = store.get(spec_key(head.entry.spec)) if head else None

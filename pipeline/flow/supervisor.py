@@ -304,7 +304,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
         yield stop
         return
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         log.warning("%s: finishing what is in flight; once more stops at once", signal.Signals(number).name)

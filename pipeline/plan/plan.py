@@ -24,8 +24,9 @@ def match_head(
 ) -> HeadMatch:
     """Hold the head's units against today's files (by URI): who stays, who goes, which files are not wholly covered.
 
-    Units in `redo` go, to be worked again. Any other stays while every file of its segment has the version it was read from; in `append` mode a file that is not
-    listed today counts as unchanged. Raises RefusedError where append would have to drop rows of an unlisted file.
+    Units in `redo` go, to be worked again. Any other stays while every file of its segment has the version it was read
+    from; in `append` mode a file that is not listed today counts as unchanged.
+    Raises RefusedError where append would have to drop rows of an unlisted file.
     """
     kept: list[ManifestUnit] = []
     dropped: list[ManifestUnit] = []

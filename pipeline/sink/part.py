@@ -55,7 +55,7 @@ def build_part(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout)
     with pq.ParquetWriter(buffer, table.schema, **writer_options(table.schema)) as writer:
         writer.write_table(table, row_group_size=layout.row_group_rows())
     data = buffer.getvalue()
-    _check(data, table, layout)
+    _check(data, table)
     return Part(data, hashlib.sha256(data).hexdigest(), table.num_rows, folders)
 
 
@@ -103,7 +103,7 @@ def _table(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> 
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _check(data: bytes, table: pa.Table, layout: Layout) -> None:
+def _check(data: bytes, table: pa.Table) -> None:
     """What a reader will find is what was meant: rows, columns, digest, finite vectors, bit for bit."""
     found = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     if found.num_rows != table.num_rows or found.schema.names != table.schema.names:

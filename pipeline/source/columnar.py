@@ -1,7 +1,7 @@
 """Parquet and Arrow IPC: row groups as streams of the needed columns."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
     with _failing(file, "the footer"):
         parquet = pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)
     present = set(parquet.schema_arrow.names)
-    columns = [name for name in names if name.split(".")[0] in present]
+    columns = [name for name in names if name in present or name.split(".")[0] in present]
     first = 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
@@ -50,7 +50,7 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
 def _arrow(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     first = 0
     with _failing(piece.file, "the footer"):
-        reader = pa.ipc.open_file(pa.PythonFile(stream, mode="r"))
+        reader = open_arrow(stream, {name.split(".")[0] for name in names} | set(names))
     for index in range(reader.num_record_batches):
         with _failing(piece.file, f"record batch {index}"):
             batch = reader.get_batch(index)
@@ -58,6 +58,14 @@ def _arrow(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tup
             for offset in range(0, batch.num_rows, BATCH_ROWS):
                 yield first + offset, batch.slice(offset, BATCH_ROWS)
         first += batch.num_rows
+
+
+def open_arrow(stream: BinaryIO, columns: Set[str]) -> pa.ipc.RecordBatchFileReader:
+    """An Arrow IPC file from which only these of its columns are read; its first one where it has none of them."""
+    schema = pa.ipc.open_file(pa.PythonFile(stream, mode="r")).schema
+    wanted = [index for index, name in enumerate(schema.names) if name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=wanted or [0] * bool(schema.names), use_threads=False)
+    return pa.ipc.open_file(pa.PythonFile(stream, mode="r"), options=options)
 
 
 class _failing:  # noqa: N801  (reads as a word)

@@ -67,7 +67,7 @@ def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extrac
         _check_verdict(str(kinds[row]), file, columns.position[int(row)].as_py(), by_byte, extraction)
     rejected = pa.array(kinds, pa.string())
     reasons = pa.array([None if kind is None else REASONS[kind] for kind in kinds], pa.string())
-    keep = [_kept(columns, name, kind, file, n) for name, kind in extraction.keep]
+    keep = [_cast(columns.values[name], kind, name, file) for name, kind in extraction.keep]
     schema = unit_schema(extraction).append(pa.field(NEXT, pa.int64()))
     arrays = [
         pa.array(np.full(n, index, np.int32)),
@@ -125,7 +125,7 @@ def _valid_strings(array: pa.Array, kinds: Objects, raw: Objects) -> pa.Array:
     """The array as strings; rows that aren't UTF-8 become null and are marked."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    data = array.cast(pa.binary()) if not pa.types.is_null(array.type) else array.cast(pa.binary())
+    data = array.cast(pa.binary())
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:
@@ -151,10 +151,6 @@ def _ids(columns: Columns, file: InputFile, by_byte: bool, extraction: Extractio
     ids = _cast(array, target, extraction.id, file)
     _mark(kinds, pc.is_null(ids), "null_id")
     return ids
-
-
-def _kept(columns: Columns, name: str, kind: pa.DataType, file: InputFile, n: int) -> pa.Array:
-    return _cast(columns.values[name], kind, name, file)
 
 
 def _cast(array: pa.Array, target: pa.DataType, name: str, file: InputFile) -> pa.Array:

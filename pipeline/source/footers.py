@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.source.columnar import open_arrow
 from pipeline.source.records import Footer, InputFile
 from pipeline.storage.inputs import open_input
 
@@ -23,7 +25,7 @@ def read_footers(files: Sequence[InputFile]) -> dict[str, Footer]:
 def _footer(file: InputFile) -> Footer:
     try:
         with open_input(file.uri, file.version) as stream:
-            return _parquet(stream) if file.format == "parquet" else _arrow(stream)
+            return _parquet(stream) if file.format == "parquet" else _arrow(stream, file.size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
 
@@ -34,7 +36,9 @@ def _parquet(stream: object) -> Footer:
     return Footer(tuple(group.num_rows for group in groups), tuple(group.total_byte_size for group in groups))
 
 
-def _arrow(stream: object) -> Footer:
-    reader = pa.ipc.open_file(pa.PythonFile(stream, mode="r"))
-    batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    return Footer(tuple(batch.num_rows for batch in batches), tuple(batch.nbytes for batch in batches))
+def _arrow(stream: BinaryIO, size: int) -> Footer:
+    """Record batches say their rows in their own headers; one column of each is read to get at it."""
+    reader = open_arrow(stream, frozenset())
+    rows = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
+    every = max(1, sum(rows))
+    return Footer(tuple(rows), tuple(size * count // every for count in rows))
