@@ -1,7 +1,7 @@
 """Real text without a download: docstrings of this Python's standard library and of the installed packages.
 
-Files are parsed, never imported. The order is that of a hash of each id: the same installation gives the same rows in
-the same shards, and the first thousand rows already come from everywhere.
+Files are parsed, never imported. They are taken in the order of a hash of their names until there are rows enough: the
+same installation gives the same rows in the same shards, and a thousand rows already come from everywhere.
 """
 
 import ast
@@ -56,7 +56,7 @@ def write_sample(directory: Path, *, rows: int, shards: int, file_format: Litera
     others = sorted(path.name for path in directory.iterdir() if not path.name.startswith(PREFIX))
     if others:
         raise ConfigError(f"{directory} holds other files ({others[0]}); name a directory of its own for the sample")
-    chosen = find_docstrings(_roots())[:rows]
+    chosen = find_docstrings(_roots(), rows)
     names = [f"{PREFIX}{number:03}.{file_format}" for number in range(shards)]
     for stale in directory.iterdir():
         if stale.name not in names:
@@ -69,16 +69,28 @@ def write_sample(directory: Path, *, rows: int, shards: int, file_format: Litera
     return Sample(str(directory), len(chosen), shards, len({entry.package for entry in chosen}))
 
 
-def find_docstrings(roots: Sequence[Path]) -> list[Docstring]:
-    """Every docstring below the roots, one for each id, in the order of their ids' hashes."""
+def find_docstrings(roots: Sequence[Path], rows: int) -> list[Docstring]:
+    """`rows` docstrings of files below the roots (fewer where there are no more), one for each id, shuffled by hash."""
     found: dict[str, Docstring] = {}
+    for relative, path in sorted(_sources(roots), key=lambda source: _hash(source[0].as_posix())):
+        if len(found) >= rows:
+            break
+        for entry in _read(path, relative):
+            found.setdefault(entry.id, entry)
+    return sorted(found.values(), key=lambda entry: _hash(entry.id))[:rows]
+
+
+def _sources(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """(path below its root, path) of every Python file."""
     for root in roots:
-        for path in sorted(root.rglob("*.py")):
+        for path in root.rglob("*.py"):
             relative = path.relative_to(root)
             if "site-packages" not in relative.parts and "__pycache__" not in relative.parts:
-                for entry in _read(path, relative):
-                    found.setdefault(entry.id, entry)
-    return sorted(found.values(), key=lambda entry: hashlib.sha256(entry.id.encode()).digest())
+                yield relative, path
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 def _roots() -> list[Path]:

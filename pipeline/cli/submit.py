@@ -1,5 +1,6 @@
 """`embedpipe submit`"""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -17,18 +18,15 @@ def submit(
     limit: Limit = None,
     allow_drop: AllowDrop = False,
     replace: Replace = False,
-    follow: Annotated[bool, typer.Option(help="Show the job's log and end as it ends.")] = True,
+    follow: Annotated[bool, typer.Option(help="Show the job's output and end as it ends.")] = True,
 ) -> int:
     """Run the job on a Ray cluster through its Jobs API, with the code it needs. Send it again to go on."""
+    config = load_job(context, stderr(), config_file, overrides)  # a mistake is told here, not minutes later over there
     from pipeline.flow.submit import submit_job
 
-    load_job(context, stderr(), config_file, overrides)  # a mistake is told here, not minutes later over there
-    return submit_job(
-        config_file,
-        address,
-        overrides or [],
-        limit=limit,
-        allow_drop=allow_drop,
-        replace=replace,
-        follow=follow,
-    )
+    return submit_job(config, address, limit=limit, allow_drop=allow_drop, replace=replace, follow=follow, show=_show)
+
+
+def _show(lines: str) -> None:
+    sys.stdout.write(lines)
+    sys.stdout.flush()

@@ -1,7 +1,7 @@
 """`Ack`: the small thing that comes back to the driver for every unit. Never rows, never vectors."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.commit.records import UnitRecord
 from pipeline.errors import EmbedpipeError
@@ -39,6 +39,7 @@ class Ack:
     encode_s: float = 0.0
     device: str = ""
     dtype: str = ""
+    gate: dict[str, Any] = field(default_factory=dict)  # what the replica's parity gate measured
     error: EmbedpipeError | None = None
 
     @staticmethod
@@ -61,6 +62,7 @@ class Ack:
             encode_s=encode_s,
             device=record.device,
             dtype=record.dtype,
+            gate=record.gate or {},
         )
 
 

@@ -11,6 +11,7 @@ from ray._private import ray_constants
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
+from pipeline.storage.probe import mark, sees
 from pipeline.storage.store import open_store
 
 READ_CPUS, STAGE_CPUS = 0.5, 0.25
@@ -81,13 +82,13 @@ def plan_pool(execution: Execution) -> Pool:
 
 def check_shared(output: str, environment: WorkerEnvironment) -> None:
     """Refuse a local output that some node of the cluster doesn't see. Object stores are seen by all."""
-    if "://" in output:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if "://" in output or len(nodes) == 1:
         return
     store = open_store(output)
-    key = "_embedpipe/probe/shared"
-    store.put(key, b"seen")
+    key = mark(store)
     try:
-        for node in (node for node in ray.nodes() if node["Alive"]):
+        for node in nodes:
             place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             look = ray.remote(num_cpus=0, scheduling_strategy=place)(_sees)
             if not ray.get(look.remote(output, key, environment)):
@@ -101,4 +102,4 @@ def check_shared(output: str, environment: WorkerEnvironment) -> None:
 
 def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:
     apply_environment(environment)
-    return open_store(output).get(key) is not None
+    return sees(open_store(output), key)

@@ -24,9 +24,10 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
-from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, connect, plan_pool
+from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, check_shared, connect, plan_pool
 from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
+from pipeline.flow.metrics import Metrics
 from pipeline.flow.unit import Encoding, Reading, Staging
 from pipeline.plan.records import SegmentWork
 
@@ -48,16 +49,21 @@ class RayEngine:
         self._execution = execution
         self._started = connect(execution.address)
         self._stop = ray.remote(num_cpus=0)(StopFlag).remote()
+        self._metrics = Metrics()
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
-        """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending."""
+        """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
+        the output is a local path that some node doesn't see."""
+        check_shared(context.output, context.environment)
         ended = threading.Event()
         watcher = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-watcher", daemon=True)
         watcher.start()
         try:
             for begin in range(0, len(work), self._execution.wave_units):
                 if not stop.is_set():
-                    yield from self._wave(context, work[begin : begin + self._execution.wave_units])
+                    for ack in self._wave(context, work[begin : begin + self._execution.wave_units]):
+                        self._metrics.count(ack, context.output)
+                        yield ack
         finally:
             ended.set()
             watcher.join()

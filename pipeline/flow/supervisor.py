@@ -12,8 +12,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 MAX_OVERTAKEN = 10
 """Rounds lost to other publishers. Each time somebody else made progress, so this is generous."""
+
+
+GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 
 
 def run_job(
@@ -87,6 +91,7 @@ class _Run:
         self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
         self.alone: set[str] = set()  # files that would make a group of small files fail
         self.duplicates: int | None = None
+        self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
 
     def close(self) -> None:
@@ -157,11 +162,18 @@ class _Run:
             raise ack.error
         self.acks.append(ack)
         if ack.state == "done":
+            self._note_placement(ack)
             self.reporter.emit(_done_event(ack))
         elif ack.state == "failed":
             self.failed[ack.segment] = ack.message
             self.alone.add(ack.uri)
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=ack.message))
+
+    def _note_placement(self, ack: Ack) -> None:
+        """Say once where and in which number format units are encoded, why, and what the parity gate measured."""
+        if (ack.device, ack.dtype) not in self.placements:
+            self.placements.add((ack.device, ack.dtype))
+            self.reporter.emit(Note(f"encoding on {ack.device} in {ack.dtype}: {gate_text(ack.gate)}"))
 
     def _publish(self, job: Job, planned: Planned) -> Summary:
         failed = self._failed_files(planned)
@@ -264,6 +276,8 @@ class _Run:
             encode_s=sum(ack.encode_s for ack in done),
             device=done[-1].device if done else "",
             dtype=done[-1].dtype if done else "",
+            device_reason=str(done[-1].gate.get("reason", "")) if done else "",
+            gate={name: value for name, value in done[-1].gate.items() if name in GATE_VALUES} if done else None,
             messages=(ended.note,) if ended.note else (),
         )
 
@@ -277,6 +291,14 @@ def make_engine(execution: Execution) -> Engine:
     from pipeline.flow.ray_engine import RayEngine
 
     return RayEngine(execution)
+
+
+def gate_text(gate: Mapping[str, Any]) -> str:
+    """The parity gate on one line."""
+    return (
+        f"{gate.get('reason', '')}; parity over {gate.get('samples')} texts: lowest cosine {gate.get('min_cosine')}, "
+        f"largest relative L2 {gate.get('max_relative_l2')}"
+    )
 
 
 def _done_event(ack: Ack) -> UnitDone:

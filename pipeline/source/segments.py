@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.source.records import Footer, InputFile, Piece, Segment, UnitPolicy
 
-SMALL_FRACTION = 8
-"""Files below a unit's text bytes / 8 are grouped."""
+SMALL_FRACTION, GROUP_FRACTION = 128, 16
+"""Files below a unit's text bytes / 128 (256 KiB by default) are grouped, up to text bytes / 16 (2 MiB) together.
+
+A group is redone as a whole when one of its files changes, so it is kept small; bigger files are on their own.
+"""
 
 GROUP_FILES = 1000
 BOUNDARY = 64
@@ -15,14 +18,14 @@ BOUNDARY = 64
 
 def cut_segments(files: Sequence[InputFile], footers: Mapping[str, Footer], policy: UnitPolicy) -> list[Segment]:
     """Segments that cover every file from its beginning to its end, in the order of URIs."""
-    small_bytes = policy.text_bytes // SMALL_FRACTION
+    small_bytes, group_bytes = policy.text_bytes // SMALL_FRACTION, policy.text_bytes // GROUP_FRACTION
     segments: list[Segment] = []
     group: list[InputFile] = []
     for file in sorted(files, key=lambda file: file.uri):
         if file.size >= small_bytes:
             segments.extend(Segment((piece,)) for piece in cut_file(file, footers.get(file.uri), policy))
             continue
-        full = sum(member.size for member in group) + file.size > policy.text_bytes or len(group) >= GROUP_FILES
+        full = sum(member.size for member in group) + file.size > group_bytes or len(group) >= GROUP_FILES
         if group and (full or _begins_group(file)):
             segments.append(_grouped(group, footers))
             group = []

@@ -12,6 +12,7 @@ from pipeline.errors import InputError, QuarantineError, RefusedError
 from pipeline.flow.supervisor import run_job
 
 SMALL_UNITS = {"units__rows": 16}
+LONG = 100  # words: 40 such rows are a shard too big to be grouped with others, where a unit holds 1 MiB of text
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
-    summary = pipeline.run(make_config(shards, root, tiny_model, **SMALL_UNITS))
+    summary = pipeline.run(make_config(shards, root, tiny_model, model__precision="exact", **SMALL_UNITS))
     assert summary.exit_code == 0
     rows = read_rows(root)
     assert sorted(rows) == ids(range(120))
@@ -55,18 +56,32 @@ def test_an_added_a_changed_and_a_removed_shard_cost_that_shards_work_only(
     source, out = tmp_path / "in", str(tmp_path / "out")
     suffix = "parquet" if write is write_parquet else "jsonl"
     for shard in range(12):
-        write(source / f"{shard:02}.{suffix}", range(40 * shard, 40 * shard + 40))
+        write(source / f"{shard:02}.{suffix}", range(40 * shard, 40 * shard + 40), LONG)
     config = make_config(source, out, tiny_model, units__text_mib=1)
     pipeline.run(config)
-    write(source / f"99.{suffix}", range(1000, 1010))
-    assert pipeline.run(config).rows_encoded < 480
-    assert glob_rows(out) == sorted(ids(range(480)) + ids(range(1000, 1010)))
-    write(source / f"99.{suffix}", range(2000, 2005))
+    write(source / f"99.{suffix}", range(1000, 1040), LONG)
+    assert pipeline.run(config).rows_encoded == 40
+    assert glob_rows(out) == sorted(ids(range(480)) + ids(range(1000, 1040)))
+    write(source / f"05.{suffix}", range(2000, 2050), LONG)
+    assert pipeline.run(config).rows_encoded == 50
+    others = ids(range(200)) + ids(range(240, 480)) + ids(range(1000, 1040))
+    assert glob_rows(out) == sorted(others + ids(range(2000, 2050)))
+    (source / f"05.{suffix}").unlink()
+    assert pipeline.run(config).rows_encoded == 0
+    assert glob_rows(out) == sorted(others)
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_jsonl])
+def test_among_small_files_a_change_costs_the_group_it_is_in(tmp_path: Path, tiny_model: str, write) -> None:  # type: ignore[no-untyped-def]
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    suffix = "parquet" if write is write_parquet else "jsonl"
+    for shard in range(200):
+        write(source / f"{shard:03}.{suffix}", range(3 * shard, 3 * shard + 3))
+    config = make_config(source, out, tiny_model, units__text_mib=1)
     pipeline.run(config)
-    assert glob_rows(out) == sorted(ids(range(480)) + ids(range(2000, 2005)))
-    (source / f"99.{suffix}").unlink()
-    pipeline.run(config)
-    assert glob_rows(out) == ids(range(480))
+    write(source / f"042.{suffix}", range(2000, 2005))
+    assert pipeline.run(config).rows_encoded < 600
+    assert glob_rows(out) == sorted(ids(range(126)) + ids(range(129, 600)) + ids(range(2000, 2005)))
 
 
 def test_losing_a_third_of_the_input_is_refused_until_allowed(shards: Path, tmp_path: Path, tiny_model: str) -> None:
@@ -137,19 +152,19 @@ def test_rows_that_cant_be_embedded_are_kept_aside_within_the_allowed_share(tmp_
     assert summary.quarantined == {"null": 1, "lone_surrogate": 1}
 
 
-def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(
-    shards: Path, tmp_path: Path, tiny_model: str
-) -> None:
+def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(tmp_path: Path, tiny_model: str) -> None:
     out = str(tmp_path / "out")
-    broken = shards / "1.parquet"
+    for shard in range(3):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40), LONG)
+    broken = tmp_path / "in" / "1.parquet"
     data = bytearray(broken.read_bytes())
     data[40:200] = os.urandom(160)
     broken.write_bytes(data)
-    config = make_config(shards, out, tiny_model)
+    config = make_config(tmp_path / "in", out, tiny_model, units__text_mib=1)
     with pytest.raises(InputError, match=r"1\.parquet"):
         pipeline.run(config)
     assert not (tmp_path / "out" / "data").exists()
-    write_parquet(broken, range(40, 80))
+    write_parquet(broken, range(40, 80), LONG)
     summary = pipeline.run(config)
     assert glob_rows(out) == ids(range(120))
     assert summary.rows_encoded == 40, "the other shards' work was kept"

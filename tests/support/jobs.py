@@ -12,28 +12,31 @@ import pipeline
 from pipeline.config.schema import Config
 
 
-def text_of(row: int) -> str:
-    """A text that no other row has."""
-    return f"row {row} speaks of {['rivers', 'engines', 'letters', 'winters'][row % 4]} number {row}"
+def text_of(row: int, words: int = 0) -> str:
+    """A text that no other row has, made longer by so many words."""
+    text = f"row {row} speaks of {['rivers', 'engines', 'letters', 'winters'][row % 4]} number {row}"
+    return text + " and so forth" * (words // 3)
 
 
-def write_parquet(path: Path, rows: range) -> None:
-    """A shard with ids, texts and a language."""
+def write_parquet(path: Path, rows: range, words: int = 0) -> None:
+    """A shard with ids, texts and a language. The more words, the longer the texts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {
             "id": [f"id-{row}" for row in rows],
-            "text": [text_of(row) for row in rows],
+            "text": [text_of(row, words) for row in rows],
             "lang": [["en", "de"][row % 2] for row in rows],
         }
     )
-    pq.write_table(table, path)
+    pq.write_table(table, path, compression="none", use_dictionary=False)
 
 
-def write_jsonl(path: Path, rows: range) -> None:
+def write_jsonl(path: Path, rows: range, words: int = 0) -> None:
     """The same rows as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps({"id": f"id-{row}", "text": text_of(row), "lang": ["en", "de"][row % 2]}) for row in rows)
+    lines = (
+        json.dumps({"id": f"id-{row}", "text": text_of(row, words), "lang": ["en", "de"][row % 2]}) for row in rows
+    )
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 

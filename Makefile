@@ -1,0 +1,48 @@
+# The two commands of the README, and what the developers of embedpipe need besides.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test check format soak figures constraints clean
+
+help:  ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED)  ## everything into .venv, exactly the versions of constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "embedpipe needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with `make PYTHON=python3.12 …`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, then ask a question
+	$(BIN)/embedpipe sample --rows 3000 quickstart/input
+	$(BIN)/embedpipe run --config configs/quickstart.yaml
+	$(BIN)/python jobs/nearest.py quickstart/out "wait until several threads have finished"
+
+test: $(INSTALLED)  ## the tests, about eight minutes on two cores
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: $(INSTALLED)  ## the long tests
+	$(BIN)/python -m pytest -m soak --timeout 3600
+
+figures: $(INSTALLED)  ## measure what docs/figures.md shows; STSB=<tsv of the STS benchmark> adds its score
+	$(BIN)/python jobs/figures.py $(if $(STSB),--stsb $(STSB))
+
+constraints: $(INSTALLED)  ## pin the newest versions that fit together
+	$(BIN)/python jobs/pin.py
+
+clean:  ## what quickstart and figures have written; the environment stays
+	rm -rf quickstart figures

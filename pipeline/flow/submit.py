@@ -1,0 +1,158 @@
+"""`embedpipe submit`: the job on a running cluster, through Ray's Jobs API, with the code it needs.
+
+Sent are this program's own source and the config; installed over there must be its dependencies. Credentials are never
+sent: what a job is submitted with stands in the cluster's dashboard for all to see.
+"""
+
+import asyncio
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+import pipeline
+from pipeline.config.load import dump_config
+from pipeline.config.schema import Config
+from pipeline.errors import ConfigError, IncompleteError
+from pipeline.storage.uri import parse
+
+CONFIG_FILE = "job.yaml"
+PLAIN_SETTINGS = (
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+)
+"""Storage settings that go along: where the data is, never who may read it."""
+
+POLL_S = 1.0
+_OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+"""Ray lets these win over the address it is given."""
+
+
+def submit_job(
+    config: Config,
+    address: str,
+    *,
+    limit: int | None,
+    allow_drop: bool,
+    replace: bool,
+    follow: bool,
+    show: Callable[[str], None],
+) -> int:
+    """Run the job on the cluster whose dashboard is at `address`; the exit code it ended with, 0 when not followed.
+
+    show: is given the job's output as it comes, in pieces that end with a line.
+    Raises ConfigError when the cluster can't be reached or refuses, IncompleteError when the job was stopped or lost.
+    """
+    with _reported(address):
+        client = _connect(address)
+        with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
+            pack(config, Path(folder))
+            job = client.submit_job(
+                entrypoint=command(limit=limit, allow_drop=allow_drop, replace=replace),
+                runtime_env={"working_dir": folder, "env_vars": _settings()},
+                metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
+            )
+        show(f"submitted as {job} to {address}\n")
+        return _follow(client, job, address, show) if follow else 0
+
+
+def pack(config: Config, folder: Path) -> None:
+    """Lay out what the cluster is sent: the package and the config, with local paths made absolute."""
+    package = Path(pipeline.__file__).parent
+    shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / CONFIG_FILE).write_text(dump_config(portable(config)), encoding="utf-8")
+
+
+def portable(config: Config) -> Config:
+    """The same job as seen from another working directory, on the cluster that it is sent to."""
+    source, model = config.input, config.model
+    changed = {
+        "input": source.model_copy(
+            update={
+                "paths": tuple(str(parse(path)) for path in source.paths),
+                "root": None if source.root is None else str(parse(source.root)),
+            }
+        ),
+        "model": model.model_copy(update={"name": _absolute_directory(model.name)}),
+        "output": config.output.model_copy(update={"path": str(parse(config.output.path))}),
+        "execution": config.execution.model_copy(update={"address": "auto"}),
+    }
+    return config.model_copy(update=changed)
+
+
+def command(*, limit: int | None, allow_drop: bool, replace: bool) -> str:
+    """The shell command that the cluster runs."""
+    words = ["python", "-m", "pipeline", "run", "--config", CONFIG_FILE]
+    words += ["--limit", str(limit)] if limit is not None else []
+    words += ["--allow-drop"] * allow_drop + ["--replace"] * replace
+    return shlex.join(words)
+
+
+def _absolute_directory(name: str) -> str:
+    return str(Path(name).expanduser().absolute()) if "://" not in name and Path(name).expanduser().is_dir() else name
+
+
+def _settings() -> dict[str, str]:
+    return {name: os.environ[name] for name in PLAIN_SETTINGS if os.environ.get(name) and "@" not in os.environ[name]}
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    aside = {name: os.environ.pop(name) for name in _OVERRIDING if name in os.environ}
+    try:
+        return JobSubmissionClient(address)
+    finally:
+        os.environ.update(aside)
+
+
+def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[[str], None]) -> int:
+    """Pass the job's output on until it has ended; its exit code."""
+    try:
+        asyncio.run(_tail(client, job, show))
+        while not (details := client.get_job_info(job)).status.is_terminal():
+            time.sleep(POLL_S)  # the log's connection was lost, or was quicker than the verdict
+    except KeyboardInterrupt:
+        raise IncompleteError(
+            f"no longer following; the job goes on. `ray job stop --address {address} {job}` ends it, and `embedpipe "
+            "status` tells how far it is"
+        ) from None
+    return _exit_code(details, job)
+
+
+async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> None:
+    async for lines in client.tail_job_logs(job):
+        show(lines)
+
+
+def _exit_code(details: JobDetails, job: str) -> int:
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    if details.status == JobStatus.STOPPED:
+        raise IncompleteError(f"{job} was stopped; what is committed stays, send it again to go on")
+    if details.driver_exit_code:
+        return int(details.driver_exit_code)
+    raise IncompleteError(f"{job} was lost: {details.message}. What is committed stays, send it again to go on")
+
+
+@contextmanager
+def _reported(address: str) -> Iterator[None]:
+    """What Ray raises leaves this block as an error of the tree."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"{address}: the cluster wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) "
+            "to the one it was started with"
+        ) from error
+    except (ConnectionError, RuntimeError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{address}: no Ray dashboard answers as it should: {first}. Check --address") from error
