@@ -104,7 +104,8 @@ def encode_manifest(units: Iterable[ManifestUnit]) -> bytes:
 
 def decode_manifest(data: bytes) -> tuple[ManifestUnit, ...]:
     """Read a manifest file. Raises CommitError when its columns aren't those of a manifest."""
-    table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
+    table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(use_threads=False)
     if not table.schema.equals(SCHEMA):
         raise CommitError("the manifest has other columns than this version writes; use the version that published it")
     return tuple(_unit(row) for row in table.to_pylist())

@@ -6,7 +6,8 @@ there is one result array and one transfer for a whole unit.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,13 @@ from pipeline.encode.half import use_bfloat16_products
 from pipeline.encode.placement import Placement
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
+from pipeline.model.modules import find_route
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65_536}
 """Tokens of one forward pass, padding included. On a CPU larger batches fall out of the cache."""
+
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,10 @@ class Encoder:
         token_budget: int | None = None,
         threads: int | None = None,
     ) -> None:
-        """prompt: only for models that leave the prompt's tokens out when pooling. threads: of the CPU, process-wide."""
+        """prompt: what stands before every text; pooling may leave its tokens out. threads: of the CPU, process-wide.
+
+        Raises ConfigError for a task the model has no route for.
+        """
         if threads is not None:
             torch.set_num_threads(threads)
         self.placement = placement
@@ -60,12 +68,14 @@ class Encoder:
         self._dimensions = min(lock.dimensions, truncate_dim or lock.dimensions)
         self._cut = truncate_dim is not None and truncate_dim < lock.dimensions
         self._arguments: dict[str, Any] = {"task": task} if task is not None else {}
-        self._budget = max(token_budget or TOKEN_BUDGET[placement.device], max_tokens)
-        backbone = self._transformer(task)
+        self._budget = token_budget or TOKEN_BUDGET[placement.device]
+        self._model.max_seq_length = max_tokens
+        backbone = self._transformer(find_route(Path(model_directory), task))
         self.tokenizer: Any = backbone.tokenizer  # sentence-transformers' own
         self._pad_id = int(self.tokenizer.pad_token_id or 0)
         self._left = self.tokenizer.padding_side == "left"
-        self._prompt_length = self._count_prompt(backbone, prompt) if prompt and not lock.include_prompt else None
+        features = backbone.preprocess(["text"], prompt=prompt, **self._arguments)
+        self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         if placement.dtype == "float16":
             backbone.model.half()
             backbone.register_forward_hook(_to_float32)
@@ -84,10 +94,9 @@ class Encoder:
         with torch.inference_mode():
             while todo:
                 batch = todo.pop(0)
-                try:
-                    vectors = self._forward(token_ids, offsets, lengths, batch)
-                except torch.OutOfMemoryError as error:
-                    todo = self._halve(batch, todo, lengths, error)
+                vectors = self._try_forward(token_ids, offsets, lengths, batch)
+                if vectors is None:
+                    todo = self._halve(batch, todo, lengths)
                     continue
                 if vectors.shape != (len(batch), self._dimensions):
                     raise EncodeError(
@@ -97,6 +106,21 @@ class Encoder:
                 out[torch.from_numpy(batch).to(out.device)] = vectors
         return out.cpu().numpy()
 
+    def _try_forward(
+        self,
+        token_ids: npt.NDArray[np.int32],
+        offsets: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+        batch: npt.NDArray[np.int64],
+    ) -> torch.Tensor | None:
+        """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""
+        try:
+            return self._forward(token_ids, offsets, lengths, batch)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+                return None
+            raise
+
     def _forward(
         self,
         token_ids: npt.NDArray[np.int32],
@@ -104,7 +128,7 @@ class Encoder:
         lengths: npt.NDArray[np.int64],
         batch: npt.NDArray[np.int64],
     ) -> torch.Tensor:
-        width = int(lengths[batch].max())
+        width = max(1, int(lengths[batch].max()))
         ids = np.full((len(batch), width), self._pad_id, np.int64)
         mask = np.zeros((len(batch), width), np.int64)
         for row, text in enumerate(batch):
@@ -117,24 +141,23 @@ class Encoder:
             "input_ids": torch.from_numpy(ids).to(device, non_blocking=True),
             "attention_mask": torch.from_numpy(mask).to(device, non_blocking=True),
             "modality": "text",
+            **self._prompt_length,
         }
-        if self._prompt_length is not None:
-            features["prompt_length"] = self._prompt_length
         vectors: torch.Tensor = self._model(features, **self._arguments)["sentence_embedding"].float()
         if self._cut:
             vectors = vectors[:, : self._dimensions]
             if self._normalized:
                 vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-        self.stats = EncodeStats(
-            self.stats.tokens + int(lengths[batch].sum()),
-            self.stats.padded_tokens + len(batch) * width,
-            self.stats.batches + 1,
-            self.stats.halvings,
+        self.stats = replace(
+            self.stats,
+            tokens=self.stats.tokens + int(lengths[batch].sum()),
+            padded_tokens=self.stats.padded_tokens + len(batch) * width,
+            batches=self.stats.batches + 1,
         )
         return vectors
 
     def _batches(self, order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-        """Runs of texts, longest first, whose padded size fits the budget. Longest first: if memory is short, at once."""
+        """Runs of texts, longest first, whose padded size fits the budget, or one text. If memory is short, then at once."""
         start = 0
         while start < len(order):
             width = max(1, int(lengths[order[start]]))
@@ -143,35 +166,25 @@ class Encoder:
             start += count
 
     def _halve(
-        self,
-        batch: npt.NDArray[np.int64],
-        rest: list[npt.NDArray[np.int64]],
-        lengths: npt.NDArray[np.int64],
-        error: torch.OutOfMemoryError,
+        self, batch: npt.NDArray[np.int64], rest: list[npt.NDArray[np.int64]], lengths: npt.NDArray[np.int64]
     ) -> list[npt.NDArray[np.int64]]:
+        """What is left to do, in batches of at most half the size of the one that was too big."""
+        width = max(1, int(lengths[batch].max()))
         if len(batch) == 1:
             raise EncodeError(
-                f"one text of {int(lengths[batch[0]])} tokens doesn't fit into the device's memory"
-            ) from error
+                f"one text of {width} tokens doesn't fit into the memory of the {self.placement.device}; set a lower "
+                "model.max_tokens, or give the replica more memory"
+            )
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
-        self._budget = max(self.max_tokens, self._budget // 2)
-        stats = self.stats
-        self.stats = EncodeStats(stats.tokens, stats.padded_tokens, stats.batches, stats.halvings + 1)
-        half = len(batch) // 2
-        order = np.concatenate([batch[half:], *rest]) if rest else batch[half:]
-        return [batch[:half], *self._batches(order, lengths)]
+        self._budget = max(1, min(self._budget, len(batch) * width) // 2)
+        self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
+        return list(self._batches(np.concatenate([batch, *rest]), lengths))
 
-    def _transformer(self, task: str | None) -> Any:
-        """The Transformer module a text passes; with a Router that of the task's route."""
+    def _transformer(self, route: str | None) -> Any:
+        """The Transformer module a text passes; with a Router that of the route."""
         first: Any = self._model[0]
-        if hasattr(first, "sub_modules"):
-            routes = first.sub_modules
-            first = routes[task if task in routes else next(iter(routes))][0]
-        return first
-
-    def _count_prompt(self, backbone: Any, prompt: str) -> int:
-        return int(backbone._get_prompt_length(prompt, **self._arguments))
+        return first if route is None or not hasattr(first, "sub_modules") else first.sub_modules[route][0]
 
 
 def load_model(directory: str, device: str) -> SentenceTransformer:

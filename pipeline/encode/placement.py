@@ -51,4 +51,4 @@ def native_bfloat16() -> bool:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         return False
-    return bool({"avx512_bf16", "amx_bf16"} & flags) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -37,7 +37,7 @@ def list_quarantine(output: str) -> pa.Table:
         quarantine = record.quarantine
         data = store.get(quarantine.key) if isinstance(quarantine, FileRef) else None
         if data is not None:
-            tables.append(pq.read_table(pa.BufferReader(data)))
+            tables.append(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False))
     return pa.concat_tables(tables) if tables else QUARANTINE_SCHEMA.empty_table()
 
 

@@ -5,6 +5,7 @@ sent: what a job is submitted with stands in the cluster's dashboard for all to 
 """
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -34,6 +35,9 @@ PLAIN_SETTINGS = (
 """Storage settings that go along: where the data is, never who may read it."""
 
 POLL_S = 1.0
+KILLED = 128
+"""A shell adds the signal's number to this when what it ran was killed."""
+
 _OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these win over the address it is given."""
 
@@ -99,7 +103,7 @@ def command(*, limit: int | None, allow_drop: bool, replace: bool) -> str:
 
 
 def _absolute_directory(name: str) -> str:
-    return str(Path(name).expanduser().absolute()) if "://" not in name and Path(name).expanduser().is_dir() else name
+    return str(parse(name)) if "://" not in name and Path(name).expanduser().is_dir() else name
 
 
 def _settings() -> dict[str, str]:
@@ -107,6 +111,7 @@ def _settings() -> dict[str, str]:
 
 
 def _connect(address: str) -> JobSubmissionClient:
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
     aside = {name: os.environ.pop(name) for name in _OVERRIDING if name in os.environ}
     try:
         return JobSubmissionClient(address)
@@ -138,9 +143,11 @@ def _exit_code(details: JobDetails, job: str) -> int:
         return 0
     if details.status == JobStatus.STOPPED:
         raise IncompleteError(f"{job} was stopped; what is committed stays, send it again to go on")
-    if details.driver_exit_code:
-        return int(details.driver_exit_code)
-    raise IncompleteError(f"{job} was lost: {details.message}. What is committed stays, send it again to go on")
+    code = details.driver_exit_code
+    if code is not None and 0 < code < KILLED:
+        return int(code)
+    how = "its driver did not start" if code is None else f"its driver was killed (status {code})"
+    raise IncompleteError(f"{job} failed: {how}: {details.message}. What is committed stays, send it again to go on")
 
 
 @contextmanager

@@ -1,39 +1,66 @@
 """`embedpipe convert-model`: an old model directory → one whose weights are safetensors."""
 
+import json
 import shutil
+import uuid
 from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.model.inspect import UNSAFE_SUFFIXES, inspect_model
 
+INDEX = "pytorch_model.bin.index.json"
+"""Which tensor lies in which file, where the weights are in several."""
+
 
 def convert_model(source: str, target: str) -> list[str]:
-    """Copy a model, turning each `pytorch_model.bin` into `model.safetensors`; gives the files converted.
+    """Copy a model, turning each `pytorch_model*.bin` into `model*.safetensors`; gives the files converted.
 
-    Weights are read with `weights_only`, which runs no code. Raises ModelError when the result is still not loadable.
+    Weights are read with `weights_only`, which runs no code. Raises ModelError when they can't be, or when the result is
+    still refused; then there is no new directory.
     """
-    import torch
-    from safetensors.torch import save_file
-
     origin, copy = Path(source), Path(target)
     if not (origin / "modules.json").is_file():
         raise ModelError(f"{origin} is not a sentence-transformers model (no modules.json)")
-    if copy.exists() and any(copy.iterdir()):
+    if copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
         raise ModelError(f"{copy} is not empty; name a new directory")
-    shutil.copytree(
-        origin, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES))
-    )
-    converted = []
-    for weights in sorted(origin.rglob("pytorch_model.bin")):
-        place = weights.relative_to(origin).parent
-        if (copy / place / "model.safetensors").exists():
-            continue
-        try:
-            tensors = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises what the pickle stream makes it raise
-            raise ModelError(f"{weights} is not plain weights: {str(error).splitlines()[0]}") from error
-        save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, copy / place / "model.safetensors",
-                  metadata={"format": "pt"})  # fmt: skip
-        converted.append((place / "model.safetensors").as_posix())
-    inspect_model(copy, str(copy), None)
+    draft = copy.absolute().with_name(f".{copy.absolute().name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copytree(origin, draft, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES), INDEX))
+        converted = [
+            name for weights in sorted(origin.rglob("pytorch_model*.bin")) for name in _convert(weights, origin, draft)
+        ]
+        for index in origin.rglob(INDEX):
+            _convert_index(index, draft / index.relative_to(origin).parent)
+        inspect_model(draft, str(copy), None)
+        draft.replace(copy)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return converted
+
+
+def _convert(weights: Path, origin: Path, draft: Path) -> list[str]:
+    import torch
+    from safetensors.torch import save_file
+
+    place = weights.relative_to(origin).with_name(_renamed(weights.name))
+    if (draft / place).exists():
+        return []
+    try:
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+        if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+            raise TypeError("it holds something else than tensors")
+    except Exception as error:  # torch raises what the pickle stream makes it raise
+        raise ModelError(f"{weights} is not plain weights: {(str(error) or repr(error)).splitlines()[0]}") from error
+    # Cloned, since safetensors refuses tensors that share memory; transformers ties them again.
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, draft / place, {"format": "pt"})
+    return [place.as_posix()]
+
+
+def _convert_index(index: Path, folder: Path) -> None:
+    listing = json.loads(index.read_text(encoding="utf-8"))
+    listing["weight_map"] = {name: _renamed(file) for name, file in listing["weight_map"].items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=2), encoding="utf-8")
+
+
+def _renamed(name: str) -> str:
+    return name.replace("pytorch_model", "model", 1).removesuffix(".bin") + ".safetensors"

