@@ -39,10 +39,10 @@ soak: $(INSTALLED)  ## the long tests
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
 figures: $(INSTALLED)  ## measure what docs/figures.md shows; STSB=<tsv of the STS benchmark> adds its score
-	$(BIN)/python jobs/figures.py $(if $(STSB),--stsb $(STSB))
+	$(BIN)/python -m jobs.figures $(if $(STSB),--stsb $(STSB))
 
 constraints: $(INSTALLED)  ## pin the newest versions that fit together
 	$(BIN)/python jobs/pin.py
 
-clean:  ## what quickstart and figures have written; the environment stays
-	rm -rf quickstart figures
+clean:  ## what quickstart has written; the environment stays
+	rm -rf quickstart

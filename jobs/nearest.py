@@ -1,6 +1,6 @@
 """Ask a question of an embedpipe output: the nearest rows by cosine, found by DuckDB over plain Parquet.
 
-    python jobs/nearest.py OUTPUT QUESTION
+python jobs/nearest.py OUTPUT QUESTION
 """
 
 import argparse

@@ -111,9 +111,16 @@ def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | 
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> Iterator[RawRow]:
-    columns = [column.cast(pa.string()) if _has_own_text(column.type) else column for column in batch.columns]
-    plain = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+    plain = pa.RecordBatch.from_arrays([_as_written(column) for column in batch.columns], batch.schema.names)
     return (RawRow(first + at, -1, values) for at, values in enumerate(plain.to_pylist()))
+
+
+def _as_written(array: pa.Array) -> pa.Array:
+    """The array with text for values, nested ones too, whose text in a template is Arrow's."""
+    if pa.types.is_struct(array.type):
+        names = [field.name for field in array.type]
+        return pa.StructArray.from_arrays([_as_written(part) for part in array.flatten()], names, mask=array.is_null())
+    return array.cast(pa.string()) if _has_own_text(array.type) else array
 
 
 def _has_own_text(kind: pa.DataType) -> bool:

@@ -1,11 +1,12 @@
 """A row's id and text out of a raw source row, by the rules the spec documents."""
 
-import json
 import string
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
+
+import pyarrow as pa
 
 from pipeline.check.source_rows import RawRow
 
@@ -57,8 +58,15 @@ def _filled(template: str, values: Mapping[str, Any]) -> str | None:
             value = _decoded(_dig(values, name))
             if value is None:
                 return None
-            parts.append(json.dumps(value) if isinstance(value, bool | float) else str(value))
+            parts.append(_written(value))
     return "".join(parts)
+
+
+def _written(value: Any) -> str:
+    """Numbers and booleans as Arrow writes them (`1.0` as `1`), whatever the format they come from."""
+    if isinstance(value, bool | float):
+        return str(pa.scalar(value).cast(pa.string()))
+    return str(value)
 
 
 def _decoded(value: Any) -> Any:

@@ -26,7 +26,7 @@ from pipeline.cli.run import run
 from pipeline.cli.sample import sample
 from pipeline.cli.status import status
 from pipeline.cli.submit import submit
-from pipeline.cli.terminal import hush_stdout, stderr, write_json, write_line
+from pipeline.cli.terminal import hush_stdout, leave, stderr, write_json, write_line
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
 from pipeline.storage.environment import redact
@@ -77,19 +77,25 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; gives the exit code."""
-    session = Session()
+    """Run a command; gives the exit code. Without `arguments` it is the program itself, and the process ends here."""
+    if arguments is None:
+        leave(_run(sys.argv[1:]))
+    return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    session = Session(as_json="--json" in arguments)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _call(list(sys.argv[1:] if arguments is None else arguments), session)
+        return _call(list(arguments), session)
     except typer.Exit as ended:
         return ended.exit_code
     except typer.TyperException as error:
-        return _usage(error)
+        return _usage(session, error)
     except EmbedpipeError as error:
         _trace(session)
         return _fail(session, error.message, error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return _fail(session, "stopped; what is committed stays, run again to go on", IncompleteError.exit_code)
     except BrokenPipeError:
         hush_stdout()
@@ -113,14 +119,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _usage(error: typer.TyperException) -> int:
-    context = getattr(error, "ctx", None)
+def _usage(session: Session, error: typer.TyperException) -> int:
     message = error.format_message()
-    if message:
-        stderr().print(f"error: {message}", markup=False, soft_wrap=True)
-        if context is not None:
-            stderr().print(f"see `{context.command_path} --help`", markup=False, soft_wrap=True)
-    return ConfigError.exit_code
+    if not message:  # the help of a group was asked for by giving no command, and has been printed
+        return ConfigError.exit_code
+    context = getattr(error, "ctx", None)
+    help_text = f"\nsee `{context.command_path} --help`" if context is not None else ""
+    return _fail(session, message + help_text, ConfigError.exit_code)
 
 
 def _fail(session: Session, message: str, code: int) -> int:

@@ -21,7 +21,10 @@ def files(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the data files of a snapshot, one a line: exactly its rows, also while a run is going."""
+    """List the data files of a snapshot, one a line.
+
+    They hold exactly its rows, also while a run is going.
+    """
     from pipeline.export.load import load_statement
     from pipeline.export.snapshot import describe, list_files
 

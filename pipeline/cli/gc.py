@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.options import AsJson, Destination, JobFile, output_of
 from pipeline.cli.terminal import show, write_json, write_line
+from pipeline.flow.reporters import count_text
 
 
 def gc(
@@ -23,4 +24,5 @@ def gc(
         return
     for key in keys:
         write_line(key)
-    show(f"{len(keys):,} objects {'would be' if dry_run else 'were'} deleted")
+    verb = "would be" if dry_run else "were" if len(keys) != 1 else "was"
+    show(f"{count_text(len(keys), 'object')} {verb} deleted")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -23,6 +24,7 @@ def set_up_logging(console: Console, *, json_lines: bool = False, debug: bool = 
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     logging.captureWarnings(True)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers would draw bars into the lines
 
 
 class TextFormatter(logging.Formatter):

@@ -22,13 +22,6 @@ class Session:
     as_json: bool = False
 
 
-def _note_json(context: typer.Context, value: bool) -> bool:
-    session = context.find_object(Session)
-    if session is not None:
-        session.as_json = value
-    return value
-
-
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The job, as YAML.")]
 Overrides = Annotated[
     list[str] | None,
@@ -41,7 +34,7 @@ Limit = Annotated[
 Address = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster, instead of a Ray of this job's own.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", callback=_note_json)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Destination = Annotated[
     str | None, typer.Argument(metavar="OUTPUT", help="The job's output.path; or give the job with --config.")
 ]

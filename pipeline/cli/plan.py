@@ -14,7 +14,7 @@ def plan(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a run would do: files, rows, tokens, what is done already. Writes nothing."""
+    """Tell what a run would do: files, rows, tokens, time. Writes nothing."""
     from pipeline.flow.supervisor import plan_job
 
     preflight = plan_job(load_job(context, stderr(), config_file, overrides), limit=limit)

@@ -7,6 +7,7 @@ import typer
 from pipeline.cli.options import AsJson, Destination, JobFile, output_of
 from pipeline.cli.render import quarantine_rows, render_quarantine
 from pipeline.cli.terminal import show, write_json
+from pipeline.flow.reporters import count_text
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -37,4 +38,4 @@ def retry(output: Destination = None, config_file: JobFile = None, as_json: AsJs
     if as_json:
         write_json({"rows": rows})
     else:
-        show(f"the next run tries {rows:,} rows again, with the units they are in")
+        show(f"the next run tries {count_text(rows, 'row')} again" if rows else "no rows are quarantined")

@@ -1,15 +1,13 @@
-"""Results as people read them. Columns without boxes: the same text is fine in a log."""
+"""Results as people read them: lines of text, without boxes and never cut, so that they are as good in a log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from pipeline.check.report import Report
-from pipeline.flow.reporters import duration_text, size_text
+from pipeline.flow.reporters import count_text, duration_text, size_text
 from pipeline.flow.summary import Preflight, PublishedFacts, Status, Summary
 
 SHOWN_FAILURES = 10
@@ -18,119 +16,108 @@ RAW_CHARACTERS = 60
 Row = tuple[str, str]
 
 
-def render_summary(summary: Summary) -> RenderableType:
+def render_summary(summary: Summary) -> Text:
     """How a run ended."""
-    head: list[str | Text | tuple[str, str]] = [
-        Text("done" if summary.state == "done" else "incomplete", style=_STATE_STYLES[summary.state]),
+    head = Text.assemble(
+        (summary.state, _STATE_STYLES[summary.state]),
         f" in {duration_text(summary.seconds)}: version {summary.version} ",
         "published" if summary.published else "stands unchanged, nothing new to publish",
-    ]
+    )
     rows = [
-        ("snapshot", f"{summary.rows:,} rows in {_files(summary.files, summary.bytes)}"),
-        ("input", f"{summary.input_files:,} files"),
-        ("this run", f"{summary.rows_encoded:,} rows, {summary.units_encoded:,} units"),
+        ("snapshot", f"{count_text(summary.rows, 'row')} in {_files(summary.files, summary.bytes)}"),
+        ("input", count_text(summary.input_files, "file")),
+        ("this run", f"{count_text(summary.rows_encoded, 'row')}, {count_text(summary.units_encoded, 'unit')}"),
     ]
     if summary.units_encoded:
         rows += _work(summary)
     if summary.rows_quarantined:
         kinds = f" ({_kinds(summary.quarantined)})" if summary.quarantined else ""
-        rows.append(("quarantined", f"{summary.rows_quarantined:,} rows{kinds}"))
+        rows.append(("quarantined", f"{count_text(summary.rows_quarantined, 'row')}{kinds}"))
     if summary.duplicate_ids:
-        rows.append(("duplicate ids", f"{summary.duplicate_ids:,} rows, kept"))
+        rows.append(("duplicate ids", f"{count_text(summary.duplicate_ids, 'row')}, kept"))
     rows.append(("data", f"{summary.output}/data"))
-    return Group(
-        Text.assemble(*head),
-        _grid(rows),
-        *_failures(summary.failed),
-        *_notes(summary.messages),
-        _next(summary.next_step),
-    )
+    return _lines(head, *_facts(rows), *_failures(summary.failed), *_notes(summary.messages), _next(summary.next_step))
 
 
-def render_preflight(preflight: Preflight) -> RenderableType:
+def render_preflight(preflight: Preflight) -> Text:
     """What a run would do."""
     about = "about " if preflight.rows_estimated else ""
     rows = [
         ("model", f"{preflight.model}: {preflight.dimensions} dimensions, {preflight.max_tokens} tokens a text"),
         ("device", f"{preflight.device}, {preflight.dtype}: {preflight.device_reason}"),
-        (
-            "input",
-            _files(preflight.input_files, preflight.input_bytes) + _amount(preflight.rows, f", {about}", " rows"),
-        ),
+        ("input", _files(preflight.input_files, preflight.input_bytes) + _amount(preflight.rows, about, "row")),
         ("published", _published_before(preflight)),
-        ("committed", f"{preflight.units_committed:,} units, waiting to be published"),
-        ("to do", _pending(preflight)),
     ]
+    if preflight.units_committed:
+        rows.append(("committed", f"{count_text(preflight.units_committed, 'unit')}, waiting to be published"))
+    rows.append(("to do", _pending(preflight)))
     if preflight.pending_seconds is not None:
-        rows.append(("time", f"about {duration_text(preflight.pending_seconds)}"))
+        replicas = "one replica" if preflight.replicas == 1 else f"{preflight.replicas:,} replicas"
+        time = duration_text(preflight.pending_seconds)
+        rows.append(("time", f"about {time} to encode, by a timing on this machine, with {replicas} like it"))
     if preflight.truncated_share is not None:
-        rows.append(
-            ("truncated", f"about {preflight.truncated_share:.1%} of the texts are longer than the model takes")
-        )
-    if preflight.output_bytes is not None:
-        rows.append(("output", f"{preflight.output}, about {size_text(preflight.output_bytes)}"))
-    else:
-        rows.append(("output", preflight.output))
+        share = f"{preflight.truncated_share:.1%} of the texts are longer than the model takes"
+        rows.append(("truncated", f"about {share}"))
+    size = "" if preflight.output_bytes is None else f", about {size_text(preflight.output_bytes)}"
+    rows.append(("output", f"{preflight.output}{size}"))
     if preflight.rows_dropped:
-        rows.append(("dropped", f"{preflight.rows_dropped:,} published rows whose files are gone"))
-    notes = list(preflight.messages)
-    if preflight.replaces:
-        notes.insert(0, "the output holds other settings' rows: a run is refused unless --replace is given")
-    return Group(
-        Text("plan; nothing is written", style="bold"), _grid(rows), *_notes(notes), _next(preflight.next_step)
-    )
+        rows.append(("dropped", f"{count_text(preflight.rows_dropped, 'published row')} whose files are gone"))
+    head = Text("plan; nothing is written", style="bold")
+    return _lines(head, *_facts(rows), *_notes(preflight.messages), _next(preflight.next_step))
 
 
-def render_status(status: Status) -> RenderableType:
+def render_status(status: Status) -> Text:
     """An output, as its store tells."""
     rows: list[Row] = []
     if status.published is not None:
         rows += _snapshot(status.published)
         exact = "a plain glob of data/ is exact" if status.success else "read by `embedpipe files`, not by glob"
         rows.append(("_SUCCESS", f"{'stands' if status.success else 'is not there'}: {exact}"))
-    rows.append(("committed", f"{status.units_committed:,} units, {status.rows_committed:,} rows, not yet published"))
     if status.units_committed:
-        rows.append(("tokens", f"{status.tokens_committed:,}; {status.truncated:,} texts truncated"))
-        rows.append(("folded", f"{status.folded:,} rows"))
+        units, done = count_text(status.units_committed, "unit"), count_text(status.rows_committed, "row")
+        rows.append(("committed", f"{units}, {done}, not yet published"))
+        rows.append(("tokens", f"{status.tokens_committed:,}; {count_text(status.truncated, 'text')} truncated"))
+        rows.append(("folded", count_text(status.folded, "row")))
     if status.quarantined:
         rows.append(("quarantined", _kinds(status.quarantined)))
-    rows.append(("in flight", f"{status.attempts_open:,} units, or left by a process that died"))
-    return Group(
-        Text.assemble((status.state, _STATE_STYLES[status.state]), f"  {status.output}"),
-        _grid(rows),
-        *_failures(status.failed),
-        *_notes(status.messages),
-        _next(status.next_step),
-    )
+    if status.attempts_open:
+        rows.append(("in flight", f"{count_text(status.attempts_open, 'unit')}, or left by a process that died"))
+    head = Text.assemble((status.state, _STATE_STYLES[status.state]), f"  {status.output}")
+    return _lines(head, *_facts(rows), *_failures(status.failed), *_notes(status.messages), _next(status.next_step))
 
 
-def render_report(report: Report) -> RenderableType:
+def render_report(report: Report) -> Text:
     """What verification found, check by check."""
-    table = Table.grid(padding=(0, 2))
+    if report.passed:
+        verdict = ("verified", "bold green")
+    else:
+        verdict = (f"{count_text(len(report.failed), 'check')} failed", "bold red")
+    width = max((len(check.name) for check in report.checks), default=0)
+    lines = [Text.assemble(verdict, f"  version {report.version} of {report.output}")]
     for check in report.checks:
         word, style = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("not checked", "yellow")}[
             check.passed
         ]
-        table.add_row(Text(word, style=style), Text(check.name), Text(check.detail))
-    verdict = ("verified", "bold green") if report.passed else (f"{len(report.failed)} checks failed", "bold red")
-    return Group(Text.assemble(verdict, f"  version {report.version} of {report.output}"), table)
+        lines.append(Text.assemble("  ", (f"{word:<11}", style), f"  {check.name:<{width}}  {check.detail}"))
+    return _lines(*lines)
 
 
-def render_quarantine(table: pa.Table, limit: int) -> RenderableType:
-    """Rows kept aside: how many of each kind, then the rows."""
+def render_quarantine(table: pa.Table, limit: int) -> Text:
+    """Rows kept aside: how many of each kind, then row by row where it is, why, and what stands there."""
     if not table.num_rows:
         return Text("no rows are quarantined")
     counts = {entry["values"]: entry["counts"] for entry in table["kind"].value_counts().to_pylist()}
     shown = quarantine_rows(table, limit)
-    columns = ("kind", "uri", "position", "id", "reason", "raw")
-    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        grid.add_column(name, overflow="fold")
+    width = max(len(row["kind"]) for row in shown)
+    lines = [Text(f"{count_text(table.num_rows, 'row')}: {_kinds(counts)}", style="bold")]
     for row in shown:
-        grid.add_row(*(Text("" if row[name] is None else str(row[name])) for name in columns))
-    more = table.num_rows - len(shown)
-    rest = [Text(f"and {more:,} more; see --limit", style="dim")] if more else []
-    return Group(Text(f"{table.num_rows:,} rows: {_kinds(counts)}"), grid, *rest)
+        name = "" if row["id"] is None else f", id {row['id']}"
+        lines.append(Text(f"  {row['kind']:<{width}}  {row['uri']} at {row['position']:,}{name}: {row['reason']}"))
+        if row["raw"]:
+            lines.append(Text(f"  {'':<{width}}  {row['raw']}", style="dim"))
+    if table.num_rows > len(shown):
+        lines.append(Text(f"  and {table.num_rows - len(shown):,} more; see --limit", style="dim"))
+    return _lines(*lines)
 
 
 def quarantine_rows(table: pa.Table, limit: int) -> list[dict[str, Any]]:
@@ -174,7 +161,7 @@ def _snapshot(facts: PublishedFacts) -> list[Row]:
     rows = [
         (
             "snapshot",
-            f"version {facts.version}: {facts.rows:,} rows{limit} in {_files(facts.files, facts.bytes)}{kept}",
+            f"version {facts.version}: {count_text(facts.rows, 'row')}{limit} in {_files(facts.files, facts.bytes)}{kept}",
         ),
         ("source rows", f"{facts.rows_in:,}, of them {facts.rows_quarantined:,} quarantined"),
     ]
@@ -188,55 +175,57 @@ def _snapshot(facts: PublishedFacts) -> list[Row]:
 def _published_before(preflight: Preflight) -> str:
     if not preflight.version:
         return "nothing yet"
-    return (
-        f"version {preflight.version}: {preflight.files_covered:,} of the files, {preflight.units_covered:,} units stay as "
-        "they are"
-    )
+    if preflight.replaces:
+        return f"version {preflight.version}, of another spec: its rows would be replaced as a whole"
+    units = count_text(preflight.units_covered, "unit")
+    return f"version {preflight.version}; of it {count_text(preflight.files_covered, 'file')}, {units} stay as they are"
 
 
 def _pending(preflight: Preflight) -> str:
     if not preflight.units_pending:
         return "nothing"
-    rows = _amount(preflight.pending_rows, ", about ", " rows")
-    tokens = _amount(preflight.pending_tokens, ", about ", " tokens")
-    return f"{preflight.units_pending:,} units, {size_text(preflight.pending_bytes)}{rows}{tokens}"
+    rows = _amount(preflight.pending_rows, "about " if preflight.rows_estimated else "", "row")
+    tokens = _amount(preflight.pending_tokens, "about ", "token")
+    return f"{count_text(preflight.units_pending, 'unit')}, {size_text(preflight.pending_bytes)}{rows}{tokens}"
 
 
-def _amount(value: int | None, before: str, after: str) -> str:
-    return "" if value is None else f"{before}{value:,}{after}"
+def _amount(value: int | None, before: str, noun: str) -> str:
+    return "" if value is None else f", {before}{count_text(value, noun)}"
 
 
 def _files(count: int, size: int) -> str:
-    return f"{count:,} {'file' if count == 1 else 'files'}, {size_text(size)}"
+    return f"{count_text(count, 'file')}, {size_text(size)}"
 
 
 def _kinds(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in sorted(counts.items()))
 
 
-def _failures(failed: Mapping[str, str]) -> Iterable[RenderableType]:
+def _failures(failed: Mapping[str, str]) -> Iterable[Text]:
     if not failed:
         return
-    yield Text(f"{len(failed):,} files could not be read to their end; the snapshot is without them:", style="bold red")
+    yield Text(f"{count_text(len(failed), 'file')} could not be read to the end; the snapshot is without:", "bold red")
     for uri, reason in sorted(failed.items())[:SHOWN_FAILURES]:
-        yield Text(f"  {reason if uri in reason else f'{uri}: {reason}'}", style="red")
+        yield Text(f"  {reason if uri in reason else f'{uri}: {reason}'}", "red")
     if len(failed) > SHOWN_FAILURES:
-        yield Text(f"  and {len(failed) - SHOWN_FAILURES:,} more; --json lists them all", style="red")
+        yield Text(f"  and {len(failed) - SHOWN_FAILURES:,} more; --json lists them all", "red")
 
 
-def _notes(messages: Sequence[str]) -> Iterable[RenderableType]:
+def _notes(messages: Sequence[str]) -> Iterable[Text]:
     for message in messages:
-        yield Text(f"note: {message}", style="yellow")
+        yield Text(f"note: {message}", "yellow")
 
 
 def _next(step: str) -> Text:
     return Text.assemble(("next: ", "dim"), step)
 
 
-def _grid(rows: Sequence[Row]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+def _facts(rows: Sequence[Row]) -> Iterable[Text]:
+    """A line for each: its name, in a column of its own, and the value."""
+    width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        grid.add_row(f"  {name}", Text(value))
-    return grid
+        yield Text.assemble((f"  {name:<{width}}  ", "dim"), value)
+
+
+def _lines(*lines: Text) -> Text:
+    return Text("\n").join(lines)

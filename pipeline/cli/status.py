@@ -6,7 +6,10 @@ from pipeline.cli.terminal import show, write_json
 
 
 def status(output: Destination = None, config_file: JobFile = None, as_json: AsJson = False) -> None:
-    """Tell what is published, committed and in flight, from the store alone: during a run, or after it died."""
+    """Tell what is published, committed and in flight.
+
+    From the store alone: works while a run is going, and after one that died.
+    """
     from pipeline.flow.status import read_status
 
     found = read_status(output_of(output, config_file))

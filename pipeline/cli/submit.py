@@ -20,7 +20,10 @@ def submit(
     replace: Replace = False,
     follow: Annotated[bool, typer.Option(help="Show the job's output and end as it ends.")] = True,
 ) -> int:
-    """Run the job on a Ray cluster through its Jobs API, with the code it needs. Send it again to go on."""
+    """Run the job on a Ray cluster through its Jobs API.
+
+    The code it needs is sent along. Submit it again after any failure: it goes on.
+    """
     config = load_job(context, stderr(), config_file, overrides)  # a mistake is told here, not minutes later over there
     from pipeline.flow.submit import submit_job
 

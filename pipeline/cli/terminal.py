@@ -1,14 +1,23 @@
 """The two streams. Results go to stdout; logs, progress and errors go to stderr, so that stdout can be piped."""
 
+import atexit
+import contextlib
 import json
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
 
-PLAIN_WIDTH = 160
-"""Columns of output that no terminal wraps; lines that matter for a pipe are written without wrapping at all."""
+
+class _Console(Console):
+    """Where nobody reads any more, results end the command, and logs end the logs."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich itself would end the process with exit code 1."""
+        self.quiet = True
+        if self.file is sys.stdout:
+            raise BrokenPipeError
 
 
 def stdout() -> Console:
@@ -27,8 +36,8 @@ def is_live(console: Console) -> bool:
 
 
 def show(result: RenderableType) -> None:
-    """Print a result for people."""
-    stdout().print(result)
+    """Print a result for people. Lines are left to the terminal to wrap, and stay whole in a pipe."""
+    stdout().print(result, soft_wrap=True)
 
 
 def write_line(text: str) -> None:
@@ -46,5 +55,18 @@ def hush_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def leave(code: int) -> NoReturn:
+    """End the process with `code`, whatever threads are still about.
+
+    Where the interpreter is taken down around a thread of Arrow's pools that is about to touch a Python object, the
+    process aborts: exit code 134 after all was done.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+    return _Console(file=stream, highlight=False, emoji=False)

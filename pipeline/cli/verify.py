@@ -22,7 +22,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check the published data against its records, its source and, with --sample, the model itself."""
+    """Check the published data against its records and source.
+
+    With --sample also against the model itself.
+    """
     from pipeline.check import verify as checker
 
     report = checker.verify(output_of(output, config_file), sample=sample, source=source, model=model)

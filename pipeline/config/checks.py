@@ -49,12 +49,19 @@ def _of_input(source: Input) -> Iterator[str]:
     yield from _repeated("input.keep", source.keep)
     if source.template is not None:
         try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(source.template) if name is not None]
+            parts = list(string.Formatter().parse(source.template))
         except ValueError as error:
             yield f"input.template: {error}; a brace that is meant as such is written twice"
             return
+        fields = [name for _, name, _, _ in parts if name is not None]
         if not fields or "" in fields:
             yield "input.template: name a column in each pair of braces, as in `{title}`"
+        for _, name, width, conversion in parts:
+            if width or conversion:
+                yield (
+                    f"input.template: {name!r} is followed by `!` or `:`, but values are taken as they are; "
+                    f"write {{{name}}}"
+                )
 
 
 def _of_model(model: Model) -> Iterator[str]:

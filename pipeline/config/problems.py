@@ -1,6 +1,7 @@
 """What is wrong with a config, in words: one line per problem with the key, what is wanted and what was given."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.schema import Config
 
 SHOWN_CHARACTERS = 60
+
+_URL_END = re.compile(r"://.*[@?].*")
 
 
 def problem_lines(error: ValidationError) -> list[str]:
@@ -28,8 +31,8 @@ def problem_lines(error: ValidationError) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: short, on one line."""
-    text = "nothing" if value is None else repr(value)
+    """A value as a message shows it: short, on one line, without what may be a secret in a URL."""
+    text = "nothing" if value is None else _URL_END.sub("://…", repr(value))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
@@ -50,13 +53,14 @@ def nearest_key(key: str) -> str:
     """`; did you mean …?` for the known key nearest to an unknown one, or the keys there are."""
     section, _, name = key.rpartition(".")
     known = list(known_keys())
-    siblings = [other for other in known if other.rpartition(".")[0] == section]
-    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
-    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7) or elsewhere[:1]
-    near = near or difflib.get_close_matches(key, siblings or known, n=1, cutoff=0.5)
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    near = [siblings[found] for found in difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)]
+    near = near or [other for other in known if other.rpartition(".")[2] == name]
+    if not siblings:
+        near = near or difflib.get_close_matches(key, known, n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; there are {', '.join(siblings or [other for other in known if '.' not in other])}"
+    return f"; there are {', '.join(siblings.values())}" if siblings else ""
 
 
 def _known_part(location: Sequence[int | str]) -> list[int | str]:

@@ -36,7 +36,19 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def write_yaml(value: Any) -> str:
     """The canonical YAML text of plain values: keys in the order given, one item a line."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text that holds a line end other than `\\n` in quotes, escaped; unescaped it would come back as a space."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    odd = any(character in "\r\x85\u2028\u2029\ufeff" for character in text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 class _Loader(yaml.SafeLoader):

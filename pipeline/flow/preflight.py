@@ -1,16 +1,24 @@
-"""What a run would cost, before it does: rows, units and tokens from footers and a sample. Nothing is written."""
+"""What a run would cost, before it does: rows, units, tokens and time from footers and a sample. Nothing is written."""
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.commit.keys import spec_key
 from pipeline.commit.snapshot import Snapshot
 from pipeline.encode.placement import choose_placement
-from pipeline.flow.job import Job, sample_texts
+from pipeline.errors import InputError, RefusedError
+from pipeline.flow.job import SAMPLE_ROWS, SAMPLE_SEGMENTS, Job
 from pipeline.flow.planning import Planned
+from pipeline.flow.speed import measure_tokens_per_s
 from pipeline.flow.summary import Preflight
 from pipeline.plan.records import SegmentWork
+from pipeline.plan.refuse import check_drop, check_spec
+from pipeline.source.read import read_segment
+from pipeline.source.records import Segment, SourceUnit, UnitPolicy
 from pipeline.spec import effective_max_tokens, prompt_text
 from pipeline.text.tokens import Tokens
 
@@ -20,20 +28,42 @@ ROW_OVERHEAD_BYTES = 64
 COMPRESSED = 0.9
 """What zstd and byte-stream splitting leave of float32 vectors."""
 
+INFLATED = 3
+"""How many times larger a gzip or zstd file of text is unpacked, roughly."""
+
+CHARS_PER_TOKEN = 20
+"""More than texts have on average: so many for each token the model takes are enough to tell that a text is cut."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """The first rows of a few pending segments."""
+
+    texts: list[str] = field(default_factory=list)
+    line_rows: int = 0  # of line formats, whose rows aren't known before they are read
+    line_bytes: float = 0  # of their files, that these rows came from
+
 
 def estimate(job: Job, planned: Planned) -> Preflight:
     """The plan in numbers."""
     plan, lock = planned.plan, job.model.lock
     config = job.config
     placement = choose_placement(config.model.precision, config.execution.device)
-    texts = sample_texts(job, [work.segment for work in plan.pending])
+    sample = _sample(job, [work.segment for work in plan.pending])
     max_tokens = effective_max_tokens(config, lock)
-    lengths = _token_counts(job, texts, max_tokens)
-    rows, estimated = _pending_rows(plan.pending, texts)
+    lengths = _token_counts(job, sample.texts, max_tokens)
+    all_pending, estimated = _pending_rows(plan.pending, sample)
+    rows = all_pending if all_pending is None or job.limit is None else min(all_pending, job.limit)
+    pending_bytes = sum(work.bytes for work in plan.pending)
+    if rows and all_pending:
+        pending_bytes = pending_bytes * rows // all_pending
+    tokens = None if rows is None or not len(lengths) else int(rows * np.minimum(lengths, max_tokens).mean())
     kept = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
     all_rows = None if rows is None else kept + rows
     per_row = int((4 * job.spec.dimensions + ROW_OVERHEAD_BYTES) * COMPRESSED)
-    messages = []
+    replicas = config.execution.replicas or 1
+    speed = measure_tokens_per_s(job, sample.texts, placement) if tokens else None
+    messages = _refusals(job, planned, None if estimated else all_rows)
     if lock.declared_max_tokens:
         messages.append(
             f"the model says it takes {lock.declared_max_tokens} tokens, but its position table ends at {lock.max_tokens}: "
@@ -58,31 +88,73 @@ def estimate(job: Job, planned: Planned) -> Preflight:
         units_committed=len(plan.committed),
         units_pending=_units(plan.pending, rows, job),
         rows_dropped=plan.gone_rows,
-        pending_bytes=sum(work.bytes for work in plan.pending),
+        pending_bytes=pending_bytes,
         pending_rows=rows,
-        pending_tokens=None if rows is None or not len(lengths) else int(rows * np.minimum(lengths, max_tokens).mean()),
+        pending_tokens=tokens,
+        pending_seconds=None if tokens is None or not speed else tokens / speed / replicas,
+        replicas=replicas,
         output_bytes=None if all_rows is None else all_rows * per_row,
         truncated_share=float((lengths > max_tokens).mean()) if len(lengths) else None,
         messages=tuple(messages),
     )
 
 
+def _refusals(job: Job, planned: Planned, rows: int | None) -> list[str]:
+    """Why a run without --replace and --allow-drop would be refused. rows: of the next snapshot, where they are known."""
+    if planned.head is None:
+        return []
+    entry, root = planned.head.entry, job.store.root
+    try:
+        check_spec(job.spec, entry, job.store.get(spec_key(entry.spec)), replace=False, output=root)
+        if planned.same_spec:
+            lost = planned.plan.gone_rows if rows is None else entry.rows - rows
+            check_drop(root, entry, lost, allow_drop=False)
+    except RefusedError as error:
+        return [f"a run is refused: {error.message}"]
+    return []
+
+
+def _sample(job: Job, segments: Sequence[Segment]) -> Sample:
+    """Whole texts, unlike those of the parity gate: how long they are is the question."""
+    sample = Sample()
+    policy = UnitPolicy(SAMPLE_ROWS, job.policy.text_bytes, job.policy.vector_bytes)
+    for segment in segments[:: max(1, len(segments) // SAMPLE_SEGMENTS)][:SAMPLE_SEGMENTS]:
+        with contextlib.suppress(InputError):  # the run will say so
+            unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
+            sample.texts.extend(text for text in unit.rows["text"].to_pylist() if text)
+            if all(piece.measure == "bytes" for piece in segment.pieces):
+                sample.line_rows += unit.rows.num_rows
+                sample.line_bytes += _consumed(segment, unit)
+    return sample
+
+
+def _consumed(segment: Segment, unit: SourceUnit) -> float:
+    """Bytes of the files that the rows of a segment's first unit came from."""
+    if unit.eof:
+        return sum(piece.stop - piece.start for piece in segment.pieces)
+    if all(span.measure == "bytes" for span in unit.spans):
+        return sum(span.stop - span.start for span in unit.spans)
+    texts = unit.rows["text"].to_pylist()
+    plain = sum(len(text.encode()) if text else 0 for text in texts) + len(texts)
+    return plain / (INFLATED if segment.pieces[0].file.compression != "none" else 1)
+
+
 def _token_counts(job: Job, texts: Sequence[str], max_tokens: int) -> npt.NDArray[np.int32]:
     if not texts:
         return np.zeros(0, np.int32)
-    prompt = prompt_text(job.config, job.model.lock)
-    return Tokens(job.model.directory, max_tokens).encode([prompt + text for text in texts])[2]
+    prompt, most = prompt_text(job.config, job.model.lock), CHARS_PER_TOKEN * max_tokens
+    return Tokens(job.model.directory, max_tokens).encode([prompt + text[:most] for text in texts])[2]
 
 
-def _pending_rows(pending: Sequence[SegmentWork], texts: Sequence[str]) -> tuple[int | None, bool]:
-    """Rows left to do, exact for columnar files, otherwise from the mean length of the sampled texts."""
+def _pending_rows(pending: Sequence[SegmentWork], sample: Sample) -> tuple[int | None, bool]:
+    """Rows left to do, and whether that is an estimate: exact for columnar files, otherwise as dense as in the sample."""
     exact = sum(piece.stop - piece.start for work in pending for piece in work.pieces if piece.measure == "rows")
     others = sum(piece.stop - piece.start for work in pending for piece in work.pieces if piece.measure == "bytes")
     if not others:
         return exact, False
-    if not texts:
+    if not sample.line_rows:
         return None, True
-    return exact + int(others / (sum(len(text.encode()) for text in texts) / len(texts) + 1)), True
+    return exact + round(others * sample.line_rows / sample.line_bytes), True
 
 
 def _units(pending: Sequence[SegmentWork], rows: int | None, job: Job) -> int:

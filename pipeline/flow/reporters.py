@@ -57,9 +57,8 @@ class LineReporter:
             case Note():
                 log.info("%s", event.text)
             case Published():
-                log.info(
-                    "published version %d: %s rows in %s files", event.version, f"{event.rows:,}", f"{event.files:,}"
-                )
+                rows, files = count_text(event.rows, "row"), count_text(event.files, "file")
+                log.info("published version %d: %s in %s, %s", event.version, rows, files, size_text(event.bytes))
 
     def tell(self, *, final: bool = False) -> None:
         """Log where things stand, unless nothing has changed and a line came not long ago."""
@@ -104,7 +103,7 @@ class JsonLinesReporter:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            line = json.dumps({"time": now, "event": type(event).__name__, **asdict(event)}, ensure_ascii=False)
+            line = json.dumps({"time": now, "event": type(event).__name__, **asdict(event)})
             self._file.write(line + "\n")
         except OSError as error:
             log.warning("%s: no more events are written: %s", self._path, error.strerror)
@@ -114,8 +113,9 @@ class JsonLinesReporter:
 def plan_text(plan: PlanReady) -> str:
     """A plan on one line."""
     return (
-        f"{plan.files:,} files, {plan.files_covered:,} of them published already; {plan.segments:,} pieces to read "
-        f"({size_text(plan.source_bytes)}); units: {plan.units_covered:,} published, {plan.units_committed:,} committed"
+        f"{count_text(plan.files, 'file')}, {plan.files_covered:,} of them published already; "
+        f"{count_text(plan.segments, 'piece')} to read ({size_text(plan.source_bytes)}); "
+        f"units: {plan.units_covered:,} published, {plan.units_committed:,} committed"
     )
 
 
@@ -123,27 +123,35 @@ def counts_text(counts: Counts) -> str:
     """Counters on one line."""
     parts = [
         f"{counts.share_done:.0%}",
-        f"{counts.rows:,} rows ({counts.rows_per_s:,.0f}/s)",
-        f"{counts.tokens:,} tokens ({counts.tokens_per_s:,.0f}/s)",
-        f"{counts.units:,} units",
+        f"{count_text(counts.rows, 'row')} ({counts.rows_per_s:,.0f}/s)",
+        f"{count_text(counts.tokens, 'token')} ({counts.tokens_per_s:,.0f}/s)",
+        count_text(counts.units, "unit"),
         f"padding {counts.padding_share:.0%}",
         f"folded {counts.rows_folded:,}",
         f"quarantined {counts.rows_quarantined:,}",
     ]
     if counts.units_failed:
         parts.append(f"failed units {counts.units_failed:,}")
-    if counts.seconds_left is not None:
+    if counts.seconds_left:
         parts.append(f"{duration_text(counts.seconds_left)} left")
-    return ", ".join(parts)
+    waiting = "" if counts.phase == "encoding" else f"{counts.phase}: "
+    return waiting + ", ".join(parts)
+
+
+def count_text(count: int, noun: str) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size_text(size: float) -> str:
     """Bytes as people read them."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("KB", "MB", "GB"):
         size /= 1000
-    return f"{size:,.1f} TB"
+        if round(size, 1) < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:,.1f} TB"
 
 
 def duration_text(seconds: float) -> str:

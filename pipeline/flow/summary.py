@@ -93,7 +93,8 @@ class Preflight:
     pending_bytes: int
     pending_rows: int | None  # estimate
     pending_tokens: int | None  # estimate
-    pending_seconds: float | None = None  # estimate; None: nothing to base one on
+    pending_seconds: float | None = None  # estimate, from a timing on this machine; None: nothing to base one on
+    replicas: int = 1  # that pending_seconds reckons with, each like the one timed
     output_bytes: int | None = None  # estimate of all data files
     truncated_share: float | None = None  # estimate: share of texts longer than the model takes
     messages: tuple[str, ...] = ()

@@ -15,11 +15,12 @@ LOADED_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".jinja")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
                    "added_tokens.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")  # fmt: skip
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+CODE_FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 CODE_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
-OFFSET_POSITIONS = frozenset(
-    "roberta xlm-roberta xlm-roberta-xl roberta-prelayernorm camembert mpnet longformer data2vec-text ibert xmod luke lilt esm "
-    "markuplm layoutlmv3".split()
-)
+OFFSET_POSITIONS = frozenset({
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer",
+    "data2vec-text", "ibert", "xmod", "luke", "lilt", "esm", "markuplm", "layoutlmv3",
+})  # fmt: skip
 """Their position table begins after the padding index, so it addresses that many tokens fewer."""
 TWO_MORE_POSITIONS = frozenset({"bart", "mbart", "plbart", "opt"})
 """Their position table has two rows in front that no token uses."""
@@ -102,9 +103,10 @@ def _facts(directory: Path, chain: Sequence[ModuleLock], files: Sequence[tuple[s
 
 
 def _refuse_code(directory: Path) -> None:
-    for path in directory.rglob("*config.json"):
+    for path in (path for name in CODE_FILES for path in directory.rglob(name)):
+        settings = read_object(path)
         for key in CODE_KEYS:
-            if read_object(path).get(key):
+            if settings.get(key):
                 raise ModelError(f"{path}: {key!r} asks for code from outside; such models are not loaded")
     if escape := _escaping_link(directory):
         raise ModelError(f"{escape} is a link to a place outside the model directory; copy the file itself")

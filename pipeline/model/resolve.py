@@ -51,7 +51,7 @@ def _locate(name: str, revision: str | None, cache: Path) -> Path:
     if "://" in name:
         return _staged(name, cache)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path.absolute()
     if path.is_absolute() or name.startswith((".", "~")) or not HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: there is no such model directory")

@@ -169,8 +169,9 @@ def compare(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], p
     zero = length == 0.0  # a ReLU at the end can give exact zeros, whose cosine is undefined
     some = ~zero & (own > 0)
     dots = np.einsum("nd,nd->n", found[some].astype(np.float64), expected[some].astype(np.float64))
-    cosines = dots / (length[some] * own[some])
-    distance = np.linalg.norm(found[~zero].astype(np.float64) - expected[~zero], axis=1) / length[~zero]
+    with np.errstate(invalid="ignore"):  # infinity by infinity is NaN, which passes no bound
+        cosines = dots / (length[some] * own[some])
+        distance = np.linalg.norm(found[~zero].astype(np.float64) - expected[~zero], axis=1) / length[~zero]
     return GateResult(
         samples=len(found),
         min_cosine=float(cosines.min(initial=1.0)),

@@ -18,7 +18,7 @@ and characters that tokenizers fold, split or drop."""
 
 
 def stratify(texts: Sequence[str], count: int = SAMPLE) -> list[str]:
-    """`count` distinct texts spread evenly over the lengths there are."""
+    """`count` distinct texts spread evenly over the lengths there are, the shortest and the longest among them."""
     by_length = sorted(set(texts), key=lambda text: (len(text), text))
-    step = max(1.0, len(by_length) / count)
-    return [by_length[int(i * step)] for i in range(min(count, len(by_length)))]
+    taken = min(count, len(by_length))
+    return [by_length[i * (len(by_length) - 1) // max(1, taken - 1)] for i in range(taken)]

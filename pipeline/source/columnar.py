@@ -1,4 +1,4 @@
-"""Parquet and Arrow IPC: row groups as streams of the needed columns."""
+"""Parquet and Arrow IPC: row groups and record batches as streams of the needed columns."""
 
 import difflib
 from collections.abc import Iterator, Sequence, Set
@@ -12,7 +12,12 @@ from pipeline.errors import InputError
 from pipeline.source.extract import Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
 
-BATCH_ROWS = 2048
+BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
+BUFFER_BYTES = 4 << 20
+"""Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once."""
+
+STREAM_MAGIC, STREAM_END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
+AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
 def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
@@ -30,42 +35,109 @@ def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Ite
 def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     file = piece.file
     with _failing(file, "the footer"):
-        parquet = pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)
-    present = set(parquet.schema_arrow.names)
+        parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+        present = set(parquet.schema_arrow.names)
     columns = [name for name in names if name in present or name.split(".")[0] in present]
     first = 0
     for group in range(parquet.num_row_groups):
-        rows = parquet.metadata.row_group(group).num_rows
+        metadata = parquet.metadata.row_group(group)
         if piece.start <= first < piece.stop:
-            start = first
+            start, size = first, _batch_rows(metadata.num_rows, metadata.total_byte_size)
             with _failing(file, f"row group {group}"):
-                for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
+                for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
                     yield start, batch
                     start += batch.num_rows
-            if start != first + rows:
-                raise InputError(f"{file.uri}: row group {group} gave {start - first} rows, its footer says {rows}")
-        first += rows
+            if start != first + metadata.num_rows:
+                raise InputError(
+                    f"{file.uri}: row group {group} gave {start - first} rows, its footer says {metadata.num_rows}"
+                )
+        first += metadata.num_rows
 
 
 def _arrow(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    first = 0
+    wanted = {name.split(".")[0] for name in names} | set(names)
+    batches = _streamed(stream, piece.file, wanted) if is_arrow_stream(stream) else _filed(stream, piece, wanted)
+    for first, batch in batches:
+        size = _batch_rows(batch.num_rows, batch.nbytes)
+        for offset in range(0, batch.num_rows, size):
+            yield first + offset, batch.slice(offset, size)
+
+
+def _filed(stream: BinaryIO, piece: Piece, wanted: Set[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Record batches of an Arrow file; of those before the piece only one narrow column is read, to count their rows."""
     with _failing(piece.file, "the footer"):
-        reader = open_arrow(stream, {name.split(".")[0] for name in names} | set(names))
+        counter, reader = open_arrow(stream, frozenset()), open_arrow(stream, wanted)
+    first = 0
     for index in range(reader.num_record_batches):
+        if first >= piece.stop:
+            return
+        inside = first >= piece.start
         with _failing(piece.file, f"record batch {index}"):
-            batch = reader.get_batch(index)
-        if piece.start <= first < piece.stop:
-            for offset in range(0, batch.num_rows, BATCH_ROWS):
-                yield first + offset, batch.slice(offset, BATCH_ROWS)
+            batch = (reader if inside else counter).get_batch(index)
+            batch.validate()
+        if inside:
+            yield first, batch
         first += batch.num_rows
 
 
-def open_arrow(stream: BinaryIO, columns: Set[str]) -> pa.ipc.RecordBatchFileReader:
-    """An Arrow IPC file from which only these of its columns are read; its first one where it has none of them."""
-    schema = pa.ipc.open_file(pa.PythonFile(stream, mode="r")).schema
+def _streamed(stream: BinaryIO, file: InputFile, wanted: Set[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Record batches of an Arrow stream. pyarrow takes one that was cut off between two batches for a whole one."""
+    with _failing(file, "the schema"):
+        reader = open_arrow(stream, wanted)
+    first = index = 0
+    while True:
+        with _failing(file, f"record batch {index}"):
+            batch = next(reader, None)
+            if batch is not None:
+                batch.validate()
+        if batch is None:
+            break
+        yield first, batch
+        first += batch.num_rows
+        index += 1
+    end = stream.tell()
+    stream.seek(max(0, end - len(STREAM_END)))
+    if end != file.size or stream.read() != STREAM_END:
+        raise InputError(
+            f"{file.uri}: the Arrow stream ends at byte {end:,} of {file.size:,}, after record batch {index - 1}, "
+            f"{'and has no end mark' if end == file.size else 'but the file goes on'}; restore or replace the file"
+        )
+
+
+def is_arrow_stream(stream: BinaryIO) -> bool:
+    """Whether this is Arrow's streaming format, as Hugging Face datasets write it; the stream stands at 0 afterwards."""
+    stream.seek(0)
+    magic = stream.read(len(STREAM_MAGIC))
+    stream.seek(0)
+    return magic == STREAM_MAGIC
+
+
+def open_arrow(stream: BinaryIO, columns: Set[str]) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    """An Arrow IPC file or stream from which only these of its columns are read; its narrowest one if it has none."""
+    schema = arrow_schema(stream)
     wanted = [index for index, name in enumerate(schema.names) if name in columns]
-    options = pa.ipc.IpcReadOptions(included_fields=wanted or [0] * bool(schema.names), use_threads=False)
-    return pa.ipc.open_file(pa.PythonFile(stream, mode="r"), options=options)
+    narrowest = sorted(range(len(schema)), key=lambda index: _width(schema.field(index).type))[:1]
+    options = pa.ipc.IpcReadOptions(included_fields=wanted or narrowest, use_threads=False)
+    opened = pa.ipc.open_stream if is_arrow_stream(stream) else pa.ipc.open_file
+    return opened(pa.PythonFile(stream, mode="r"), options=options)
+
+
+def arrow_schema(stream: BinaryIO) -> pa.Schema:
+    """All columns of an Arrow IPC file or stream."""
+    opened = pa.ipc.open_stream if is_arrow_stream(stream) else pa.ipc.open_file
+    return opened(pa.PythonFile(stream, mode="r")).schema
+
+
+def _width(kind: pa.DataType) -> int:
+    try:
+        return int(kind.bit_width)
+    except ValueError:
+        return 1 << 20  # of any length
+
+
+def _batch_rows(rows: int, size: int) -> int:
+    """Rows of a batch of about 4 MiB, given rows and bytes of what it is cut from."""
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
 
 
 class _failing:  # noqa: N801  (reads as a word)
@@ -78,7 +150,10 @@ class _failing:  # noqa: N801  (reads as a word)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, pa.ArrowException | OSError | ValueError) and not isinstance(error, InputError):
+        # MemoryError: a length that is nonsense
+        if isinstance(error, pa.ArrowException | OSError | ValueError | MemoryError) and not isinstance(
+            error, InputError
+        ):
             raise InputError(
                 f"{self.file.uri}: {self.place} can't be read: {error}; restore or replace the file"
             ) from error
@@ -87,7 +162,7 @@ class _failing:  # noqa: N801  (reads as a word)
 def _values(batch: pa.RecordBatch, file: InputFile, names: Sequence[str]) -> dict[str, pa.Array]:
     values = folder_columns(file, names, batch.num_rows)
     for name in names:
-        array = _reach(batch, name)
+        array = _reach(batch, file, name)
         if array is not None:
             values[name] = array
         elif name not in values:
@@ -95,23 +170,36 @@ def _values(batch: pa.RecordBatch, file: InputFile, names: Sequence[str]) -> dic
     return values
 
 
-def _reach(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+def _reach(batch: pa.RecordBatch, file: InputFile, name: str) -> pa.Array | None:
     """A column by its name, or `a.b` inside a struct."""
-    if name in batch.schema.names:
-        return batch.column(name)
-    head, *rest = name.split(".")
+    head, *rest = [name] if name in batch.schema.names else name.split(".")
+    check_unique(file, head, batch.schema.names)
     if head not in batch.schema.names:
         return None
     array = batch.column(head)
     for part in rest:
-        if not pa.types.is_struct(array.type) or part not in [field.name for field in array.type]:
+        if not pa.types.is_struct(array.type):
+            return None
+        fields = [field.name for field in array.type]
+        check_unique(file, part, fields)
+        if part not in fields:
             return None
         array = pc.struct_field(array, part)
+    if file.format == "arrow":
+        # Arrow files have no checksums, and kernels trust offsets; whether text is UTF-8 is for each row to say.
+        with _failing(file, f"column {name!r}"):
+            (array.view(AS_BYTES[array.type]) if array.type in AS_BYTES else array).validate(full=True)
     return array
 
 
 def missing_column(file: InputFile, name: str, present: Sequence[str]) -> InputError:
     """The error for a column that a file doesn't have."""
     near = difflib.get_close_matches(name, present, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, present[:12]))}"
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, present[:12])) or 'no columns'}"
     return InputError(f"{file.uri}: there is no column {name!r}; {hint}")
+
+
+def check_unique(file: InputFile, name: str, present: Sequence[str]) -> None:
+    """Raise InputError for a column whose name two columns have."""
+    if present.count(name) > 1:
+        raise InputError(f"{file.uri}: {present.count(name)} columns are called {name!r}; rename all but one")

@@ -1,6 +1,7 @@
 """CSV and TSV: read from the beginning, since a line end inside quotes can't be told from one between rows.
 
-Every column is text: CSV has no types, and "00123" is an id, not a number.
+Every column is text: CSV has no types, and "00123" is an id, not a number. Rows are those of Python's `csv` module:
+`\\n`, `\\r\\n` and a lone `\\r` end one outside of quotes, and blank lines are none.
 """
 
 import csv
@@ -11,10 +12,10 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.source.columnar import missing_column
+from pipeline.source.columnar import check_unique, missing_column
 from pipeline.source.extract import Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
-from pipeline.source.streams import blocks, decompressed
+from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed
 
 BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 
@@ -24,14 +25,14 @@ class _Blocks(io.RawIOBase):
 
     def __init__(self, source: Iterator[bytes]) -> None:
         self._source = source
-        self._left = b""
+        self._left = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if not self._left:
-            self._left = next(self._source, b"")
+            self._left = memoryview(next(self._source, b""))
         taken = self._left[: len(buffer)]
         buffer[: len(taken)] = taken
         self._left = self._left[len(taken) :]
@@ -41,19 +42,13 @@ class _Blocks(io.RawIOBase):
 def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
     """Batches of a CSV or TSV file. Raises InputError naming the row that has too few or too many fields."""
     file = piece.file
-    raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
-    # Bytes that aren't UTF-8 become lone surrogates here and bytes again below: which rows have them is for `extract`.
-    text = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(max(4 * extraction.max_text_bytes, 1 << 17))
-    rows = csv.reader(text, delimiter="\t" if file.format == "tsv" else extraction.csv_delimiter, strict=True)
-    header = _next(rows, file, 0)
+    found = csv_rows(stream, file, extraction.csv_delimiter, 4 * extraction.max_text_bytes)
+    header = next(found, None)
     if header is None:
         return
     names = needed_paths(extraction)
     number, batch, size = 0, [], 0
-    while (fields := _next(rows, file, number)) is not None:
-        if not fields:
-            continue
+    for fields in found:
         if len(fields) != len(header):
             raise InputError(f"{file.uri}, row {number:,}: {len(fields)} fields, but the header names {len(header)}")
         batch.append(fields)
@@ -66,17 +61,30 @@ def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> It
         yield _columns(batch, number, header, names, file)
 
 
-def _next(rows: Iterator[list[str]], file: InputFile, number: int) -> list[str] | None:
+def csv_rows(stream: BinaryIO, file: InputFile, delimiter: str, longest: int) -> Iterator[list[str]]:
+    """The header, then every row that isn't blank. Bytes that aren't UTF-8 stand as lone surrogates: which rows have
+    them is for `extract`. Raises InputError naming the row that isn't CSV, or has a field beyond `longest`."""
+    raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
+    buffered = io.BufferedReader(raw, BLOCK_BYTES)
+    text = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(max(longest, 1 << 17))
+    rows = csv.reader(text, delimiter="\t" if file.format == "tsv" else delimiter, strict=True)
+    number = -1
     try:
-        return next(rows, None)
+        for fields in rows:
+            if fields or number < 0:
+                yield fields
+                number += 1
     except csv.Error as error:
-        raise InputError(f"{file.uri}, row {number:,}: {error}; check quotes and input.csv_delimiter") from error
+        place = f"row {number:,}" if number >= 0 else "the header"
+        raise InputError(f"{file.uri}, {place}: {error}; check quotes and input.csv_delimiter") from error
 
 
 def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[str, ...], file: InputFile) -> Columns:
     n = len(batch)
     values = folder_columns(file, names, n)
     for name in names:
+        check_unique(file, name, header)
         if name in header:
             index = header.index(name)
             values[name] = pa.array([row[index].encode("utf-8", "surrogateescape") for row in batch], pa.binary())

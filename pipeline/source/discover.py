@@ -24,6 +24,8 @@ SUFFIXES: dict[str, Format] = {
     ".text": "text",
 }
 COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+UNREADABLE = (".bz2", ".xz", ".lzma", ".lz4", ".zip", ".7z", ".br", ".sz", ".snappy", ".z", ".tgz", ".tar")
+"""Suffixes of packed files that a configured format would otherwise take for lines."""
 
 
 def discover(source: Input) -> list[InputFile]:
@@ -66,6 +68,8 @@ def _input_file(file: Found, root: str, source: Input) -> InputFile:
 
 def _format(uri: str, source: Input) -> tuple[Format, Compression]:
     name = PurePosixPath(uri)
+    if name.suffix.lower() in UNREADABLE:
+        raise InputError(f"{uri}: {name.suffix} files can't be read; unpack it, or pack single files with gzip or zstd")
     compression = COMPRESSIONS.get(name.suffix.lower(), "none")
     if compression != "none":
         name = name.with_suffix("")

@@ -16,12 +16,12 @@ Objects = npt.NDArray[np.object_]
 
 REASONS = {
     "null": "the text is null",
-    "null_id": "the id is null",
-    "invalid_utf8": "the text is not valid UTF-8",
-    "lone_surrogate": "the text holds half of a surrogate pair, which UTF-8 can't express",
+    "null_id": "the id is null or empty",
+    "invalid_utf8": "the row holds text that is not valid UTF-8",
+    "lone_surrogate": "the row holds half of a surrogate pair, which UTF-8 can't express",
     "not_a_string": "the text is not a string",
     "malformed": "the line is not a JSON object",
-    "oversize": "the text is longer than rows.max_text_bytes",
+    "oversize": "the text is longer than rows.max_text_bytes, or its line than four times that",
 }
 NEXT = "next"
 """Column beside `unit_schema`: where the row after this one begins."""
@@ -59,15 +59,14 @@ def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extrac
     Raises InputError for a row whose kind is refused, and for a column of another type than the extraction's.
     """
     n = len(columns.position)
-    kinds = np.full(n, None, object) if columns.kinds is None else columns.kinds.to_numpy(zero_copy_only=False).copy()
-    raw = np.full(n, None, object) if columns.raw is None else columns.raw.to_numpy(zero_copy_only=False).copy()
-    text = _text(columns, extraction, kinds, raw)
-    ids = _ids(columns, file, by_byte, extraction, kinds)
-    for row in np.flatnonzero(kinds != None):  # noqa: E711  (elementwise)
-        _check_verdict(str(kinds[row]), file, columns.position[int(row)].as_py(), by_byte, extraction)
-    rejected = pa.array(kinds, pa.string())
-    reasons = pa.array([None if kind is None else REASONS[kind] for kind in kinds], pa.string())
-    keep = [_cast(columns.values[name], kind, name, file) for name, kind in extraction.keep]
+    rows = _Rows(columns, file, by_byte, _objects(columns.kinds, n), _objects(columns.raw, n))
+    text = _text(rows, extraction)
+    ids = _ids(rows, extraction)
+    keep = [_cast(rows, name, kind) for name, kind in extraction.keep]
+    for row in np.flatnonzero(rows.kinds != None):  # noqa: E711  (elementwise)
+        _check_verdict(rows, int(row), extraction)
+    rejected = pa.array(rows.kinds, pa.string())
+    reasons = pa.array([None if kind is None else REASONS[kind] for kind in rows.kinds], pa.string())
     schema = unit_schema(extraction).append(pa.field(NEXT, pa.int64()))
     arrays = [
         pa.array(np.full(n, index, np.int32)),
@@ -76,56 +75,101 @@ def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extrac
         pc.if_else(pc.is_valid(rejected), pa.scalar(None, pa.string()), text),
         rejected,
         reasons,
-        pa.array(raw, pa.binary()),
+        pa.array(rows.raw, pa.binary()),
         *keep,
         columns.next,
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _text(columns: Columns, extraction: Extraction, kinds: Objects, raw: Objects) -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A batch on its way, with what is wrong with each of its rows so far."""
+
+    columns: Columns
+    file: InputFile
+    by_byte: bool
+    kinds: Objects
+    raw: Objects
+
+    def place(self, row: int) -> str:
+        """Where a row of the batch stands."""
+        return f"{self.file.uri}, {'byte' if self.by_byte else 'row'} {self.columns.position[row].as_py():,}"
+
+    def mark(self, mask: pa.Array, kind: str) -> None:
+        """Give rows a kind that have none yet."""
+        for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False)):
+            if self.kinds[row] is None:
+                self.kinds[row] = kind
+
+    def array(self, name: str) -> pa.Array:
+        """A column, dictionaries decoded."""
+        array = self.columns.values[name]
+        return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _objects(array: pa.Array | None, n: int) -> Objects:
+    return np.full(n, None, object) if array is None else array.to_numpy(zero_copy_only=False).copy()
+
+
+def _text(rows: _Rows, extraction: Extraction) -> pa.Array:
     if extraction.template is None:
-        text = _valid_strings(columns.values[extraction.text or "text"], kinds, raw)
+        name = extraction.text or "text"
+        if not is_text(rows.array(name).type):
+            raise _drifted(rows, name, "text")
+        text = _valid_strings(rows, name)
     else:
-        text = _filled(extraction.template, columns, kinds, raw)
-    _mark(kinds, pc.is_null(text), "null")
-    lengths = pc.fill_null(pc.binary_length(text), 0)
-    long = pc.greater(lengths, extraction.max_text_bytes)
+        text = _filled(extraction.template, rows)
+    rows.mark(pc.is_null(text), "null")
+    long = pc.fill_null(pc.greater(pc.binary_length(text), extraction.max_text_bytes), False)
     for row in np.flatnonzero(long.to_numpy(zero_copy_only=False)):
-        raw[row] = text[int(row)].as_py().encode()[:RAW_BYTES]
-    _mark(kinds, long, "oversize")
+        rows.raw[row] = text[int(row)].as_py().encode()[:RAW_BYTES]
+    rows.mark(long, "oversize")
     return text
 
 
 RAW_BYTES = 64 << 10
-"""How much of a row too long to embed is kept in quarantine."""
+"""How much of a row that can't be embedded is kept in quarantine."""
 
 
-def _filled(template: str, columns: Columns, kinds: Objects, raw: Objects) -> pa.Array:
+def _filled(template: str, rows: _Rows) -> pa.Array:
+    """The template with its columns; null where one of them is. Numbers, booleans and times read as Arrow writes them."""
     parts: list[pa.Array | pa.Scalar] = []
     for literal, name, _, _ in string.Formatter().parse(template):
         if literal:
             parts.append(pa.scalar(literal))
         if name:
-            array = columns.values[name]
-            parts.append(_valid_strings(array, kinds, raw) if _is_text(array.type) else array.cast(pa.string()))
+            parts.append(_valid_strings(rows, name) if is_text(rows.array(name).type) else _written(rows, name))
     return pc.binary_join_element_wise(*parts, pa.scalar(""))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _written(rows: _Rows, name: str) -> pa.Array:
+    array = rows.array(name)
+    try:
+        if pa.types.is_nested(array.type):
+            raise pa.ArrowInvalid("another type")
+        return array.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _drifted(rows, name, "text, numbers, booleans, dates or times") from error
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Types whose values are text, or should be: many writers leave Parquet columns of text as binary."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)
-    )  # fmt: skip
+    return bool(is_string(kind) or kind in (pa.binary(), pa.large_binary(), pa.binary_view()))
 
 
-def _valid_strings(array: pa.Array, kinds: Objects, raw: Objects) -> pa.Array:
-    """The array as strings; rows that aren't UTF-8 become null and are marked."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    data = array.cast(pa.binary())
+def is_string(kind: pa.DataType) -> bool:
+    """Types of text; of null too, since a column without any value says nothing."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+
+
+def _valid_strings(rows: _Rows, name: str) -> pa.Array:
+    """The column as strings; rows that aren't UTF-8 become null and are marked."""
+    data = rows.array(name).cast(pa.binary())
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:
@@ -136,61 +180,80 @@ def _valid_strings(array: pa.Array, kinds: Objects, raw: Objects) -> pa.Array:
                     value.decode()
             except UnicodeDecodeError:
                 values[row] = None
-                if kinds[row] is None:
-                    kinds[row] = "invalid_utf8"
-                    raw[row] = value
+                if rows.kinds[row] is None:
+                    rows.kinds[row] = "invalid_utf8"
+                    rows.raw[row] = value[:RAW_BYTES]
         return pa.array(values, pa.binary()).cast(pa.string())
 
 
-def _ids(columns: Columns, file: InputFile, by_byte: bool, extraction: Extraction, kinds: Objects) -> pa.Array:
+def _ids(rows: _Rows, extraction: Extraction) -> pa.Array:
     if extraction.id is None:
-        sign = "@" if by_byte else "#"
-        return pc.binary_join_element_wise(pa.scalar(file.path), columns.position.cast(pa.string()), pa.scalar(sign))
-    array = columns.values[extraction.id]
+        sign = "@" if rows.by_byte else "#"
+        position = rows.columns.position.cast(pa.string())
+        return pc.binary_join_element_wise(pa.scalar(rows.file.path), position, pa.scalar(sign))
     target = pa.int64() if extraction.id_type == "int64" else pa.string()
-    ids = _cast(array, target, extraction.id, file)
-    _mark(kinds, pc.is_null(ids), "null_id")
+    ids = _cast(rows, extraction.id, target)
+    rows.mark(pc.is_null(ids), "null_id")
+    if extraction.id_type == "string":
+        rows.mark(pc.fill_null(pc.equal(ids, ""), False), "null_id")
     return ids
 
 
-def _cast(array: pa.Array, target: pa.DataType, name: str, file: InputFile) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+def _cast(rows: _Rows, name: str, target: pa.DataType) -> pa.Array:
+    """The column as the type it had when the job was resolved. Raises InputError rather than changing a value."""
+    array = rows.array(name)
+    if pa.types.is_string(target) and is_text(array.type):
+        return _valid_strings(rows, name)
     if array.type == target:
         return array
-    widening = (
-        pa.types.is_null(array.type)
-        or (_is_text(array.type) and pa.types.is_string(target))
-        or (pa.types.is_integer(array.type) and pa.types.is_integer(target))
-        or (pa.types.is_integer(array.type) and pa.types.is_floating(target))
-        or (pa.types.is_floating(array.type) and pa.types.is_floating(target))
-        or (pa.types.is_temporal(array.type) and array.type.id == target.id)
-    )
+    if not _widens(array.type, target):
+        raise _drifted(rows, name, str(target))
     try:
-        if not widening:
-            raise pa.ArrowInvalid("another type")
         return array.cast(target)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"{file.uri}: column {name!r} is {array.type}, but {target} in the file the job was resolved with ({error}); "
-            "give the column one type in all files"
+            f"{rows.place(0)} or soon after: a value of column {name!r} ({array.type}) does not fit {target}, the type it "
+            f"has in the result ({error}); change it at the source"
         ) from error
 
 
-def _mark(kinds: Objects, mask: pa.Array, kind: str) -> None:
-    for row in np.flatnonzero(np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool)):
-        if kinds[row] is None:
-            kinds[row] = kind
+def _widens(kind: pa.DataType, target: pa.DataType) -> bool:
+    """Whether values of `kind` are values of `target` too; that each of them fits is for the cast to say."""
+    if pa.types.is_integer(kind):
+        return bool(pa.types.is_integer(target) or pa.types.is_floating(target))
+    if pa.types.is_floating(kind):
+        return bool(pa.types.is_floating(target)) and kind.bit_width <= target.bit_width
+    if pa.types.is_timestamp(kind):
+        return bool(pa.types.is_timestamp(target)) and (kind.tz is None) == (target.tz is None)
+    return bool(pa.types.is_null(kind))
 
 
-def _check_verdict(kind: str, file: InputFile, position: int, by_byte: bool, extraction: Extraction) -> None:
+def _drifted(rows: _Rows, name: str, expected: str) -> InputError:
+    return InputError(
+        f"{rows.file.uri}: column {name!r} is {rows.array(name).type}, but the job was resolved with {expected}; give the "
+        "column one type in all files"
+    )
+
+
+def _check_verdict(rows: _Rows, row: int, extraction: Extraction) -> None:
+    kind = rows.kinds[row]
     if dict(extraction.reject).get(kind) == "refuse":
-        place = f"byte {position:,}" if by_byte else f"row {position:,}"
+        document = kind == "malformed" and rows.raw[row].strip() in (b"[", b"{", b"[{")
         raise InputError(
-            f"{file.uri}, {place}: {REASONS[kind]}. Mend the source, or set rows.{kind} to quarantine to keep such rows aside"
+            f"{rows.place(row)}: {REASONS[kind]}. Mend the source, or set rows.{kind} to quarantine to keep such rows aside"
+            + ("; one JSON document over many lines must be written as JSON lines first" if document else "")
         )
 
 
-def folder_columns(file: InputFile, names: Sequence[str], n: int) -> dict[str, pa.Array]:
+NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+"""How a null is spelled in a folder's name, by old convention."""
+
+
+def folder_values(file: InputFile) -> dict[str, str | None]:
     """Columns that `key=value` folders of the path provide."""
-    return {name: pa.array([value] * n, pa.string()) for name, value in file.folders if name in names}
+    return {name: None if value == NULL_FOLDER else value for name, value in file.folders}
+
+
+def folder_columns(file: InputFile, names: Sequence[str], n: int) -> dict[str, pa.Array]:
+    """The same as arrays, those of them that are needed."""
+    return {name: pa.array([value] * n, pa.string()) for name, value in folder_values(file).items() if name in names}

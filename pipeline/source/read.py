@@ -13,7 +13,17 @@ import pyarrow.compute as pc
 from pipeline.source.columnar import read_columnar
 from pipeline.source.delimited import read_delimited
 from pipeline.source.extract import NEXT, extract
-from pipeline.source.records import Extraction, Measure, Piece, Segment, SourceUnit, Span, UnitPolicy, unit_schema
+from pipeline.source.records import (
+    KEEP_PREFIX,
+    Extraction,
+    Measure,
+    Piece,
+    Segment,
+    SourceUnit,
+    Span,
+    UnitPolicy,
+    unit_schema,
+)
 from pipeline.source.text_lines import read_lines
 from pipeline.storage.inputs import open_input
 
@@ -85,28 +95,28 @@ class _Cutter:
         return unit
 
     def _spans(self, table: pa.Table, eof: bool) -> tuple[Span, ...]:
-        """First and last place of every file the rows came from; files without rows stand with an empty span."""
+        """First and last place of every piece from that of the first row to that of the last one; a piece without rows
+        between them stands with an empty span, so that the n-th span belongs to the n-th piece from the first."""
         files, position, following = (table[name].to_numpy() for name in ("file", "position", NEXT))
+        if not len(files):
+            return tuple(self._span(0, self.pieces[0].start, self.pieces[0].start) for _ in range(int(eof)))
         spans = []
-        for index in np.unique(files):
+        for index in range(files[0], files[-1] + 1):
             mine = np.flatnonzero(files == index)
-            file = self.pieces[index].file
-            spans.append(
-                Span(
-                    file.uri,
-                    file.version,
-                    _measure(self.pieces[index]),
-                    int(position[mine[0]]),
-                    int(following[mine[-1]]),
-                )
-            )
-        if not spans and eof:
-            spans = [Span(p.file.uri, p.file.version, _measure(p), p.start, p.start) for p in self.pieces[:1]]
+            start = self.pieces[index].start
+            places = (int(position[mine[0]]), int(following[mine[-1]])) if len(mine) else (start, start)
+            spans.append(self._span(index, *places))
         return tuple(spans)
+
+    def _span(self, index: int, start: int, stop: int) -> Span:
+        file = self.pieces[index].file
+        return Span(file.uri, file.version, _measure(self.pieces[index]), start, stop)
 
 
 def _sizes(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Bytes of text and of raw bytes kept, per row."""
-    lengths = [pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw")]
-    total: npt.NDArray[np.int64] = lengths[0] + lengths[1]
+    """Bytes per row: of text, of kept text, and of what is kept of rejected rows."""
+    total = np.zeros(table.num_rows, np.int64)
+    for field in table.schema:
+        if field.name in ("text", "raw") or (field.name.startswith(KEEP_PREFIX) and pa.types.is_string(field.type)):
+            total += pc.fill_null(pc.binary_length(table[field.name]), 0).to_numpy().astype(np.int64)
     return total

@@ -40,8 +40,8 @@ class Piece:
     """A contiguous part of one file version.
 
     Rows [start, stop) of a columnar file, on row-group boundaries; bytes [start, stop) of an uncompressed line format,
-    owning the lines that *start* in the range; a format that can only be read from its beginning is one piece of
-    bytes [0, size).
+    owning the lines that *start* in the range; a format that can only be read from its beginning (CSV, an Arrow
+    stream, anything compressed) is one piece of bytes [0, size).
     """
 
     file: InputFile
@@ -62,7 +62,7 @@ class UnitPolicy:
     """Caps on a unit; the first one reached cuts before the row that would pass it. Part of the spec."""
 
     rows: int
-    text_bytes: int  # UTF-8 bytes of text, and of raw bytes kept for rejected rows
+    text_bytes: int  # UTF-8 bytes of text and kept text, and of what is kept of rejected rows
     vector_bytes: int
 
     def max_rows(self, dimensions: int) -> int:

@@ -1,21 +1,21 @@
 """Resolving columns: which the text, the id and the kept columns are, and of what type, before anything is planned."""
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.schema import Input, Rows
 from pipeline.errors import ConfigError, InputError
-from pipeline.source.columnar import missing_column
-from pipeline.source.extract import template_fields
+from pipeline.source.columnar import arrow_schema, check_unique, is_arrow_stream, missing_column, open_arrow
+from pipeline.source.delimited import csv_rows
+from pipeline.source.extract import is_string, is_text, template_fields
 from pipeline.source.records import KINDS, Extraction, InputFile
 from pipeline.source.streams import blocks, decompressed, lines
+from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
-SNIFF_ROWS = 1000
+SNIFF_ROWS, SNIFF_BYTES = 1000, 64 << 20
 PLAIN = (
     pa.types.is_integer,
     pa.types.is_floating,
@@ -25,12 +25,16 @@ PLAIN = (
     pa.types.is_decimal,
 )
 
+Types = list[tuple[str, pa.DataType]]
+"""Columns as a file has them, nested ones under dotted names too; a name can be there twice."""
+
 
 def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
     """Look at the first file that has rows. Raises ConfigError for settings that don't fit the format, InputError naming
     file and column for a column that isn't there or has a type that can't be used."""
-    first = next((file for file in files if file.size), files[0])
     text, template = source.text, source.template
+    first, found = _first_with_rows(files, source, 4 * rows.max_text_bytes)
+    types = _by_name(first, found)
     if first.format == "text":
         if text not in (None, "text") or template or source.id:
             raise ConfigError(
@@ -39,21 +43,24 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
         text = "text"
     elif text is None and template is None:
         raise ConfigError("set input.text to the column that holds the text, or input.template to make it from several")
-    types = _types(first)
     for name in template_fields(template) if template is not None else (text or "",):
-        kind = _type_of(types, first, name)
-        if template is None and not _is_string(kind):
+        kind = _type_of(types, first, name, found)
+        if template is None and not is_text(kind):
             raise InputError(
                 f"{first.uri}: column {name!r} is {kind}, not text; name a text column, or use input.template"
             )
+        if pa.types.is_nested(kind):
+            raise InputError(
+                f"{first.uri}: column {name!r} is {kind}; a template takes text, numbers, dates and the like"
+            )
     id_type = "string"
     if source.id is not None:
-        kind = _type_of(types, first, source.id)
-        if not (_is_string(kind) or pa.types.is_integer(kind)):
+        kind = _decoded(_type_of(types, first, source.id, found))
+        if not (is_text(kind) or pa.types.is_integer(kind)):
             raise InputError(f"{first.uri}: id column {source.id!r} is {kind}; ids are text or whole numbers")
         id_type = "int64" if pa.types.is_integer(kind) else "string"
     names = dict.fromkeys((*source.keep, *partition_by))
-    keep = tuple((name, _keep_type(first, name, _type_of(types, first, name))) for name in names)
+    keep = tuple((name, _keep_type(first, name, _type_of(types, first, name, found))) for name in names)
     verdicts = rows.model_dump(include=set(KINDS))
     return Extraction(
         text=text,
@@ -67,54 +74,94 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
     )
 
 
-def _types(file: InputFile) -> dict[str, pa.DataType]:
-    """Column types of a file; nested ones under dotted names too. CSV columns and folders are text."""
-    found: dict[str, pa.DataType] = {name: pa.string() for name, _ in file.folders}
+def _first_with_rows(files: Sequence[InputFile], source: Input, longest: int) -> tuple[InputFile, Types]:
+    """An empty file often has no columns, or columns of no type; it counts only where there is no other."""
+    fallback: tuple[InputFile, Types] | None = None
+    for file in files:
+        if not file.size and file.format != "text":
+            continue
+        types, has_rows = _look(file, source, longest)
+        if has_rows:
+            return file, types
+        fallback = fallback or ((file, types) if types else None)
+    if fallback is None:
+        raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
+    return fallback
+
+
+def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
+    """Columns of a file, and whether it seems to have rows. CSV columns are text. `longest`: bytes of a line."""
     try:
         with open_input(file.uri, file.version) as stream:
             if file.format == "parquet":
-                found.update(_flat(pq.read_schema(stream)))
-            elif file.format == "arrow":
-                found.update(_flat(pa.ipc.open_file(pa.PythonFile(stream, mode="r")).schema))
-            elif file.format == "text":
-                found["text"] = pa.string()
-            else:
-                source = lines(blocks(decompressed(stream, file), file), 0, 64 << 20)
-                found.update(_jsonl_types(source) if file.format == "jsonl" else _csv_types(source, file))
-    except (pa.ArrowException, OSError, ValueError) as error:
+                parquet = pq.ParquetFile(stream)
+                return list(_flat(parquet.schema_arrow)), parquet.metadata.num_rows > 0
+            if file.format == "arrow":
+                types, streamed = list(_flat(arrow_schema(stream))), is_arrow_stream(stream)
+                reader = open_arrow(stream, frozenset())
+                return types, (next(reader, None) is not None) if streamed else reader.num_record_batches > 0
+            if file.format == "text":
+                return [("text", pa.string())], file.size > 0
+            if file.format == "jsonl":
+                texts = template_fields(source.template) if source.template else (source.text,)
+                return _jsonl_types(lines(blocks(decompressed(stream, file), file), 0, longest), file, set(texts))
+            header = next(csv_rows(stream, file, source.csv_delimiter, longest), None)
+            return [(name, pa.string()) for name in header or ()], header is not None
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
-    return found
 
 
 def _flat(fields: Sequence[pa.Field], prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Columns; those nested in others after them, since a name with a dot of its own goes first."""
     for field in fields:
         yield prefix + field.name, field.type
+    for field in fields:
         if pa.types.is_struct(field.type):
             yield from _flat(list(field.type), f"{prefix}{field.name}.")
 
 
-def _jsonl_types(source: Iterator[tuple[int, int, bytes, bool]]) -> dict[str, pa.DataType]:
+def _jsonl_types(
+    source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, texts: Set[str | None]
+) -> tuple[Types, bool]:
     found: dict[str, pa.DataType] = {}
-    for number, (_, _, data, _) in enumerate(source):
-        if number >= SNIFF_ROWS:
-            break
-        try:
-            row = json.loads(data)
-        except ValueError:
+    seen = objects = 0
+    for _, end, data, _ in source:
+        if not data.strip():
             continue
-        if isinstance(row, dict):
-            _note_types(row, "", found)
-    return found
+        seen += 1
+        try:
+            row = parse_object(data)
+        except UnicodeDecodeError:
+            row = None
+        if row is not None:
+            objects += 1
+            _note_types(row, found, texts)
+        if seen >= SNIFF_ROWS or end >= SNIFF_BYTES:
+            break
+    if seen and not objects:
+        raise InputError(
+            f"{file.uri}: none of its first {seen:,} lines is a JSON object; write one object a line (JSON lines)"
+        )
+    return list(found.items()), seen > 0
 
 
-def _note_types(row: dict[str, object], prefix: str, found: dict[str, pa.DataType]) -> None:
-    for name, value in row.items():
-        kind = _json_type(value)
-        known = found.get(prefix + name)
-        if known is None or pa.types.is_null(known) or (pa.types.is_int64(known) and pa.types.is_float64(kind)):
-            found[prefix + name] = kind
-        if isinstance(value, dict):
-            _note_types(value, f"{prefix}{name}.", found)
+def _note_types(row: dict[str, object], found: dict[str, pa.DataType], texts: Set[str | None]) -> None:
+    """Types of a row's values by name. The first one seen counts, but a float makes whole numbers floats, and a column
+    that the text is taken from is text if it ever is: its other values are for the reader to set aside."""
+    waiting: list[tuple[str, dict[str, object]]] = [("", row)]
+    while waiting:
+        prefix, values = waiting.pop()
+        for name, value in values.items():
+            kind, known = _json_type(value), found.get(prefix + name)
+            if (
+                known is None
+                or pa.types.is_null(known)
+                or (pa.types.is_int64(known) and pa.types.is_float64(kind))
+                or (prefix + name in texts and pa.types.is_string(kind))
+            ):
+                found[prefix + name] = kind
+            if isinstance(value, dict):
+                waiting.append((f"{prefix}{name}.", value))
 
 
 def _json_type(value: object) -> pa.DataType:
@@ -129,38 +176,30 @@ def _json_type(value: object) -> pa.DataType:
     return pa.null() if value is None else pa.struct([])
 
 
-def _csv_types(source: Iterator[tuple[int, int, bytes, bool]], file: InputFile) -> dict[str, pa.DataType]:
-    header = next(source, None)
-    if header is None:
-        return {}
-    delimiter = "\t" if file.format == "tsv" else ","
-    return {
-        name: pa.string() for name in next(csv.reader([header[2].decode("utf-8", "replace")], delimiter=delimiter), [])
-    }
+def _by_name(file: InputFile, found: Types) -> dict[str, pa.DataType]:
+    """Types by name. What the file has goes before the folders of its path, and a column before one nested in another."""
+    types: dict[str, pa.DataType] = {}
+    for name, kind in (*found, *((name, pa.string()) for name, _ in file.folders)):
+        types.setdefault(name, kind)
+    return types
 
 
-def _type_of(types: dict[str, pa.DataType], file: InputFile, name: str) -> pa.DataType:
+def _type_of(types: dict[str, pa.DataType], file: InputFile, name: str, found: Types) -> pa.DataType:
     if name not in types:
         raise missing_column(file, name, list(types))
+    if file.format != "jsonl":
+        check_unique(file, name.split(".")[0], [column for column, _ in found])
     return types[name]
 
 
-def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _keep_type(file: InputFile, name: str, kind: pa.DataType) -> pa.DataType:
     """The type a kept column has in the result: what warehouses load as it is."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if _is_string(kind):
+    kind = _decoded(kind)
+    if is_string(kind):
         return pa.string()
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", tz=kind.tz)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.source.extract import RAW_BYTES, Columns, needed_paths, template_fields
+from pipeline.source.extract import RAW_BYTES, Columns, folder_values, needed_paths, template_fields
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import blocks, decompressed, lines, range_lines
 
@@ -46,6 +46,8 @@ class Batch:
         self.file, self.extraction = file, extraction
         self.names = needed_paths(extraction)
         template = extraction.template
+        self.folders = folder_values(file)
+        self.id_type = pa.int64() if extraction.id_type == "int64" else pa.string()
         self.text_names = set(template_fields(template)) if template is not None else {extraction.text or "text"}
         self.positions: list[int] = []
         self.next: list[int] = []
@@ -64,38 +66,34 @@ class Batch:
         self.positions.append(place[0])
         self.next.append(place[1])
         self.bytes += len(data)
-        row, kind = self._parse(data) if whole else ({}, "oversize")
+        values, kind = self._parse(data) if whole else ({}, "oversize")
         self.kinds.append(kind)
         self.raw.append(data[:RAW_BYTES] if kind else None)
-        folders = dict(self.file.folders)
         for name in self.names:
-            value = None if kind else _reach(row, name)
-            self.values[name].append(folders.get(name) if value is MISSING else value)
+            wanted = kind is None or (name == self.extraction.id and _fits(values.get(name), self.id_type))
+            self.values[name].append(values.get(name) if wanted else None)
 
     def _parse(self, data: bytes) -> tuple[dict[str, Any], str | None]:
+        """Values by needed name, and the kind of a row that can't be embedded."""
         try:
-            text = data.decode()
+            row = {"text": data.decode()} if self.file.format == "text" else parse_object(data)
         except UnicodeDecodeError:
             return {}, "invalid_utf8"
-        if self.file.format == "text":
-            return {"text": text}, None
-        try:
-            row = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+        if row is None:
             return {}, "malformed"
-        if not isinstance(row, dict):
-            return {}, "malformed"
-        return row, self._text_kind(row)
+        values = {name: _reach(row, name) for name in self.names}
+        values = {name: self.folders.get(name) if value is MISSING else value for name, value in values.items()}
+        return values, self._kind(values)
 
-    def _text_kind(self, row: dict[str, Any]) -> str | None:
+    def _kind(self, values: dict[str, Any]) -> str | None:
         for name in self.text_names:
-            value = _reach(row, name)
-            if self.extraction.template is None and value not in (None, MISSING) and not isinstance(value, str):
+            value = values[name]
+            if isinstance(value, dict | list) or (
+                self.extraction.template is None and not isinstance(value, str | None)
+            ):
                 return "not_a_string"
-            if isinstance(value, dict | list):
-                return "not_a_string"
-            if isinstance(value, str) and _has_surrogate(value):
-                return "lone_surrogate"
+        if any(isinstance(value, str) and _has_surrogate(value) for value in values.values()):
+            return "lone_surrogate"
         return None
 
     def full(self) -> bool:
@@ -108,12 +106,9 @@ class Batch:
         arrays = {}
         for name, values in self.values.items():
             if name in self.text_names and name not in kept and name != self.extraction.id:
-                arrays[name] = pa.array(
-                    [value if isinstance(value, str | None) else _plain(value) for value in values], pa.string()
-                )
+                arrays[name] = _texts(values)
             else:
-                target = kept.get(name) or (pa.int64() if self.extraction.id_type == "int64" else pa.string())
-                arrays[name] = self._typed(name, values, target)
+                arrays[name] = self._typed(name, values, kept.get(name, self.id_type))
         return Columns(
             pa.array(self.positions, pa.int64()),
             pa.array(self.next, pa.int64()),
@@ -133,6 +128,16 @@ class Batch:
         return pa.array(values, target)
 
 
+def parse_object(data: bytes) -> dict[str, Any] | None:
+    """A line as a JSON object; None where it isn't one. Raises UnicodeDecodeError for bytes that aren't UTF-8."""
+    text = data.decode()
+    try:
+        row = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def _reach(row: dict[str, Any], name: str) -> Any:
     if name in row:
         return row[name]
@@ -148,17 +153,30 @@ def _fits(value: object, target: pa.DataType) -> bool:
     if pa.types.is_boolean(target):
         return isinstance(value, bool)
     if pa.types.is_integer(target):
-        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    if pa.types.is_floating(target):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str) and not _has_surrogate(value)
+        limit = 1 << (target.bit_width - 1)
+        return isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit
+    if pa.types.is_float64(target):
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 1 << 53
+        return whole or isinstance(value, float)
+    return pa.types.is_string(target) and isinstance(value, str) and not _has_surrogate(value)
 
 
-def _plain(value: object) -> str:
-    return json.dumps(value) if isinstance(value, bool | float) else str(value)
+def _texts(values: list[Any]) -> pa.Array:
+    """Strings, and whatever else a template takes: written as Arrow does, so that every format gives the same text."""
+    floats = pa.array([value for value in values if isinstance(value, float)], pa.float64()).cast(pa.string())
+    written = iter(floats.to_pylist())
+    return pa.array([next(written) if isinstance(value, float) else _plain(value) for value in values], pa.string())
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, str | None):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _has_surrogate(value: str) -> bool:
+    if value.isascii():
+        return False
     try:
         value.encode()
     except UnicodeEncodeError:

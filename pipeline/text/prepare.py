@@ -45,9 +45,8 @@ class Prepared:
                 "raw": pa.nulls(n, pa.binary()),
             }
         )
-        return replace(
-            self, rows=self.rows.filter(pc.invert(bad)), rejected=pa.concat_tables([self.rejected, rejected])
-        )
+        rejected = pa.concat_tables([self.rejected, rejected.cast(self.rejected.schema)])
+        return replace(self, rows=self.rows.filter(pc.invert(bad)), rejected=rejected)
 
 
 class Preparer:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.model.modules import find_backbone, read_object, transformer_settings
 
 PLAIN_CLASSES = frozenset(
@@ -25,14 +25,17 @@ class Tokens:
     """A model's tokenizer, without padding, once without and once with truncation. Not thread-safe."""
 
     def __init__(self, directory: str, max_tokens: int) -> None:
-        """Raises ModelError when the tokenizer can't be read, or can't cut at `max_tokens`."""
+        """Raises ModelError when the tokenizer can't be read, ConfigError when `max_tokens` leaves no room for text."""
         backbone = find_backbone(Path(directory))
         try:
             whole, cut = _load(backbone, max_tokens)
         except Exception as error:  # tokenizers knows only one kind of exception, and raises that itself
-            raise ModelError(
-                f"{backbone}: the tokenizer can't be used to cut at {max_tokens} tokens: {error}"
-            ) from error
+            raise ModelError(f"{backbone}: the tokenizer can't be used: {error}") from error
+        special = whole.num_special_tokens_to_add(False)
+        if max_tokens <= special:  # tokenizers would not cut at all, or leave nothing of any text
+            raise ConfigError(
+                f"model.max_tokens is {max_tokens}, and {special} of them are special tokens; set it higher"
+            )
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
 
     def encode(

@@ -23,7 +23,7 @@ from pipeline.check.source_text import columns_of, id_of, text_of
         (None, {"column": "text", "template": None}, None),
         ({"t": "Title", "b": "Body"}, {"column": None, "template": "{t}\n\n{b}"}, "Title\n\nBody"),
         ({"t": "Title", "b": None}, {"column": None, "template": "{t}\n\n{b}"}, None),
-        ({"n": 7, "x": True, "f": 0.5}, {"column": None, "template": "{n} {x} {f}"}, "7 true 0.5"),
+        ({"n": 7, "x": True, "f": 0.5, "w": 1.0}, {"column": None, "template": "{n} {x} {f} {w}"}, "7 true 0.5 1"),
         ({"text": b"bytes"}, {"column": "text", "template": None}, "bytes"),
         ({"text": b"\xff"}, {"column": "text", "template": None}, None),
         ({"t": "{b}", "b": "x"}, {"column": None, "template": "{{{t}}}"}, "{{b}}"),

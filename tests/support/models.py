@@ -1,5 +1,6 @@
 """Small sentence-transformers models with random weights and a real tokenizer: real code paths in milliseconds."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ def save_tiny_bert(directory: Path, minilm: str, *, hidden: int = 32, normalize:
     return str(target)
 
 
-def make_transformer(folder: Path, kind: str, *, positions: int = 66, padding_side: str = "right", seed: int = 0) -> Any:
+def make_transformer(
+    folder: Path, kind: str, *, positions: int = 66, padding_side: str = "right", seed: int = 0
+) -> Any:
     """A Transformer module of two layers: bert, distilbert, mpnet, roberta, xlm-roberta, modernbert or qwen2."""
     import torch
     import transformers as hf
@@ -47,16 +50,18 @@ def make_transformer(folder: Path, kind: str, *, positions: int = 66, padding_si
     torch.manual_seed(seed)
     size: dict[str, Any] = {
         "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 2 * HIDDEN,
-        "max_position_embeddings": positions,
+        "max_position_embeddings": positions, "initializer_range": 0.1,
     }  # fmt: skip
     if kind in ("bert", "distilbert"):
-        tokenizer = (hf.BertTokenizer if kind == "bert" else hf.DistilBertTokenizer)(vocab=_word_pieces("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+        tokenizer = (hf.BertTokenizer if kind == "bert" else hf.DistilBertTokenizer)(
+            vocab=_word_pieces("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+        )
         if kind == "bert":
             model = hf.BertModel(hf.BertConfig(vocab_size=len(tokenizer), **size))
         else:
             model = hf.DistilBertModel(
                 hf.DistilBertConfig(vocab_size=len(tokenizer), dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=2 * HIDDEN,
-                                    max_position_embeddings=positions)
+                                    max_position_embeddings=positions, initializer_range=0.1)
             )  # fmt: skip
     elif kind == "mpnet":
         tokenizer = hf.MPNetTokenizer(vocab=_word_pieces("<s>", "<pad>", "</s>", "[UNK]", "<mask>"))
@@ -98,6 +103,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
 
 
+@functools.cache
 def _word_pieces(*special: str) -> dict[str, int]:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -110,6 +116,7 @@ def _word_pieces(*special: str) -> dict[str, int]:
     return vocab
 
 
+@functools.cache
 def _byte_pairs(*special: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -124,6 +131,7 @@ def _byte_pairs(*special: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
+@functools.cache
 def _unigrams() -> list[tuple[str, float]]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 

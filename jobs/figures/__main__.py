@@ -1,0 +1,77 @@
+"""Measure and write docs/figures.md.
+
+    python -m jobs.figures [--only NAME …] [--stsb TSV]
+
+What isn't measured this time keeps its last values, which stand in docs/figures.json.
+"""
+
+import argparse
+import datetime
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pipeline
+from jobs.figures import first_unit, kills, memory, parity, recipe, sts
+from jobs.figures.common import PROJECT, Figure, machine
+
+DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
+ALL: dict[str, Callable[[Path], Figure]] = {
+    "parity": parity.measure,
+    "recipe": recipe.measure,
+    "kills": kills.measure,
+    "memory": memory.measure,
+    "first_unit": first_unit.measure,
+}
+HEAD = """# Figures
+
+Written by `make figures`; the values for machines are in [figures.json](figures.json). One figure alone:
+`python -m jobs.figures --only NAME`. Machines differ and are noisy: repeat them on yours.
+"""
+
+
+def main() -> None:
+    """Measure one after the other, so that none disturbs another, and write after each."""
+    parser = argparse.ArgumentParser(description="Measure the figures of docs/figures.md.")
+    parser.add_argument("--only", nargs="+", choices=[*ALL, "sts"], default=[*ALL, "sts"], help="just these")
+    parser.add_argument("--stsb", type=Path, help="TSV of the STS benchmark: split, score, sentence1, sentence2")
+    asked = parser.parse_args()
+    for name in asked.only:
+        if name == "sts" and asked.stsb is None:
+            print("sts: not measured, it needs --stsb")
+            continue
+        folder = Path(tempfile.mkdtemp(prefix=f"embedpipe-figures-{name}-"))
+        print(f"{name} …", flush=True)
+        try:
+            figure = sts.measure(folder, asked.stsb) if name == "sts" else ALL[name](folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"{figure.title}\n\n{figure.text}\n", flush=True)
+        record(name, figure)
+
+
+def record(name: str, figure: Figure) -> None:
+    """Keep a figure, and write the document from all that are kept."""
+    kept = json.loads(VALUES.read_text(encoding="utf-8")) if VALUES.exists() else {}
+    kept[name] = {
+        "title": figure.title,
+        "text": figure.text,
+        "values": figure.values,
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "version": pipeline.__version__,
+    }
+    VALUES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sections = [
+        f"## {entry['title']}\n\n{entry['text']}\n\n"
+        f"<sub>`python -m jobs.figures --only {key}`, {entry['date']}, version {entry['version']}, {entry['machine']}</sub>\n"
+        for key in (*ALL, "sts")
+        if (entry := kept.get(key))
+    ]
+    DOCUMENT.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

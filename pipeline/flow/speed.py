@@ -1,0 +1,52 @@
+"""How fast a replica is on this machine: a few of the job's own texts are encoded against the clock."""
+
+import time
+from collections.abc import Sequence
+
+from pipeline.encode.placement import Placement
+from pipeline.errors import EmbedpipeError
+from pipeline.flow.job import Job
+from pipeline.quality.sample import stratify
+from pipeline.spec import effective_max_tokens, prompt_text
+from pipeline.text.tokens import Tokens
+
+WARM_UP_TEXTS = 4
+"""The first passes through a model are slow: memory is allocated, kernels are chosen."""
+
+PARTS, ENOUGH_S = 4, 2.0
+"""The texts are encoded in so many parts, each of all lengths, until this much time has gone."""
+
+
+def measure_tokens_per_s(job: Job, texts: Sequence[str], placement: Placement) -> float | None:
+    """Tokens per second of one replica placed like this; None when that can't be told: no texts, no model."""
+    config, lock = job.config, job.model.lock
+    prompt, max_tokens = prompt_text(config, lock), effective_max_tokens(config, lock)
+    chosen = [prompt + text for text in stratify(texts)]
+    if not chosen:
+        return None
+    from pipeline.encode.encoder import Encoder  # with torch; not needed where nothing is pending
+
+    tokens = Tokens(job.model.directory, max_tokens)
+    try:
+        encoder = Encoder(
+            job.model.directory,
+            lock,
+            placement,
+            max_tokens=max_tokens,
+            truncate_dim=config.model.truncate_dim,
+            task=config.model.task,
+            prompt=prompt,
+            token_budget=config.execution.token_budget,
+            threads=config.execution.threads,
+        )
+        encoder.encode(*tokens.encode(chosen[-WARM_UP_TEXTS:])[:2])
+        parts = [tokens.encode(part)[:2] for first in range(PARTS) if (part := chosen[first::PARTS])]
+        count, started, seconds = 0, time.perf_counter(), 0.0
+        for ids, offsets in parts:
+            encoder.encode(ids, offsets)
+            count, seconds = count + len(ids), time.perf_counter() - started
+            if seconds > ENOUGH_S:
+                break
+        return count / seconds
+    except (EmbedpipeError, OSError, RuntimeError, ValueError):  # a run will say what is wrong; a plan needs no model
+        return None

@@ -1,0 +1,149 @@
+"""What no type can tell: secrets in URLs, places inside each other, keys that contradict."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.config.load import check_config
+from pipeline.errors import ConfigError
+
+COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+SECRET = "hunter2hunter2"
+
+
+def check(changes: dict[str, Any]) -> None:
+    """A small config with dotted keys changed."""
+    raw: dict[str, Any] = {
+        "input": {"paths": ["in"], "text": "body"},
+        "model": {"name": "./m"},
+        "output": {"path": "out"},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        raw.setdefault(section, {})[name] = value
+    check_config(raw, "job.yaml")
+
+
+def refusal(changes: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(changes)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["input.paths", "input.root", "model.name", "output.path", "execution.address", "execution.model_cache"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://key:{SECRET}@bucket/x",
+        f"s3://key:a/b+{SECRET}@bucket/x",
+        f"s3://{SECRET}@bucket/x",
+        f"https://b.s3.amazonaws.com/x?X-Amz-Signature={SECRET}",
+        f"https://a.blob.core.windows.net/x?sv=2024&sig={SECRET}",
+    ],
+)  # fmt: skip
+def test_a_url_with_a_secret_is_refused_and_not_shown(key: str, url: str) -> None:
+    """Logs, records and the dashboard of the cluster would show it for ever."""
+    said = refusal({key: [url] if key == "input.paths" else url})
+    assert f"{key}: holds credentials" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input.paths": {"first": f"s3://key:{SECRET}@bucket/x"}},
+        {"input.paths": [["s3://key:" + SECRET + "@bucket/x"]]},
+        {"input.text": [f"s3://key:{SECRET}@bucket/x"]},
+        {"output.mode": f"s3://key:{SECRET}@bucket/x"},
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown_either(changes: dict[str, Any]) -> None:
+    """`given …` repeats what stands there."""
+    assert SECRET not in refusal(changes)
+
+
+@pytest.mark.parametrize("path", ["s3://my@bucket", "in/a@b:c.txt", "s3://bucket/user@example.com/x", "s3://b/a?b=c"])
+def test_what_only_looks_like_a_secret_is_accepted_or_named(path: str) -> None:
+    """An @ in a file's name is no user name; one before the bucket can be nothing else."""
+    if path == "s3://my@bucket":
+        assert "credentials" in refusal({"input.paths": [path]})
+    else:
+        check({"input.paths": [path]})
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("out", "out"),
+        ("data", "data/out"),
+        ("./data/../data", "data/out"),
+        ("data/**", "data/out"),
+        ("data/**/*.parquet", "data/out"),
+        ("s3://b", "s3://b/out"),
+        ("s3://b/x/", "s3a://b/x/out"),
+        ("gs://b/x", "gcs://b/x/y"),
+        ("s3://b/**/*.parquet", "s3://b/out"),
+    ],
+)
+def test_an_output_that_the_input_covers_is_refused(source: str, output: str) -> None:
+    """The second night would embed the first night's vectors."""
+    assert "output.path:" in refusal({"input.paths": [source], "output.path": output})
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("out/data", "out"),
+        ("out/in/*.parquet", "out"),
+        ("s3://b/out/x/*.csv", "s3://b/out"),
+    ],
+)
+def test_an_input_that_lies_in_the_output_is_refused(source: str, output: str) -> None:
+    """What is below the output belongs to the collector."""
+    assert "side by side" in refusal({"input.paths": [source], "output.path": output})
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("data", "data-out"),
+        ("data/*.parquet", "data/out"),
+        ("s3://b/in", "s3://b/in-embedded"),
+        ("s3://a/x", "s3://b/x"),
+        ("s3://b/x", "gs://b/x"),
+        ("quickstart/input/*.parquet", "quickstart/out"),
+    ],
+)
+def test_places_side_by_side_are_fine(source: str, output: str) -> None:
+    check({"input.paths": [source], "output.path": output})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.name": "a/b"}, "model.revision: is missing"),
+        ({"model.name": "a/b", "model.revision": "main"}, "branches and tags can move"),
+        ({"model.name": "a/b", "model.revision": COMMIT.upper()}, "40 characters"),
+        ({"model.revision": COMMIT}, "goes with a hub id only"),
+        ({"model.name": "package:x", "model.revision": COMMIT}, "goes with a hub id only"),
+        ({"model.prompt": "a", "model.prompt_name": "b"}, "not both"),
+        ({"output.partition_by": ["body"]}, "is the text column"),
+        ({"input.id": "k", "output.partition_by": ["k"]}, "is the id column"),
+        ({"output.partition_by": ["a", "a"]}, "output.partition_by: 'a' is given twice"),
+        ({"input.keep": ["a", "a"]}, "input.keep: 'a' is given twice"),
+        ({"input.paths": ["in", "in"]}, "input.paths: 'in' is given twice"),
+        ({"output.partition_by": ["a=b"]}, "can't be the name of a folder"),
+        ({"input.text": None, "input.template": "no field"}, "name a column in each pair of braces"),
+        ({"input.text": None, "input.template": "{}"}, "name a column in each pair of braces"),
+        ({"input.text": None, "input.template": "{title"}, "a brace that is meant as such is written twice"),
+        ({"input.text": None, "input.template": "{a:>5}"}, "input.template"),
+        ({"execution.engine": "serial", "execution.address": "auto"}, "leave one of them out"),
+    ],
+)  # fmt: skip
+def test_keys_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in refusal(changes)
+
+
+@pytest.mark.parametrize("name", ["/m", "./m", "~/m", "s3://b/m", "package:m", "a.b/c/d"])
+def test_only_a_hub_id_needs_a_revision(name: str) -> None:
+    check({"model.name": name})

@@ -1,0 +1,298 @@
+"""The parity gate: what it lets through, what it steps down from, what it refuses."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Router
+from support.models import HIDDEN, SENTENCES, edit_json, make_transformer, save_model
+from torch import nn
+
+from pipeline.encode import encoder as encoding
+from pipeline.encode.encoder import Encoder
+from pipeline.encode.placement import Placement
+from pipeline.errors import ConfigError, ParityError
+from pipeline.model.lock import StagedModel
+from pipeline.model.resolve import resolve_model
+from pipeline.quality import gate
+from pipeline.quality.gate import GateResult, check_tokens, compare, load_gated
+from pipeline.quality.sample import CONSTRUCTED, SAMPLE, stratify
+from pipeline.sample import find_docstrings
+from pipeline.spec import canonical_json
+from pipeline.text.tokens import Tokens
+
+EXACT = Placement("cpu", "float32", "model.precision is exact")
+HALF = Placement("cpu", "bfloat16", "this CPU multiplies bfloat16 natively")
+
+
+def load(directory: str | StagedModel, **options: Any) -> tuple[Encoder, GateResult]:
+    staged = directory if isinstance(directory, StagedModel) else resolve_model(directory, None, None)
+    settings: dict[str, Any] = {
+        "texts": SENTENCES, "prompt": "", "precision": "exact", "device": "cpu", "max_tokens": staged.lock.max_tokens,
+        "truncate_dim": None, "task": None, "token_budget": None, "threads": None,
+    }  # fmt: skip
+    return load_gated(staged, **{**settings, **options})
+
+
+@pytest.fixture
+def half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU with bfloat16 instructions."""
+    monkeypatch.setattr(gate, "choose_placement", lambda precision, device: HALF if precision == "gated" else EXACT)
+
+
+def test_float32_passes_with_hardly_a_difference(tiny_model: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Device, format, the reason for them and the measure are said once by each replica, and stored with each unit."""
+    caplog.set_level(logging.INFO, logger="pipeline.quality.gate")
+    _, result = load(tiny_model)
+    assert result.passed
+    assert result.min_cosine > 0.999999
+    assert result.max_relative_l2 < 1e-6
+    assert result.samples == len(CONSTRUCTED) + len(SENTENCES)
+    assert result.to_json() == {
+        "samples": result.samples,
+        "min_cosine": "1.0000000",
+        "max_relative_l2": f"{result.max_relative_l2:.2e}",
+        "device": "cpu",
+        "dtype": "float32",
+        "reason": "model.precision is exact",
+    }
+    canonical_json(result.to_json())
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "on cpu in float32 (model.precision is exact): over 10 texts the lowest cosine is 1.0000000" in line
+
+
+@pytest.mark.usefixtures("half")
+def test_half_precision_that_is_close_enough_stays(tiny_model: str) -> None:
+    encoder, result = load(tiny_model, precision="gated")
+    assert encoder.placement == HALF
+    assert (result.dtype, result.reason) == ("bfloat16", HALF.reason)
+    assert result.max_relative_l2 > 1e-5  # it really was half
+
+
+@pytest.mark.usefixtures("half")
+def test_half_precision_that_is_not_steps_down_and_says_why(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def corrupt(model: nn.Module) -> None:
+        for parameter in model.parameters():
+            parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+
+    monkeypatch.setattr(encoding, "use_bfloat16_products", corrupt)
+    encoder, result = load(tiny_model, precision="gated")
+    assert encoder.placement == Placement("cpu", "float32", "bfloat16 failed the parity gate")
+    assert result.passed
+    assert (result.dtype, result.reason) == ("float32", "bfloat16 failed the parity gate")
+    assert "stepping down to float32: over 10 texts the lowest cosine is 0." in caplog.text
+
+
+@pytest.mark.usefixtures("half")
+def test_a_model_that_can_not_be_run_in_half_precision_is_run_in_float32(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some layers take the weight out of a linear layer, and then find another format than their own."""
+
+    def corrupt(model: nn.Module) -> None:
+        model.encoder.layer[0].output.dense.weight.data = model.encoder.layer[0].output.dense.weight.data.bfloat16()  # type: ignore[union-attr, index]
+
+    monkeypatch.setattr(encoding, "use_bfloat16_products", corrupt)
+    _, result = load(tiny_model, precision="gated")
+    assert result.dtype == "float32"
+    assert "a layer can't compute in it" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["exact", "gated"])
+@pytest.mark.usefixtures("half")
+def test_vectors_that_differ_in_float32_too_are_refused(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Only scaled: the cosine is blind to it."""
+    forward = Encoder._forward
+    monkeypatch.setattr(Encoder, "_forward", lambda *arguments: forward(*arguments) * 1.02)
+    with pytest.raises(
+        ParityError, match=r"lowest cosine is 1\.0000000 .* L2 distance 2\.0e-02 \(at most 0\.015\)\. Please"
+    ):
+        load(tiny_model, precision=precision)
+
+
+def test_a_tokenizer_file_that_says_something_else_than_its_class_is_refused(tmp_path: Path, tiny_model: str) -> None:
+    """Readers take tokenizer.json as it is; sentence-transformers builds some tokenizers from the class and the words."""
+    directory = tmp_path / "m"
+    shutil.copytree(tiny_model, directory)
+    file = directory / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    file.write_text(json.dumps(tokenizer))
+    with pytest.raises(ParityError, match=r"tokenizer gives .* ids"):
+        load(str(directory), texts=["UPPER Case"])
+
+
+def test_other_ids_are_noticed_even_where_their_number_agrees(tiny_model: str) -> None:
+    encoder, _ = load(tiny_model)
+    ids = Tokens(tiny_model, 128).encode(SENTENCES)[0]
+    check_tokens(encoder, SENTENCES, ids, 128)
+    ids[3] += 1
+    with pytest.raises(ParityError, match="or others"):
+        check_tokens(encoder, SENTENCES, ids, 128)
+
+
+def test_no_prompt_is_no_prompt_even_where_the_model_has_one_by_default(tmp_path: Path) -> None:
+    """`prompt: ""` in the config; the reference must not put the default prompt in front on its own."""
+    modules = [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, "mean")]
+    directory = save_model(tmp_path / "m", modules, prompts={"doc": "passage: "}, default_prompt_name="doc")
+    assert load(directory, prompt="")[1].passed
+    assert load(directory, prompt="passage: ")[1].passed
+
+
+@pytest.mark.parametrize("kind", ["bert", "qwen2"])
+def test_a_prompt_longer_than_the_limit_is_cut_like_any_text(tmp_path: Path, kind: str) -> None:
+    modules = [make_transformer(tmp_path / "b", kind), Pooling(HIDDEN, ("mean", "cls"), include_prompt=False)]
+    directory = save_model(tmp_path / "m", modules)
+    assert load(directory, prompt="a word ", max_tokens=20)[1].passed
+    assert load(directory, prompt="a word " * 20, max_tokens=20)[1].passed
+
+
+@pytest.mark.usefixtures("half")
+def test_half_precision_is_for_the_route_that_is_taken(tmp_path: Path) -> None:
+    def route(seed: int) -> list[Any]:
+        return [make_transformer(tmp_path / f"b{seed}", "bert", seed=seed), Pooling(HIDDEN, "mean")]
+
+    directory = save_model(
+        tmp_path / "m", [Router({"query": route(1), "document": route(2)}, default_route="document")]
+    )  # type: ignore[arg-type]
+    for task, taken in (("query", "query"), (None, "document")):
+        encoder, result = load(directory, precision="gated", task=task)
+        assert result.dtype == "bfloat16"
+        routes: Any = encoder._model[0].sub_modules
+        halves = {
+            name: any(p.dtype == torch.bfloat16 for p in modules.parameters()) for name, modules in routes.items()
+        }
+        assert halves == {"query": taken == "query", "document": taken == "document"}
+
+
+def test_a_task_without_a_route_is_a_mistake_in_the_config(tmp_path: Path) -> None:
+    modules = [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, "mean"), Router({"query": [Dense(HIDDEN, 8)]})]  # type: ignore[arg-type]
+    directory = save_model(tmp_path / "m", modules)
+    with pytest.raises(ConfigError, match=r"model\.task is 'qwery', but the model's routes are query"):
+        load(directory, task="qwery")
+
+
+def test_zero_rows_of_a_model_pass(tmp_path: Path) -> None:
+    """A ReLU at the end may leave nothing: there is no cosine then."""
+    dense = Dense(HIDDEN, 4, activation_function=nn.ReLU())
+    nn.init.constant_(dense.linear.bias, -1e6)
+    directory = save_model(tmp_path / "m", [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, "max"), dense])
+    encoder, result = load(directory)
+    assert result.passed
+    assert not encoder.encode(*Tokens(directory, 66).encode(SENTENCES)[:2]).any()
+
+
+def test_positions_the_table_does_not_have_are_never_asked_for(tmp_path: Path) -> None:
+    """An old RoBERTa says 1280 and has 514 rows, of which 512 can be used: an index error, or a dead GPU."""
+    directory = save_model(
+        tmp_path / "m", [make_transformer(tmp_path / "b", "roberta", positions=514), Pooling(HIDDEN, "max")]
+    )
+    edit_json(Path(directory, "sentence_bert_config.json"), max_seq_length=1280)
+    staged = resolve_model(directory, None, None)
+    assert (staged.lock.max_tokens, staged.lock.declared_max_tokens) == (512, 1280)
+    assert load(staged, texts=["word " * 600])[1].passed
+
+
+@pytest.mark.parametrize("truncate_dim", [5, 32, 100])
+def test_cut_vectors_are_measured_as_they_are_stored(tiny_model: str, truncate_dim: int) -> None:
+    encoder, result = load(tiny_model, truncate_dim=truncate_dim)
+    assert result.passed
+    vectors = encoder.encode(*Tokens(tiny_model, 128).encode(SENTENCES)[:2])
+    assert vectors.shape[1] == min(32, truncate_dim)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0)
+
+
+def test_the_real_model_in_the_format_of_this_machine(minilm: str) -> None:
+    lib = Path(json.__file__).parents[1]
+    texts = [entry.text[:600] for entry in find_docstrings([lib / "json", lib / "email", lib / "http"], 200)]
+    _, result = load(minilm, texts=texts, precision="gated", threads=2)
+    assert result.samples == len(CONSTRUCTED) + 200
+    assert result.passed
+    assert result.min_cosine >= 0.9999
+
+
+Matrix = npt.NDArray[np.float32]
+DUE = np.array([[3, 4], [0, 0], [-1, 2]], np.float32)
+
+
+def changed(row: int, values: list[float]) -> Matrix:
+    found = DUE.copy()
+    found[row] = values
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "cosine", "distance", "zeros"),
+    [
+        (DUE, True, 1.0, 0.0, True),
+        (DUE * np.float32(1.01), True, 1.0, 0.01, True),
+        (DUE * np.float32(1.02), False, 1.0, 0.02, True),
+        (-DUE, False, -1.0, 2.0, True),
+        (changed(0, [4, 3]), False, 0.96, 0.2828, True),
+        (changed(0, [3.03, 4]), True, 0.999988, 0.006, True),
+        (changed(1, [1e-30, 0]), False, 1.0, 0.0, False),
+        (changed(2, [0, 0]), False, 1.0, 1.0, False),
+    ],
+)
+def test_the_measure_on_vectors_made_by_hand(
+    found: Matrix, passed: bool, cosine: float, distance: float, zeros: bool
+) -> None:
+    result = compare(found, DUE, EXACT)
+    assert result.passed is passed
+    assert result.min_cosine == pytest.approx(cosine, abs=1e-5)
+    assert result.max_relative_l2 == pytest.approx(distance, abs=1e-4)
+    assert result.finite
+    assert result.zero_rows_match is zeros
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 1])
+def test_what_is_not_a_number_never_passes(value: float, row: int) -> None:
+    result = compare(changed(row, [value, 1]), DUE, EXACT)
+    assert not result.finite
+    assert not result.passed
+    assert "NaN or infinity" in result.describe()
+    canonical_json(result.to_json())
+    both = changed(row, [value, 1])
+    assert not compare(both, both, EXACT).passed  # a reference that fails proves nothing
+
+
+def test_each_bound_counts_alone() -> None:
+    good = GateResult(3, 1.0, 0.0, True, True, "cpu", "float32", "")
+    assert good.passed
+    assert replace(good, min_cosine=0.9999, max_relative_l2=1.5e-2).passed
+    for bad in (
+        {"min_cosine": 0.99989}, {"max_relative_l2": 1.51e-2}, {"finite": False}, {"zero_rows_match": False},
+        {"min_cosine": float("nan")}, {"max_relative_l2": float("nan")},
+    ):  # fmt: skip
+        assert not replace(good, **bad).passed
+
+
+@given(st.lists(st.text(max_size=50), max_size=200), st.integers(1, 60))
+def test_the_sample_is_spread_over_the_lengths_there_are(texts: list[str], count: int) -> None:
+    chosen = stratify(texts, count)
+    distinct = set(texts)
+    assert len(chosen) == len(set(chosen)) == min(count, len(distinct))
+    assert set(chosen) <= distinct
+    lengths = [len(text) for text in chosen]
+    assert lengths == sorted(lengths)
+    if len(chosen) > 1:
+        assert (lengths[0], lengths[-1]) == (min(map(len, distinct)), max(map(len, distinct)))
+    assert stratify(texts[::-1], count) == chosen  # every replica measures the same
+
+
+def test_the_sample_is_small() -> None:
+    assert len(stratify([f"text {n}" for n in range(1000)])) == SAMPLE

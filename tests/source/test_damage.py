@@ -1,0 +1,135 @@
+"""Files that are broken, cut off, or changed while they are read."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError, SourceChanged
+from pipeline.source.read import read_segment
+
+from .conftest import FORMATS, PATIENT, POLICY, arrow_bytes, parquet_bytes, plan, read_rows, source_of
+
+ROWS = [(f"{row}", f"text {row} {row * row}", None) for row in range(300)]
+TABLE = pa.table({"id": [row[0] for row in ROWS], "text": [row[1] for row in ROWS]})
+PARQUET = parquet_bytes(TABLE, row_group_size=100)
+ARROW = {"a.arrow": arrow_bytes(TABLE, 100), "b.arrow": arrow_bytes(TABLE, 100, streamed=True)}
+PLACES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+def damaged(data: bytes, places: list[tuple[float, int]]) -> bytes:
+    broken = bytearray(data)
+    for share, mask in places:
+        broken[int(share * len(data))] ^= mask
+    return bytes(broken)
+
+
+def rows_or_message(path: Path) -> tuple[list[Any], str]:
+    try:
+        return read_rows(path), ""
+    except InputError as error:
+        return [], error.message
+
+
+@PATIENT
+@given(PLACES)
+def test_damage_in_a_parquet_file_is_named_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, places: list[tuple[float, int]]
+) -> None:
+    """Its pages have checksums; nothing but an InputError may come of it, and no other text."""
+    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    path.write_bytes(damaged(PARQUET, places))
+    rows, message = rows_or_message(path)
+    assert rows == ROWS or str(path) in message
+
+
+@settings(PATIENT, derandomize=True)
+@given(PLACES, st.sampled_from(sorted(ARROW)))
+def test_damage_in_an_arrow_file_never_ends_the_process(
+    tmp_path_factory: pytest.TempPathFactory, places: list[tuple[float, int]], name: str
+) -> None:
+    """Kernels trust lengths and offsets; Arrow files have no checksum that would show a letter changed."""
+    path = tmp_path_factory.mktemp("arrow") / name
+    path.write_bytes(damaged(ARROW[name], places))
+    rows, message = rows_or_message(path)
+    assert rows or str(path) in message
+
+
+def test_a_corrupt_row_group_is_named_and_those_before_it_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    broken = bytearray(PARQUET)
+    chunk = pq.read_metadata(io.BytesIO(PARQUET)).row_group(1).column(1)
+    broken[chunk.dictionary_page_offset + chunk.total_compressed_size - 2] ^= 1
+    path.write_bytes(broken)
+    segments, extraction = plan(source_of(path))
+    units = read_segment(segments[0], extraction, POLICY, 50)
+    assert next(units).rows["id"].to_pylist() == [row[0] for row in ROWS[:50]]
+    with pytest.raises(InputError, match=r"a\.parquet: row group 1 can't be read: .*(?i:checksum|crc)"):
+        list(units)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", *ARROW])
+def test_a_columnar_file_cut_anywhere_is_named(tmp_path: Path, name: str) -> None:
+    """pyarrow takes a stream that was cut off between two batches for a whole one."""
+    data = ARROW.get(name, PARQUET)
+    path = tmp_path / name
+    for size in {*range(1, len(data), max(1, len(data) // 60)), *range(len(data) - 16, len(data))}:
+        path.write_bytes(data[:size])
+        with pytest.raises(InputError, match=name):
+            read_rows(path)
+    if name == "b.arrow":
+        schema = len(arrow_bytes(TABLE.slice(0, 0), streamed=True)) - 8
+        batch = len(arrow_bytes(TABLE.slice(0, 100), streamed=True)) - 8
+        for size in (schema, batch):
+            path.write_bytes(data[:size])
+            with pytest.raises(InputError, match=r"b\.arrow: the Arrow stream ends at byte .* has no end mark"):
+                read_rows(path)
+        path.write_bytes(data + data)
+        with pytest.raises(InputError, match=rf"ends at byte {len(data):,} of .* but the file goes on"):
+            read_rows(path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1", b"ARROW1", b"PAR1" * 9, b"ARROW1\0\0" * 9, b"plain text, not what the name says"]
+)
+def test_what_is_no_such_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    """As the only file, and as one of several: then the footers are where it shows."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        read_rows(tmp_path)
+    (tmp_path / "0.parquet").write_bytes(PARQUET)
+    with pytest.raises(InputError, match=rf"{name}: not a readable"):
+        read_rows(tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("how", ["appended", "replaced", "removed"])
+def test_a_file_that_changes_under_the_reader_is_never_read_as_the_planned_one(
+    tmp_path: Path, name: str, how: str
+) -> None:
+    """Half of the rows of one version and half of another would be paired with each other's ids."""
+    records = [{"id": f"{row}", "text": f"text {row}"} for row in range(3000)]
+    path = tmp_path / name
+    data = FORMATS[name](records)
+    path.write_bytes(data)
+    segments, extraction = plan(source_of(path))
+    units = (unit for segment in segments for unit in read_segment(segment, extraction, POLICY, 500))
+    assert next(units).rows.num_rows == 500
+    if how == "removed":
+        path.unlink()
+    elif how == "appended":
+        with path.open("ab") as file:
+            file.write(data[-20:])
+    else:
+        (tmp_path / "other").write_bytes(data)
+        (tmp_path / "other").replace(path)
+    with pytest.raises(SourceChanged, match=name):
+        list(units)
+    with pytest.raises(SourceChanged, match=name):
+        list(read_segment(segments[0], extraction, POLICY, 500))

@@ -1,0 +1,240 @@
+"""JSONL and plain text: what a line is, what becomes of it, and that byte ranges share a file without loss."""
+
+import itertools
+import json
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.schema import Rows
+from pipeline.errors import InputError
+from pipeline.source.discover import discover
+from pipeline.source.read import read_segment
+from pipeline.source.records import Piece, Segment
+from pipeline.source.schema import inspect
+
+from .conftest import PATIENT, POLICY, read_rows, read_table, read_units, source_of
+
+BOM = b"\xef\xbb\xbf"
+CAP = 16
+"""`max_text_bytes`; a line may have four times as many."""
+
+TOKENS = [
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b" ",
+    b"\x0c\t",
+    b"\xff",
+    BOM,
+    "\u2028\x85".encode(),
+    b'{"id": "1", "text": "a"}\n',
+    '{"id": "2", "text": "\u2028\x85 é"}\n'.encode(),
+    b'{"id": "", "text": "b"}\n',
+    b'{"id": "3", "text": "\\ud800"}\n',
+    b'{"id": "\\udfff", "text": "c"}\n',
+    b'{"text": null}\n',
+    b'{"id": "4", "text": 7}\n',
+    b'{"id": "5", "text": "%s"}\n' % (b"x" * (CAP + 1)),
+    b"x" * (4 * CAP + 1),
+    b"[1]\n",
+]
+CONTENTS = st.lists(st.sampled_from(TOKENS), max_size=25).map(b"".join)
+Row = tuple[int, str | None, str | None, str | None, bytes | None]
+
+
+def read_pieces(path: Path, name: str, cuts: Sequence[int]) -> list[Row]:
+    """(position, id, text, kind, raw) of all rows, from the byte ranges between the cuts one after the other."""
+    first = path.with_name("0.jsonl")
+    first.write_bytes(b'{"id": "0", "text": "resolves the columns"}')
+    lines = name == "text"
+    source = source_of(first, path, text="text", id=None if lines else "id", format="auto")
+    files = {file.uri: file for file in discover(source)}
+    file = files[str(path)]
+    extraction = inspect(
+        [file] if lines else list(files.values()), source, Rows(malformed="quarantine", max_text_bytes=CAP), ()
+    )
+    rows: list[Row] = []
+    for start, stop in itertools.pairwise([0, *cuts, file.size]):
+        end = start
+        for unit in read_segment(Segment((Piece(file, "bytes", start, stop),)), extraction, POLICY, POLICY.rows):
+            for span in unit.spans:
+                assert end <= span.start <= span.stop, "spans of one range follow each other"
+                end = span.stop
+            rows.extend(
+                zip(*(unit.rows[name].to_pylist() for name in ("position", "id", "text", "kind", "raw")), strict=True)
+            )
+    return rows
+
+
+@PATIENT
+@given(CONTENTS, st.data(), st.sampled_from(["jsonl", "text"]))
+def test_any_byte_ranges_of_any_file_give_each_row_once(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject, name: str
+) -> None:
+    """A 10 GB file is read by many tasks that never see each other; a line at a cut must not be lost or read twice."""
+    path = tmp_path_factory.mktemp("ranges") / {"jsonl": "a.jsonl", "text": "a.txt"}[name]
+    path.write_bytes(content)
+    whole = read_pieces(path, name, [])
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(content)), max_size=6), label="cuts"))
+    assert read_pieces(path, name, cuts) == whole
+    assert read_pieces(path, name, range(1, len(content), 7)) == whole
+
+
+def expected(line: bytes) -> tuple[str | None, str | None, str | None]:
+    """(id, text, kind) of a JSONL line by Python's own means."""
+    if len(line) > 4 * CAP:
+        return None, None, "oversize"
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return None, None, "invalid_utf8"
+    except ValueError:
+        return None, None, "malformed"
+    if not isinstance(row, dict):
+        return None, None, "malformed"
+    row_id, text = row.get("id"), row.get("text")
+    if not isinstance(text, str | None):
+        return row_id, None, "not_a_string"
+    if any("\ud800" <= letter <= "\udfff" for letter in f"{row_id}{text}"):
+        return None if "\udfff" in str(row_id) else row_id, None, "lone_surrogate"
+    if text is None or len(text.encode()) > CAP:
+        return row_id, None, "null" if text is None else "oversize"
+    return row_id, None if not row_id else text, None if row_id else "null_id"
+
+
+@PATIENT
+@given(CONTENTS)
+def test_jsonl_is_json_loads_of_each_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("json") / "a.jsonl"
+    path.write_bytes(content)
+    due = []
+    for number, line in enumerate(content.split(b"\n")):
+        line = line.removeprefix(BOM) if number == 0 else line
+        if line.strip():
+            due.append(expected(line if len(line) > 4 * CAP else line.removesuffix(b"\r")))
+    assert [(row_id, text, kind) for _, row_id, text, kind, _ in read_pieces(path, "jsonl", [])] == due
+
+
+@PATIENT
+@given(CONTENTS)
+def test_text_has_a_row_per_line_blank_ones_too(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_bytes(content)
+    ends = [place + 1 for place, byte in enumerate(content) if byte == 10]
+    starts = [start for start in [0, *ends] if start < len(content)]
+    rows = read_pieces(path, "text", [])
+    assert [(position, row_id) for position, row_id, *_ in rows] == [(start, f"a.txt@{start}") for start in starts]
+    for (_, _, text, kind, _), (start, stop) in zip(rows, itertools.pairwise([*starts, len(content)]), strict=True):
+        line = content[start:stop].removesuffix(b"\n").removesuffix(b"\r")
+        if start == 0:
+            line = line.removeprefix(BOM)
+        assert kind in ("oversize", "invalid_utf8") or (kind is None and text is not None and text.encode() == line)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[" * 100_000, "malformed"),
+        ('{"id": "1", "text": ' + '{"a": ' * 5000 + "1" + "}" * 5001, "malformed"),
+        ('{"id": "1", "text": NaN}', "malformed"),
+        ('{"id": "1", "text": "a", "n": Infinity}', "malformed"),
+        ('{"id": "1", "text": %s}' % ("9" * 5000), "malformed"),
+        ('{"id": "1", "text": "a"} {"id": "2", "text": "b"}', "malformed"),
+        ('{"id": "1", "text": "no", "text": "a"}', None),
+        ('{"id": "1", "text": "a", "n": 123456789012345678901234567890}', None),
+        ('{"id": "1", "text": "\\u0000a"}', None),
+        ('{"id": "1", "text": ["a"]}', "not_a_string"),
+        ('{"id": "1", "text": true}', "not_a_string"),
+        ('{"id": null, "text": "a"}', "null_id"),
+        ('{"text": "a"}', "null_id"),
+        ('{"id": "1"}', "null"),
+    ],
+)
+def test_odd_lines_are_one_row_each(tmp_path: Path, line: str, kind: str | None) -> None:
+    """Deep nesting must not end the process, and the last of two equal keys counts, as it does nearly everywhere."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{line}\n{{"id": "9", "text": "good"}}\n', encoding="utf-8")
+    (odd, good) = read_rows(path)
+    assert good == ("9", "good", None)
+    assert odd[2] == kind
+    assert (odd[1] is None) == (kind is not None)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "row_id"),
+    [
+        (b'{"id": "1", "text": "\xff"}', "invalid_utf8", None),
+        (b'{"id": "1", "text": "\\ud83d"}', "lone_surrogate", "1"),
+        (b'{"id": "1", "text": 7}', "not_a_string", "1"),
+        (b'{"id": "1", ', "malformed", None),
+    ],
+)
+def test_quarantine_keeps_the_line_and_the_id_where_there_is_one(
+    tmp_path: Path, line: bytes, kind: str, row_id: str | None
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"id": "0", "text": "good"}\n' + line)
+    rejected = read_table(source_of(path)).slice(1).to_pylist()[0]
+    assert (rejected["kind"], rejected["id"], rejected["raw"]) == (kind, row_id, line)
+    rows = Rows.model_validate({kind: "refuse"})
+    with pytest.raises(InputError, match=rf"a\.jsonl, byte 28: .*rows\.{kind}"):
+        read_table(source_of(path), rows)
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [(["1", '"two"'], "byte 23"), (["1", "2.0"], "byte 23"), (['"1"', "2"], "byte 25"), (["1", str(2**63)], "byte 23")],
+)
+def test_an_id_that_changes_type_after_the_sniffed_rows_is_named(tmp_path: Path, values: list[str], place: str) -> None:
+    path, later = tmp_path / "0.jsonl", tmp_path / "1.jsonl"
+    path.write_text(f'{{"id": {values[0]}, "text": "a"}}\n' * 1000, encoding="utf-8")
+    later.write_text("".join(f'{{"id": {value}, "text": "a"}}\n' for value in values), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"1\.jsonl, {place}: 'id' is"):
+        read_table(source_of(tmp_path))
+
+
+@pytest.mark.parametrize("value", ['"text"', "1.5", "true", str(2**63), "[1]"])
+def test_a_kept_column_that_changes_type_is_named(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = ['{"text": "a", "n": 1}', '{"text": "a", "n": null}'] * 500 + [f'{{"text": "a", "n": {value}}}']
+    path.write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.jsonl, byte 23,500: 'n' is"):
+        read_table(source_of(path, id=None, keep=("n",)))
+
+
+def test_a_whole_number_that_no_float_can_hold_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "a", "n": 1.5}}\n{{"text": "a", "n": {2**53 + 1}}}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.jsonl, byte 24: 'n' is 9007199254740993"):
+        read_table(source_of(path, id=None, keep=("n",)))
+
+
+@pytest.mark.parametrize("document", ['[\n  {\n    "id": "1"\n  }\n]\n', '{\n  "id": "1"\n}\n'])
+def test_one_json_document_over_many_lines_is_refused_with_the_way_out(tmp_path: Path, document: str) -> None:
+    """.json is the suffix of both."""
+    (tmp_path / "1.json").write_text(document, encoding="utf-8")
+    with pytest.raises(InputError, match=r"1\.json: none of its first .*JSON lines"):
+        read_table(source_of(tmp_path), Rows())
+    (tmp_path / "0.json").write_text('{"id": "1", "text": "a"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"1\.json, byte 0: .* JSON lines"):
+        read_table(source_of(tmp_path), Rows())
+
+
+def test_one_endless_line_is_one_row_in_bounded_memory_and_read_once(tmp_path: Path) -> None:
+    """Every byte range inside it looks for a line of its own; none may read on to the end of the file for that."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"id": "1", "text": "a"}\n' + b"x" * (40 << 20) + b'\n{"id": "2", "text": "b"}')
+    tracemalloc.start()
+    units = read_units(source_of(path), Rows(max_text_bytes=1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows = [row for unit in units for row in unit.rows.to_pylist()]
+    assert [(row["id"], row["kind"]) for row in rows] == [("1", None), (None, "oversize"), ("2", None)]
+    assert peak < 8 << 20
+    assert len(units) == 41
+    assert [unit.spans[0].stop - unit.spans[0].start for unit in units[1:-1]] == [0] * 39

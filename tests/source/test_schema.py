@@ -1,0 +1,170 @@
+"""Discovery and the look at the columns, before anything is planned."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.config.checks import find_contradictions
+from pipeline.config.schema import Config, Rows
+from pipeline.errors import ConfigError, InputError
+from pipeline.source.discover import discover
+
+from .conftest import parquet_bytes, plan, read_rows, source_of
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "due"),
+    [
+        ("a.parquet", ("parquet", "none")),
+        ("a.PQ", ("parquet", "none")),
+        ("a.feather", ("arrow", "none")),
+        ("a.ndjson.gz", ("jsonl", "gzip")),
+        ("a.JSON.Zst", ("jsonl", "zstd")),
+        ("a.b.csv.gzip", ("csv", "gzip")),
+        ("a.tsv.zstd", ("tsv", "zstd")),
+        ("a.text", ("text", "none")),
+    ],
+)
+def test_format_and_compression_by_name(tmp_path: Path, name: str, due: tuple[str, str]) -> None:
+    touch(tmp_path, name)
+    [file] = discover(source_of(tmp_path))
+    assert (file.format, file.compression) == due
+
+
+@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.gz", "a.parquet.gz", "a.arrow.zst", "a.txt.bz2", "a.zip"])
+def test_a_name_that_does_not_tell_is_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "0.jsonl", name)
+    with pytest.raises(InputError, match=f"/{name}: "):
+        discover(source_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.txt.bz2", "a.jsonl.XZ", "a.csv.zip", "a.lz4"])
+def test_a_compression_that_cant_be_read_is_refused_even_with_a_format(tmp_path: Path, name: str) -> None:
+    """Its bytes would be rows of rubbish."""
+    touch(tmp_path, name)
+    with pytest.raises(InputError, match=rf"/{name}: .*gzip or zstd"):
+        discover(source_of(tmp_path, format="text"))
+
+
+def test_folders_between_root_and_file_are_columns(tmp_path: Path) -> None:
+    touch(tmp_path, "a=0/lang=en/day=2024-01-01/x.jsonl", "a=0/lang=%C3%A9%2F=%3D/plain/=no/x.jsonl")
+    files = discover(source_of(tmp_path / "a=0"))
+    assert [file.folders for file in files] == [(("lang", "é/=="),), (("lang", "en"), ("day", "2024-01-01"))]
+    files = discover(source_of(tmp_path / "a=0", root=str(tmp_path)))
+    assert [file.path for file in files] == [
+        "a=0/lang=%C3%A9%2F=%3D/plain/=no/x.jsonl",
+        "a=0/lang=en/day=2024-01-01/x.jsonl",
+    ]
+    with pytest.raises(ConfigError, match=r"does not lie below"):
+        discover(source_of(tmp_path, root=str(tmp_path / "a=0/lang=en")))
+
+
+def test_paths_below_two_roots_must_differ_where_ids_are_made_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.txt", "two/a.txt")
+    paths = [tmp_path / "one", tmp_path / "two"]
+    assert [file.path for file in discover(source_of(*paths, id=None))] == ["one/a.txt", "two/a.txt"]
+
+
+FOUND = [
+    ({"text": "body"}, r"a\.parquet: there is no column 'body'; did you mean 'boty'"),
+    ({"text": "n"}, r"a\.parquet: column 'n' is int64, not text"),
+    ({"text": None, "template": "{text} {s}"}, r"a\.parquet: column 's' is struct<x: string>; a template takes"),
+    ({"text": None, "template": "{text} {nope}"}, r"a\.parquet: there is no column 'nope'"),
+    ({"id": "f"}, r"a\.parquet: id column 'f' is double; ids are text or whole numbers"),
+    ({"keep": ("s",)}, r"a\.parquet: column 's' is struct<x: string>; only text, numbers"),
+    ({"keep": ("raw",)}, r"a\.parquet: column 'raw' is binary; only text"),
+    ({"keep": ("s.y",)}, r"a\.parquet: there is no column 's\.y'; did you mean 's\.x'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), FOUND)
+def test_a_column_that_cant_be_used_is_named_with_the_file(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    columns = {"id": [1], "text": ["a"], "boty": ["b"], "n": [1], "f": [0.5], "s": [{"x": "y"}], "raw": [b"z"]}
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table(columns)))
+    with pytest.raises(InputError, match=message):
+        plan(source_of(tmp_path, **options))
+    plan(source_of(tmp_path, text="raw", keep=("s.x", "n", "f")))
+
+
+def test_settings_that_plain_text_cant_have_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a\n")
+    for options in ({}, {"id": None, "text": "body"}, {"id": None, "text": None, "template": "{text}!"}):
+        with pytest.raises(ConfigError, match="plain text has no columns"):
+            plan(source_of(tmp_path, **options))
+    assert read_rows(tmp_path, id=None, text=None) == [("a.txt@0", "a", None)]
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}')
+    with pytest.raises(ConfigError, match=r"set input\.text"):
+        plan(source_of(tmp_path, text=None))
+
+
+def test_columns_are_those_of_the_first_file_with_rows(tmp_path: Path) -> None:
+    """Writers that split their work leave empty files, often the first."""
+    (tmp_path / "0.jsonl").write_bytes(b"")
+    (tmp_path / "1.jsonl.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "2.jsonl").write_bytes(b"\n \n")
+    with pytest.raises(InputError, match=r"0\.jsonl: there is no row in it, nor in any other input file"):
+        plan(source_of(tmp_path))
+    (tmp_path / "3.jsonl").write_bytes(b'{"id": 7, "text": "a"}\n')
+    assert read_rows(tmp_path) == [(7, "a", None)]
+
+
+def test_the_first_row_decides_no_more_than_others_what_the_text_is(tmp_path: Path) -> None:
+    """A number where text is expected is a row to set aside, also in the first line."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"id": 1, "text": 7}\n{"id": 2, "text": "a"}\n')
+    assert read_rows(tmp_path) == [(1, None, "not_a_string"), (2, "a", None)]
+
+
+def test_whole_numbers_and_floats_in_one_json_column_are_floats(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "n": null}\n{"text": "a", "n": 1}\n{"text": "b", "n": 0.5}\n')
+    _, extraction = plan(source_of(tmp_path, id=None, keep=("n",)))
+    assert extraction.keep == (("n", pa.float64()),)
+
+
+def test_csv_headers_are_read_as_rows_are(tmp_path: Path) -> None:
+    """With the configured delimiter, and with line ends inside quotes."""
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbf"id";"the\ntext"\r\n1;"a"\r\n')
+    assert read_rows(tmp_path, text="the\ntext", csv_delimiter=";") == [("1", "a", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl.gz", b"\x1f\x8bnot really"),
+        ("a.jsonl.zst", b"x"),
+        ("a.csv", b'"'),
+        ("a.jsonl", b"[" * 99_999),
+        ("a.jsonl", b"\xff"),
+    ],
+)
+def test_a_first_file_that_is_damaged_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        plan(source_of(tmp_path))
+
+
+@pytest.mark.parametrize("template", ["{a!r}", "{a:>10}", "{b} {a!s:5}"])
+def test_a_template_with_conversions_is_refused(template: str) -> None:
+    """They would be passed over, and another text embedded than was meant."""
+    source = {"paths": ["/in"], "template": template}
+    config = Config.model_validate({"input": source, "model": {"name": "./m"}, "output": {"path": "/out"}})
+    [problem] = find_contradictions(config)
+    assert problem.startswith("input.template: 'a' is followed by")
+
+
+def test_verdicts_are_those_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"id": 1, "text": "a"}\n')
+    _, extraction = plan(source_of(tmp_path), Rows(null="refuse"))
+    verdicts = dict(extraction.reject)
+    assert (verdicts["null"], verdicts["malformed"], verdicts["null_id"]) == ("refuse", "refuse", "quarantine")
