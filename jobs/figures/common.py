@@ -80,7 +80,7 @@ def run(config: Config, folder: Path) -> dict[str, Any]:
 def finished(process: "subprocess.Popen[str]") -> dict[str, Any]:
     """The summary of a job that ends well; fails with what it said when it doesn't."""
     out, err = process.communicate()
-    if process.returncode != 0:
+    if process.returncode != 0 or not out.startswith("{"):
         raise RuntimeError(f"the job ended with {process.returncode}:\n{err}\n{out}")
     summary: dict[str, Any] = json.loads(out)
     return summary

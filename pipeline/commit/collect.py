@@ -100,14 +100,14 @@ def _retirable(
     view: _View | None, parts: list[UnitFile], rulings: dict[str, UnitRecord], lookup: Lookup
 ) -> Iterator[UnitRecord]:
     """Rulings whose staged rows nobody will need: published already, of another spec, or of a source that moved on."""
-    covered = {unit.unit for unit in view.head.units} if view else set()
+    covered = {(unit.unit, unit.generation) for unit in view.head.units} if view else set()
     versions: dict[str, str | None] = {}
     for unit in sorted({file.unit for file in parts}):
         record = rulings.get(unit)
         if record is None or record.state != "done":
             continue
         replaced = view is not None and record.spec != view.head.entry.spec and record.spec in view.past_specs
-        if unit in covered or replaced or _moved_on(record.pieces, lookup, versions):
+        if (unit, record.generation) in covered or replaced or _moved_on(record.pieces, lookup, versions):
             yield record
 
 

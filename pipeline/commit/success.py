@@ -8,13 +8,26 @@ from collections.abc import Callable
 
 from pipeline.commit.keys import DATA, SUCCESS
 from pipeline.commit.records import LogEntry
+from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.store import Store
 
 
 def clear_success(store: Store) -> None:
-    """Remove the mark before data/ or the log changes. Does nothing where it isn't there."""
-    if store.get(SUCCESS) is not None:
+    """Remove the mark before data/ or the log changes. Does nothing where it isn't there.
+
+    Raises StorageError where it stands and this account may not remove it: readers would go on trusting it.
+    """
+    if store.get(SUCCESS) is None:
+        return
+    try:
         store.delete([SUCCESS])
+    except TransientStorageError:
+        raise
+    except StorageError as error:
+        raise StorageError(
+            f"{store.root}/{SUCCESS} says that a plain glob is exact, and this run may neither remove it nor publish beside "
+            f"it; grant the right to delete that one key, or remove it: {error.message}"
+        ) from error
 
 
 def settle_success(store: Store, head: LogEntry, files: set[str], newest: Callable[[Store], int]) -> bool:

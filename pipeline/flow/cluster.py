@@ -1,8 +1,12 @@
 """Connecting to Ray, and fitting the steps onto what it has."""
 
+import contextlib
 import logging
 import math
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
@@ -39,19 +43,40 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
+    with _handlers_kept():
+        _init(address)
+    return True
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """`ray.init` puts a SIGTERM handler of its own in place, which would end the run instead of draining it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _init(address: str | None) -> None:
+    for name in ("ray", "ray.data", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"no Ray cluster answers at {address!r}: {error}. Check execution.address") from error
-        return True
+        return
     # Without this Ray listens on every interface, whatever the node's address. The variable is for Ray's own processes;
     # this one has read it already, when ray was imported.
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side would write into the user's terminal
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a job on the user's own machine reports to nobody
     ray.init(
         address="local",
         num_cpus=max(2, os.cpu_count() or 2),
@@ -60,17 +85,21 @@ def connect(address: str | None) -> bool:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
-    return True
 
 
 def plan_pool(execution: Execution) -> Pool:
     """One replica per GPU; without GPUs as many replicas as fill the cores."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
+    if execution.device == "cuda" and execution.replicas is not None:
+        return Pool(execution.replicas, None, 1, 1)  # also where nodes with GPUs are yet to be started for them
     if gpus and execution.device != "cpu":
         return Pool(execution.replicas or gpus, None, 1, 1)
     if execution.device == "cuda":
-        raise ConfigError("execution.device is cuda, but the Ray cluster has no GPU")
+        raise ConfigError(
+            "execution.device is cuda, but the Ray cluster has no GPU now; where it starts such nodes on demand, say with "
+            "execution.replicas how many are wanted"
+        )
     cores = int(resources.get("CPU", 1))
     node_cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     threads = execution.threads or min(MAX_THREADS, max(1, node_cores))

@@ -35,6 +35,11 @@ class AssemblyTask:
     file: DataFilePlan
     layout: Layout
 
+    @property
+    def peak_bytes(self) -> int:
+        """Memory that making the file takes: its rows as read, as columns, and as the file."""
+        return (64 << 20) + 4 * sum(part.bytes for part in self.file.slices)
+
 
 class Engine(Protocol):
     """Where the steps run."""

@@ -68,10 +68,10 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone
 
 
 def units_to_redo(store: Store, units: Sequence[ManifestUnit], generations: Mapping[str, int]) -> frozenset[str]:
-    """Published units with quarantined rows that somebody asked to be tried again."""
+    """Published units with quarantined rows that somebody asked to be tried again, and those that have been since."""
     suspects = [unit for unit in units if unit.rows_quarantined and generations.get(unit.unit, 0) > unit.generation]
     rulings = read_rulings(store, [unit.unit for unit in suspects], generations)
-    return frozenset(unit for unit, record in rulings.items() if record.reason == RETRY)
+    return frozenset(unit for unit, record in rulings.items() if record.reason == RETRY or record.state == "done")
 
 
 def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> list[Segment]:

@@ -28,6 +28,7 @@ from pipeline.spec import Spec
 from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.environment import worker_environment
 from pipeline.storage.inputs import find
+from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
 
 
@@ -90,21 +91,27 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
 
 
 def finish(store: Store, retain: int) -> Finish:
-    """End a run: collect garbage and settle `_SUCCESS`. A writer without permission to delete does neither."""
+    """End a run: collect garbage and settle `_SUCCESS`. A writer without permission to delete does neither: it could not
+    take the mark away again."""
     head = read_head(store)
     if head is None:
         return Finish(marked=False, deleted=0, note="")
+    if not can_delete(store):
+        return Finish(
+            marked=False,
+            deleted=0,
+            note="nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by "
+            "`embedpipe files`, and let an account that may run `embedpipe gc`",
+        )
     if has_leftovers(store, head):
         head = republish(store, head, retain)
+    deleted = collect_now(store)
     try:
-        deleted = collect_now(store)
         marked = settle_success(store, head.entry, set(head.files), _newest) if retain == 1 else False
     except TransientStorageError:
         raise
     except StorageError as error:
-        return Finish(
-            marked=False, deleted=0, note=f"nothing was collected, and _SUCCESS is not written: {error.message}"
-        )
+        return Finish(marked=False, deleted=deleted, note=f"_SUCCESS is not settled: {error.message}")
     return Finish(marked, deleted, "")
 
 

@@ -38,8 +38,12 @@ T = TypeVar("T")
 MAX_RESTARTS = 3
 """Deaths of one actor, or of one task's worker, that Ray mends by itself before the graph fails."""
 
-BLOCK_BYTES, BLOCK_SEGMENTS = 2 << 20, 20
-"""Small segments share a block: Ray Data handles about 20 blocks a second on two cores, whatever is in them."""
+BLOCK_BYTES, BLOCK_SEGMENTS, MANY_SEGMENTS = 2 << 20, 20, 500
+"""Where there are more than 500 segments small ones share a block: Ray Data handles about 20 blocks a second on two
+cores, whatever is in them."""
+
+OWN_BLOCK_BYTES = 128 << 10
+"""A unit of this size leaves its step alone, at once; smaller ones wait for company."""
 
 
 class RayEngine:
@@ -112,14 +116,15 @@ class RayEngine:
         )
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
-        """See `Engine.assemble`. As many at a time as there are cores."""
+        """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
         remote = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(_assemble)
         waiting = list(tasks)
         running: list[Any] = []
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
         while waiting or running:
             while waiting and len(running) < width:
-                running.append(remote.remote(waiting.pop()))
+                task = waiting.pop()
+                running.append(remote.options(memory=task.peak_bytes).remote(task))
             ready, running = ray.wait(running, num_returns=1)
             result = ray.get(ready[0])
             if isinstance(result, EmbedpipeError):
@@ -134,13 +139,13 @@ class RayEngine:
 
 
 class StopFlag:
-    """An actor the readers ask before each segment."""
+    """An actor the readers ask before each unit."""
 
     def __init__(self) -> None:
         self._stopped = False
 
     def set(self) -> None:
-        """No new segment is to be begun."""
+        """No new unit is to be begun."""
         self._stopped = True
 
     def is_set(self) -> bool:
@@ -168,9 +173,10 @@ def _read(block: pa.Table, shared: bytes, stop: Any) -> Iterator[pa.Table]:
     for payload in block["payload"]:
         if isinstance(reading, Ack):
             yield _block([reading])
-        elif not ray.get(stop.is_set.remote()):
-            for unit in reading.units(pickle.loads(payload.as_buffer())):
-                yield _block([unit])
+            continue
+        units = reading.units(pickle.loads(payload.as_buffer()))
+        while not ray.get(stop.is_set.remote()) and (unit := next(units, None)) is not None:
+            yield _block([unit])
 
 
 def _stage(block: pa.Table, shared: bytes) -> pa.Table:
@@ -215,9 +221,10 @@ def _block(units: Sequence[object]) -> pa.Table:
 
 def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
     blocks: list[list[SegmentWork]] = [[]]
+    most = max(1, min(BLOCK_SEGMENTS, len(work) // MANY_SEGMENTS))
     size = 0
     for segment in work:
-        if blocks[-1] and (size + segment.bytes > BLOCK_BYTES or len(blocks[-1]) >= BLOCK_SEGMENTS):
+        if blocks[-1] and (size + segment.bytes > BLOCK_BYTES or len(blocks[-1]) >= most):
             blocks.append([])
             size = 0
         blocks[-1].append(segment)
@@ -233,7 +240,7 @@ def _configure(execution: Execution) -> None:
     context.execution_no_progress_timeout_s = execution.unit_timeout_s
     context.actor_init_retry_on_errors = True
     context.actor_init_max_retries = MAX_RESTARTS
-    context.target_max_block_size = BLOCK_BYTES
+    context.target_max_block_size = OWN_BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
 

@@ -16,7 +16,19 @@ from pipeline.encode.encoder import Encoder
 
 from .conftest import Cli, Job
 
-COMMANDS = ("run", "plan", "status", "verify", "files", "gc", "quarantine", "submit", "sample", "convert-model", "config")
+COMMANDS = (
+    "run",
+    "plan",
+    "status",
+    "verify",
+    "files",
+    "gc",
+    "quarantine",
+    "submit",
+    "sample",
+    "convert-model",
+    "config",
+)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -61,9 +73,9 @@ def test_a_plan_tells_what_there_is_to_do_and_writes_nothing(cli: Cli, job: Job)
     assert "24 rows" in words
     assert "time about" in words
     planned = cli("plan", "-c", job.file, "--json").json
-    assert (planned["rows"], planned["pending_rows"], planned["version"], planned["units_pending"]) == (24, 24, 0, 1)
-    tokens = planned["pending_tokens"]
-    assert 24 * 5 < tokens < 24 * 20
+    assert (planned["rows"], planned["pending_rows"], planned["version"]) == (24, 24, 0)
+    assert planned["units_pending"] >= 1
+    assert 24 * 5 < planned["pending_tokens"] < 24 * 20
     assert 0 < planned["pending_seconds"] < 60
     assert tree(job.file.parent) == before
 
@@ -222,7 +234,13 @@ def test_a_retry_embeds_again_what_was_set_aside_once_its_cause_is_mended(
 
 def test_quarantined_bytes_are_shown_as_they_can_be(cli: Cli, job: Job) -> None:
     source = job.file.parent / "rows.jsonl"
-    source.write_bytes(b'{"id": "a", "text": "x\xff"}\n' * 3 + b'{"id": "b", "text": "' + b"y" * 200 + b'\\ud800"}\n' + b'{"id": "c", "text": "z"}\n')
+    source.write_bytes(
+        b'{"id": "a", "text": "x\xff"}\n' * 3
+        + b'{"id": "b", "text": "'
+        + b"y" * 200
+        + b'\\ud800"}\n'
+        + b'{"id": "c", "text": "z"}\n'
+    )
     job.change(input__paths=[str(source)], input__keep=[], output__max_rejected_share=1)
     assert cli("run", "-c", job.file).code == 0
     listed = cli("quarantine", "list", job.out, "--limit", 2)

@@ -31,9 +31,7 @@ def test_0_done_and_0_again_with_nothing_to_do(cli: Cli, job: Job) -> None:
     assert "this run  0 rows, 0 units" in second.out
 
 
-def test_1_a_bug_says_so_without_a_traceback_unless_asked(
-    cli: Cli, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_1_a_bug_says_so_without_a_traceback_unless_asked(cli: Cli, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack of frames tells a user nothing, and may hold a secret."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 

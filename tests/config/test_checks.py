@@ -30,7 +30,9 @@ def refusal(changes: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["input.paths", "input.root", "model.name", "output.path", "execution.address", "execution.model_cache"])
+@pytest.mark.parametrize(
+    "key", ["input.paths", "input.root", "model.name", "output.path", "execution.address", "execution.model_cache"]
+)
 @pytest.mark.parametrize(
     "url",
     [

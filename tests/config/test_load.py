@@ -37,6 +37,12 @@ def refusal(text: str, *overrides: str, tmp: Path) -> str:
     return str(caught.value)
 
 
+def chain_of_aliases(length: int, times: int) -> str:
+    """Each line holds the one before it so many times."""
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * times)}]\n" for i in range(1, length + 1)]
+    return "a0: &a0 [x]\n" + "".join(lines)
+
+
 def job(**sections: dict[str, Any]) -> dict[str, Any]:
     """The small config as values, with sections changed."""
     raw: dict[str, dict[str, Any]] = {
@@ -101,7 +107,9 @@ def test_a_setting_of_the_command_line_is_read_as_yaml(file: Path, override: str
 
 
 def test_later_settings_win_and_reach_sections_that_the_file_lacks(file: Path) -> None:
-    config = load_config(file, ["execution.engine=ray", "execution={engine: serial}", "input.text=null", "rows.null=refuse"])
+    config = load_config(
+        file, ["execution.engine=ray", "execution={engine: serial}", "input.text=null", "rows.null=refuse"]
+    )
     assert (config.execution.engine, config.input.text, config.rows.null) == ("serial", None, "refuse")
 
 
@@ -129,8 +137,8 @@ def test_a_section_with_everything_commented_out_means_its_defaults(tmp_path: Pa
         ("? [a]\n: b\n", "a key must be a word"),
         ("a: 1\n---\nb: 2\n", "but found another document"),
         ("a: " + "[" * 40 + "]" * 40, "nested more than 32 levels deep"),
-        ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}]\n" for i in range(40)), "aliases included"),
-        ("a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)), "aliases written out"),
+        (chain_of_aliases(40, 1), "aliases included"),
+        (chain_of_aliases(8, 9), "aliases written out"),
         ("a: &a [*a]\n", "levels deep"),
         ("a: \x00\n", "not YAML"),
         ("a: 2026-99-99\n", "not YAML"),
@@ -187,7 +195,9 @@ def test_the_schema_for_editors_is_json_schema_and_knows_what_the_loader_knows()
     assert validator.is_valid(job())
     for wrong in (job(output={"retian": 1}), job(model={"precision": "half"}), {"input": {"paths": ["in"]}}):
         assert not validator.is_valid(wrong)
-    missing = [name for name, section in config_schema()["$defs"].items() if section.get("additionalProperties") is not False]
+    missing = [
+        name for name, section in config_schema()["$defs"].items() if section.get("additionalProperties") is not False
+    ]
     assert not missing, "unknown keys are accepted there"
 
 

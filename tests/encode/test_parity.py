@@ -1,5 +1,6 @@
 """The encoder's vectors are sentence-transformers' own: every standard module, every kind of backbone, all lengths."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from support.models import HIDDEN, SENTENCES, make_transformer, save_model
 from torch import nn
 
 from pipeline.encode.encoder import Encoder, load_model
-from pipeline.encode.placement import Placement
+from pipeline.encode.placement import Placement, choose_placement
 from pipeline.model.inspect import inspect_model
 from pipeline.model.lock import ModelLock
 from pipeline.sample import find_docstrings
@@ -38,7 +39,8 @@ def encode(
     """What the pipeline does with texts between reading and staging."""
     max_tokens = options.pop("max_tokens", lock.max_tokens)
     ids, offsets, _ = Tokens(directory, max_tokens).encode([prompt + text for text in texts])
-    encoder = Encoder(directory, lock, EXACT, max_tokens=max_tokens, prompt=prompt, **options)
+    placement = options.pop("placement", EXACT)
+    encoder = Encoder(directory, lock, placement, max_tokens=max_tokens, prompt=prompt, **options)
     return encoder.encode(ids, offsets)
 
 
@@ -164,13 +166,12 @@ def test_texts_take_the_route_of_their_task(tmp_path: Path, default: str | None,
     assert np.array_equal(vectors[None], vectors[default or "query"])
 
 
-def test_the_real_model_on_real_text(minilm: str) -> None:
-    import json
-
+def test_the_real_model_on_real_text_in_both_precisions(minilm: str) -> None:
     lib = Path(json.__file__).parents[1]
-    texts = [entry.text for entry in find_docstrings([lib / "json", lib / "email", lib / "http"], 200)]
-    lock = inspect_model(Path(minilm), "m", None)
-    assert (lock.dimensions, lock.max_tokens, lock.normalized) == (384, 256, True)
-    found, expected = encode(minilm, lock, texts, threads=2), expect(minilm, lock, texts)
+    texts = [entry.text[:400] for entry in find_docstrings([lib / "json", lib / "email", lib / "http"], 200)]
     assert len(texts) == 200
-    assert np.einsum("nd,nd->n", found.astype(np.float64), expected).min() >= 0.999999
+    lock = inspect_model(Path(minilm), "m", None)
+    expected = expect(minilm, lock, texts)
+    for placement, bound in ((EXACT, 0.999999), (choose_placement("gated", "cpu"), 0.9999)):
+        found = encode(minilm, lock, texts, placement=placement, threads=2)
+        assert np.einsum("nd,nd->n", found.astype(np.float64), expected).min() >= bound

@@ -140,7 +140,7 @@ def test_a_job_that_hangs_shows_a_sinking_rate_and_never_a_negative_time() -> No
 
 
 def test_planning_again_starts_the_share_anew_and_keeps_the_counters() -> None:
-    clock, tally = run_units(50, 10)
+    _, tally = run_units(50, 10)
     assert tally.counts().share_done == pytest.approx(0.5)
     tally.add(plan(segments=50))
     counts = tally.counts()

@@ -26,7 +26,6 @@ from pipeline.model.resolve import resolve_model
 from pipeline.quality import gate
 from pipeline.quality.gate import GateResult, check_tokens, compare, load_gated
 from pipeline.quality.sample import CONSTRUCTED, SAMPLE, stratify
-from pipeline.sample import find_docstrings
 from pipeline.spec import canonical_json
 from pipeline.text.tokens import Tokens
 
@@ -216,10 +215,7 @@ def test_cut_vectors_are_measured_as_they_are_stored(tiny_model: str, truncate_d
 
 
 def test_the_real_model_in_the_format_of_this_machine(minilm: str) -> None:
-    lib = Path(json.__file__).parents[1]
-    texts = [entry.text[:600] for entry in find_docstrings([lib / "json", lib / "email", lib / "http"], 200)]
-    _, result = load(minilm, texts=texts, precision="gated", threads=2)
-    assert result.samples == len(CONSTRUCTED) + 200
+    _, result = load(minilm, precision="gated", threads=2)
     assert result.passed
     assert result.min_cosine >= 0.9999
 
