@@ -13,6 +13,7 @@ AckState = Literal[
     "skipped",  # somebody had committed it before it was encoded
     "failed",  # the input can't be read; a `failed` record says why
     "changed",  # the source is no longer the version that was planned
+    "stopped",  # the run was asked to stop before this unit was begun
     "error",  # something else went wrong; nothing was committed
     "fatal",  # no unit can be done by this process: the model is refused, or its vectors are
 ]

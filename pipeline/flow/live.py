@@ -50,7 +50,7 @@ def draw(counts: Counts) -> RenderableType:
     head.add_column()
     head.add_column(ratio=1)
     head.add_column(justify="right")
-    left = "" if counts.seconds_left is None else f"{duration_text(counts.seconds_left)} left"
+    left = f"{duration_text(counts.seconds_left)} left" if counts.seconds_left else ""
     bar = ProgressBar(total=1.0, completed=counts.share_done if counts.source_bytes else 0.0)
     waiting = counts.phase != "encoding"
     head.add_row(
@@ -67,7 +67,7 @@ def draw(counts: Counts) -> RenderableType:
 
 
 def _figures(counts: Counts) -> Table:
-    grid = Table.grid(padding=(0, 3))
+    grid = Table.grid(padding=(0, 2))
     for _ in range(4):
         grid.add_column()
     grid.add_row(
@@ -85,8 +85,8 @@ def _figures(counts: Counts) -> Table:
     grid.add_row(
         _figure("units", f"{counts.units:,}"),
         _figure("failed", f"{counts.units_failed:,}", alarm=counts.units_failed > 0),
-        _figure("files", f"{counts.files:,} ({counts.files_covered:,} done before)"),
-        _figure("read", f"{size_text(counts.source_bytes_done)} of {size_text(counts.source_bytes)}"),
+        _figure("files", f"{counts.files:,} ({counts.files_covered:,} before)"),
+        _figure("to read", size_text(max(0, counts.source_bytes - counts.source_bytes_done))),
     )
     return grid
 

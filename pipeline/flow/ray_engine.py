@@ -28,7 +28,7 @@ from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, check_shared, con
 from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.unit import Encoding, Reading, Staging
+from pipeline.flow.unit import EncodedUnit, Encoding, PreparedUnit, Reading, Staging, task_ack
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ BLOCK_BYTES, BLOCK_SEGMENTS, MANY_SEGMENTS = 2 << 20, 20, 500
 """Where there are more than 500 segments small ones share a block: Ray Data handles about 20 blocks a second on two
 cores, whatever is in them."""
 
-OWN_BLOCK_BYTES = 128 << 10
-"""A unit of this size leaves its step alone, at once; smaller ones wait for company."""
+OWN_BLOCK_BYTES = 1024
+"""A block of this size leaves its step at once: each unit goes on alone, and none waits for company."""
 
 
 class RayEngine:
@@ -103,7 +103,7 @@ class RayEngine:
             .map_batches(_read, fn_args=(shared, self._stop), num_cpus=READ_CPUS, **tasks)
             .map_batches(
                 EncodeActor,
-                fn_constructor_args=(shared, pool.threads),
+                fn_constructor_args=(shared, pool.threads, self._stop),
                 batch_format="pyarrow",
                 batch_size=1,
                 compute=ActorPoolStrategy(size=pool.replicas),
@@ -139,7 +139,7 @@ class RayEngine:
 
 
 class StopFlag:
-    """An actor the readers ask before each unit."""
+    """An actor that readers and encoders ask before each unit."""
 
     def __init__(self) -> None:
         self._stopped = False
@@ -156,16 +156,22 @@ class StopFlag:
 class EncodeActor:
     """One model replica. A replica that can't be had answers every unit with the reason instead of dying."""
 
-    def __init__(self, shared: bytes, threads: int | None) -> None:
+    def __init__(self, shared: bytes, threads: int | None, stop: Any) -> None:
         self._encoding = _setup(lambda: Encoding(pickle.loads(shared), threads))
+        self._stop = stop
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
         for payload in block["payload"]:
             unit = pickle.loads(payload.as_buffer())
-            if not isinstance(unit, Ack):
-                unit = self._encoding if isinstance(self._encoding, Ack) else self._encoding.encode(unit)
-            yield _block([unit])
+            yield _block([unit if isinstance(unit, Ack) else self._encode(unit)])
+
+    def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
+        if isinstance(self._encoding, Ack):
+            return self._encoding
+        if ray.get(self._stop.is_set.remote()):  # readers may be far ahead
+            return task_ack("stopped", unit.task)
+        return self._encoding.encode(unit)
 
 
 def _read(block: pa.Table, shared: bytes, stop: Any) -> Iterator[pa.Table]:

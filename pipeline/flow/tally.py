@@ -9,6 +9,9 @@ from pipeline.flow.progress import Event, Note, PlanReady, Published, RunEnded, 
 MEMORY_S = 120.0
 """Rates forget with this time constant: long enough to be steady, short enough to follow a replica that joins."""
 
+PATIENCE = 3
+"""A silence of so many times what is remembered means that work has slowed down; a shorter one, that units differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -153,6 +156,6 @@ class _Recent:
         self.tokens = self.tokens * kept + tokens
 
     def rate(self, total: float, silence: float) -> float:
-        """Per second. A silence longer than all that is remembered means that work has slowed down."""
-        seconds = max(self.seconds, silence)
+        """Per second. It sinks in a long silence only."""
+        seconds = max(self.seconds, silence / PATIENCE)
         return total / seconds if seconds > 0 else 0.0

@@ -13,6 +13,7 @@ from support.jobs import glob_rows, ids, read_rows, text_of
 
 import pipeline
 from pipeline.encode.encoder import Encoder
+from pipeline.errors import IncompleteError
 
 from .conftest import Cli, Job
 
@@ -224,8 +225,17 @@ def test_a_retry_embeds_again_what_was_set_aside_once_its_cause_is_mended(
     assert "id id-99: the model gives NaN or infinity" in listed.out
     assert cli("run", "-c", job.file, "--json").json["rows_encoded"] == 0, "nothing changed, nothing is tried again"
     assert "the next run tries 1 row again" in cli("quarantine", "retry", job.out).out
+
+    def stop(*_: object, **__: object) -> None:
+        raise IncompleteError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.flow.supervisor.publish_plan", stop)
+        assert cli("run", "-c", job.file).code == 4
+    assert len(glob_rows(str(job.out))) == 99
+    assert cli("gc", job.out).code == 0, "which must leave what is committed and not yet published"
     again = cli("run", "-c", job.file, "--json").json
-    assert (again["version"], again["rows"], again["rows_quarantined"]) == (2, 100, 0)
+    assert (again["version"], again["rows"], again["rows_quarantined"], again["rows_encoded"]) == (2, 100, 0, 0)
     assert glob_rows(str(job.out)) == ids(range(100))
     assert cli("quarantine", "list", job.out).out == "no rows are quarantined\n"
     assert cli("quarantine", "retry", job.out).out == "no rows are quarantined\n"

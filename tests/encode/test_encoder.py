@@ -212,6 +212,22 @@ def test_bfloat16_is_for_products_only(make: Make) -> None:
     assert 0 < np.abs(found - expected).max() < 1e-2
 
 
+def test_what_follows_a_float16_transformer_is_float32(make: Make) -> None:
+    """As on a GPU; a CPU computes the same, only slowly. Pooling and normalising in half would lose digits for nothing."""
+    encoder = make(Placement("cpu", "float16", ""))
+    seen = []
+    encoder._model[1].register_forward_pre_hook(
+        lambda _m, arguments: seen.append(arguments[0]["token_embeddings"].dtype)
+    )
+    ids, offsets = flat([50, 3, 100])
+    found, expected = encoder.encode(ids, offsets), make().encode(ids, offsets)
+    assert {parameter.dtype for parameter in encoder._model[0].parameters()} == {torch.float16}
+    assert seen == [torch.float32]
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - expected).max() < 1e-3
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
+
+
 def test_linear_layers_are_replaced_at_any_depth() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 4, bias=False)))
     values = torch.randn(3, 8)

@@ -13,15 +13,23 @@ from support.jobs import ids, make_config, read_rows, write_jsonl
 
 import pipeline
 from pipeline.config.schema import Config
+from pipeline.flow.status import read_status
 
-ROWS = 600
+ROWS = 1200
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """One file that gives many units."""
-    write_jsonl(tmp_path / "in" / "rows.jsonl", range(ROWS))
+    write_jsonl(tmp_path / "in" / "rows.jsonl", range(ROWS), words=100)
     return tmp_path / "in"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ray keeps its token here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
 
 
 def start(config: Config) -> "subprocess.Popen[str]":
@@ -40,35 +48,44 @@ def committed(process: "subprocess.Popen[str]") -> Iterator[str]:
     return (line for line in process.stdout if line.startswith("unit "))
 
 
-def test_a_killed_driver_loses_at_most_the_unit_in_flight(root: str, source: Path, tiny_model: str) -> None:
-    config = make_config(source, root, tiny_model, units__rows=20)
-    process = start(config)
-    seen = 0
-    for _ in committed(process):
-        seen += 1
-        if seen == 7:
-            process.kill()
-            break
-    process.communicate()
-    summary = pipeline.run(config)
-    assert sorted(read_rows(root)) == ids(range(ROWS))
-    assert summary.rows_encoded <= ROWS - 20 * seen
-    assert summary.rows_encoded > 0
-
-
-def test_sigterm_finishes_what_is_in_flight_and_says_that_a_rerun_goes_on(
-    tmp_path: Path, source: Path, tiny_model: str
+@pytest.mark.parametrize("engine", ["serial", "ray"])
+def test_a_killed_driver_loses_at_most_what_was_in_flight(
+    root: str, source: Path, tiny_model: str, engine: str, home: Path
 ) -> None:
-    """Preemption is an orderly end, not a crash."""
+    config = make_config(source, root, tiny_model, units__rows=20, execution__engine=engine)
+    process = start(config)
+    for _ in zip(range(7), committed(process), strict=False):
+        pass
+    process.kill()
+    process.communicate()
+    before = read_status(root).rows_committed
+    assert 140 <= before < ROWS
+    summary = pipeline.run(make_config(source, root, tiny_model, units__rows=20))
+    assert sorted(read_rows(root)) == ids(range(ROWS))
+    assert summary.rows_encoded == ROWS - before
+
+
+@pytest.mark.parametrize(
+    ("engine", "number"), [("serial", signal.SIGTERM), ("ray", signal.SIGTERM), ("ray", signal.SIGINT)]
+)
+def test_a_signal_finishes_what_is_in_flight_and_the_next_run_goes_on(
+    tmp_path: Path, source: Path, tiny_model: str, engine: str, number: signal.Signals, home: Path
+) -> None:
+    """Preemption is an orderly end, not a crash. Ctrl-C reaches the whole process group, Ray's processes too."""
     out = str(tmp_path / "out")
-    config = make_config(source, out, tiny_model, units__rows=20)
+    config = make_config(source, out, tiny_model, units__rows=20, execution__engine=engine)
     process = start(config)
     next(committed(process))
-    process.send_signal(signal.SIGTERM)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     _, messages = process.communicate()
     assert process.returncode == 4, messages
     assert "Run the same command again" in messages
-    assert pipeline.run(config).rows_encoded < ROWS
+    assert "Traceback" not in messages
+    assert read_status(out).attempts_open == 0, "all that had begun was finished"
+    assert 0 < pipeline.run(make_config(source, out, tiny_model, units__rows=20)).rows_encoded < ROWS
     assert sorted(read_rows(out)) == ids(range(ROWS))
 
 
@@ -79,7 +96,7 @@ def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(
     out = str(tmp_path / "out")
     for name in range(1, 6):
         write_jsonl(source / f"{name}.jsonl", range(ROWS * name, ROWS * name + 60))
-    config = make_config(source, out, tiny_model, units__rows=20, units__text_mib=1)
+    config = make_config(source, out, tiny_model, units__rows=100, units__text_mib=1)
     processes = [start(config), start(config)]
     results = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results

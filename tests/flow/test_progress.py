@@ -21,7 +21,7 @@ from pipeline.flow.reporters import (
     plan_text,
     size_text,
 )
-from pipeline.flow.tally import Counts, Tally
+from pipeline.flow.tally import PATIENCE, Counts, Tally
 
 ROWS, TOKENS, BYTES = 1000, 50_000, 200_000
 
@@ -134,9 +134,22 @@ def test_a_job_that_hangs_shows_a_sinking_rate_and_never_a_negative_time() -> No
     clock, tally = run_units(5, 10)
     clock.now += 10_000
     counts = tally.counts()
-    assert counts.tokens_per_s == pytest.approx(5 * TOKENS / 10_000, rel=0.2)
+    assert counts.tokens_per_s == pytest.approx(PATIENCE * 5 * TOKENS / 10_000, rel=0.2)
     assert counts.seconds_left is not None
     assert counts.seconds_left > 10_000
+
+
+def test_waiting_for_a_larger_unit_does_not_make_the_time_left_grow() -> None:
+    """Early on there is one unit to tell from, and the next may be twice as large."""
+    clock, tally = run_units(1, 10)
+    left = tally.counts().seconds_left
+    for _ in range(20):
+        clock.now += 1
+        now = tally.counts().seconds_left
+        assert now is not None
+        assert left is not None
+        assert now <= left
+        left = now
 
 
 def test_planning_again_starts_the_share_anew_and_keeps_the_counters() -> None:

@@ -1,5 +1,7 @@
 """The same rows in every format come back as the same rows."""
 
+import datetime as dt
+import decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.check.source_rows import kind_of
+from pipeline.check.source_rows import read_rows as raw_rows
+from pipeline.check.source_text import columns_of, text_of
 from pipeline.config.schema import Rows
 
 from .conftest import (
@@ -29,7 +34,7 @@ RECORDS = st.lists(st.fixed_dictionaries({"id": TEXTS, "text": TEXTS}), max_size
 CAP = 40
 
 
-def kind_of(record: Record) -> str | None:
+def due_kind(record: Record) -> str | None:
     if len(record["text"].encode()) > CAP:
         return "oversize"
     return None if record["id"] else "null_id"
@@ -42,7 +47,7 @@ def test_every_row_comes_out_once_as_text_or_kind_in_every_format(
 ) -> None:
     """A format in which "00123" became 123, or a text ended at U+2028, would embed something else."""
     folder = tmp_path_factory.mktemp("formats")
-    due = [(r["id"], None if kind_of(r) else r["text"], kind_of(r)) for r in records]
+    due = [(r["id"], None if due_kind(r) else r["text"], due_kind(r)) for r in records]
     for name, write in FORMATS.items():
         path = folder / name
         path.write_bytes(write(records))
@@ -92,21 +97,53 @@ def write_all(folder: Path, rows: list[dict[str, Any]], kinds: dict[str, Any]) -
     return [folder / name for name in files]
 
 
+def checked_texts(path: Path, template: str) -> list[str | None]:
+    """The texts as `verify` makes them, which shares no code with the readers."""
+    kind = kind_of(str(path), "auto")
+    assert kind is not None
+    text = {"column": None, "template": template}
+    with path.open("rb") as file:
+        return [text_of(row, text) for row in raw_rows(file, kind, ",", columns_of(text, "id"))]
+
+
 def test_a_template_gives_the_same_text_in_every_format(tmp_path: Path) -> None:
     """And none where a field is null: half a text would be embedded as if it were whole."""
     rows = [
-        {"id": "1", "t": "Title", "n": 7, "f": 1.0, "b": True},
-        {"id": "2", "t": "", "n": -1, "f": 0.1, "b": False},
-        {"id": "3", "t": None, "n": 1, "f": 2.5, "b": True},
-        {"id": "4", "t": "x", "n": None, "f": 1e-7, "b": True},
-        {"id": "5", "t": "y", "n": 2**53, "f": 1e300, "b": None},
+        {"id": "1", "t": "Title", "n": 7, "f": 1.0, "b": True, "s": {"f": 2.0}},
+        {"id": "2", "t": "", "n": -1, "f": 0.1, "b": False, "s": {"f": 1e-7}},
+        {"id": "3", "t": None, "n": 1, "f": 2.5, "b": True, "s": {"f": 1.0}},
+        {"id": "4", "t": "x", "n": None, "f": 1e-7, "b": True, "s": {"f": 1.0}},
+        {"id": "5", "t": "y", "n": 2**53, "f": 1e300, "b": None, "s": {"f": 1.0}},
+        {"id": "6", "t": "z", "n": 2**53, "f": 1e300, "b": True, "s": None},
     ]
-    kinds = {"id": pa.string(), "t": pa.string(), "n": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
-    due = [("1", "Title {7} 1 true", None), ("2", " {-1} 0.1 false", None)]
-    due += [(number, None, "null") for number in "345"]
+    inner = pa.struct([("f", pa.float64())])
+    kinds = {"id": pa.string(), "t": pa.string(), "n": pa.int64(), "f": pa.float64(), "b": pa.bool_(), "s": inner}
+    due = [("1", "Title {7} 1 true 2", None), ("2", " {-1} 0.1 false 1e-7", None)]
+    due += [(number, None, "null") for number in "3456"]
+    template = "{t} {{{n}}} {f} {b} {s.f}"
     for path in write_all(tmp_path, rows, kinds):
         for keep in ((), ("n", "f", "b")):
-            assert read_rows(path, text=None, template="{t} {{{n}}} {f} {b}", keep=keep) == due, path
+            assert read_rows(path, text=None, template=template, keep=keep) == due, path
+        assert checked_texts(path, template) == [text for _, text, _ in due], path
+
+
+def test_times_and_decimals_stand_in_a_template_as_arrow_writes_them(tmp_path: Path) -> None:
+    when, price = dt.datetime(2024, 2, 29, 1, 2, 3, tzinfo=dt.UTC), decimal.Decimal("1.50")
+    columns = {
+        "id": ["1"],
+        "when": pa.array([when], pa.timestamp("ms", "UTC")),
+        "day": [when.date()],
+        "price": [price],
+        "small": pa.array([0.1], pa.float32()),
+        "name": pa.array(["x"]).dictionary_encode(),
+    }
+    columns["s"] = pa.StructArray.from_arrays([columns["when"], columns["small"]], ["when", "small"])
+    template = "{when} {day} {price} {small} {name} {s.when} {s.small}"
+    text = "2024-02-29 01:02:03.000Z 2024-02-29 1.50 0.1 x 2024-02-29 01:02:03.000Z 0.1"
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(pa.table(columns)))
+    assert read_rows(path, text=None, template=template) == [("1", text, None)]
+    assert checked_texts(path, template) == [text]
 
 
 def test_a_missing_field_of_a_template_is_a_null_one(tmp_path: Path) -> None:
