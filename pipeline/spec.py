@@ -116,11 +116,14 @@ def build_spec(config: Config, lock: ModelLock, extraction: Extraction, limit: i
 
 
 def prompt_text(config: Config, lock: ModelLock) -> str:
-    """The text put before every row: the configured prompt, the model's by name, or its default one."""
+    """The text put before every row: the configured prompt, the model's by name, or its default one.
+
+    Raises ConfigError for a name that the model has no prompt for.
+    """
     if config.model.prompt is not None:
         return config.model.prompt
     name = config.model.prompt_name or lock.default_prompt_name
-    return dict(lock.prompts).get(name, "") if name else ""
+    return lock.prompt_named(name) if name else ""
 
 
 def effective_max_tokens(config: Config, lock: ModelLock) -> int:

@@ -26,7 +26,7 @@ from pipeline.cli.run import run
 from pipeline.cli.sample import sample
 from pipeline.cli.status import status
 from pipeline.cli.submit import submit
-from pipeline.cli.terminal import hush_stdout, leave, stderr, write_json, write_line
+from pipeline.cli.terminal import ReaderGone, leave, stderr, write_json, write_line
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
 from pipeline.storage.environment import redact
@@ -97,8 +97,7 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(session, error.message, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(session, "stopped; what is committed stays, run again to go on", IncompleteError.exit_code)
-    except BrokenPipeError:
-        hush_stdout()
+    except ReaderGone:
         return 0
     except Exception as error:  # the one place where a bug ends
         _trace(session)
@@ -111,7 +110,6 @@ def _call(arguments: list[str], session: Session) -> int:
     command = get_command(app)
     with command.make_context("embedpipe", arguments, obj=session) as context:
         code = command.invoke(context)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
 
 

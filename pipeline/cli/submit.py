@@ -1,13 +1,12 @@
 """`embedpipe submit`"""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.options import ConfigFile, Limit, Overrides, load_job
 from pipeline.cli.run import AllowDrop, Replace
-from pipeline.cli.terminal import stderr
+from pipeline.cli.terminal import stderr, write_text
 
 
 def submit(
@@ -27,9 +26,6 @@ def submit(
     config = load_job(context, stderr(), config_file, overrides)  # a mistake is told here, not minutes later over there
     from pipeline.flow.submit import submit_job
 
-    return submit_job(config, address, limit=limit, allow_drop=allow_drop, replace=replace, follow=follow, show=_show)
-
-
-def _show(lines: str) -> None:
-    sys.stdout.write(lines)
-    sys.stdout.flush()
+    return submit_job(
+        config, address, limit=limit, allow_drop=allow_drop, replace=replace, follow=follow, show=write_text
+    )

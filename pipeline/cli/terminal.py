@@ -10,6 +10,14 @@ from typing import Any, NoReturn, TextIO
 from rich.console import Console, RenderableType
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout, like `head`, has closed it: the command has no more to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own flush at exit may go
+
+
 class _Console(Console):
     """Where nobody reads any more, results end the command, and logs end the logs."""
 
@@ -17,7 +25,7 @@ class _Console(Console):
         """Rich itself would end the process with exit code 1."""
         self.quiet = True
         if self.file is sys.stdout:
-            raise BrokenPipeError
+            raise ReaderGone
 
 
 def stdout() -> Console:
@@ -42,17 +50,21 @@ def show(result: RenderableType) -> None:
 
 def write_line(text: str) -> None:
     """Print a line as it is, whatever the width."""
-    sys.stdout.write(f"{text}\n")
+    write_text(f"{text}\n")
+
+
+def write_text(text: str) -> None:
+    """Print text as it is, at once."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def write_json(value: Any) -> None:
     """Print one JSON document on one line."""
     write_line(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def hush_stdout() -> None:
-    """After a reader like `head` has closed the pipe: let Python's own flush at exit go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave(code: int) -> NoReturn:

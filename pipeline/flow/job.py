@@ -12,6 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
 from pipeline.model.lock import StagedModel
+from pipeline.model.modules import find_route
 from pipeline.model.resolve import resolve_model
 from pipeline.quality.sample import stratify
 from pipeline.sink.schema import Layout, check_names
@@ -50,6 +51,7 @@ def resolve(config: Config, limit: int | None = None) -> Job:
     """Look up the model, the output and the input's columns. Raises ConfigError, ModelError, InputError, StorageError."""
     store = open_store(config.output.path)
     model = resolve_model(config.model.name, config.model.revision, config.execution.model_cache)
+    find_route(Path(model.directory), config.model.task)
     files = discover(config.input)
     extraction = inspect(files, config.input, config.rows, config.output.partition_by)
     hidden = check_names([name for name, _ in extraction.keep])

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.keys import META
 from pipeline.commit.records import FileRef, UnitRecord
 from pipeline.commit.snapshot import read_head, republish
 from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
@@ -16,9 +17,14 @@ from pipeline.storage.store import Store, open_store
 
 
 def collect_garbage(output: str, dry_run: bool) -> list[str]:
-    """Delete what nobody refers to and settle `_SUCCESS`; with `dry_run` only tell. Gives the keys."""
+    """Delete what nobody refers to and settle `_SUCCESS`; with `dry_run` only tell. Gives the keys.
+
+    Raises InputError when nothing was ever written at `output`.
+    """
     store = open_store(output)
     head = read_head(store)
+    if head is None and next(store.list(META), None) is None:
+        raise _nothing_at(store)
     if head is not None and not dry_run and has_leftovers(store, head):
         head = republish(store, head, head.entry.version - head.entry.oldest + 1)
     garbage = find_garbage(store, version_now)
@@ -57,7 +63,7 @@ def _with_quarantine(store: Store) -> Iterator[UnitRecord]:
     head = read_head(store)
     generations = list_generations(store)
     if head is None and not generations:
-        raise InputError(f"{store.root}: nothing was ever written here; check the path")
+        raise _nothing_at(store)
     covered = {unit.unit: unit for unit in head.units} if head else {}
     for unit in covered.values():
         if unit.rows_quarantined:
@@ -67,3 +73,7 @@ def _with_quarantine(store: Store) -> Iterator[UnitRecord]:
     for record in read_rulings(store, [unit for unit in generations if unit not in covered], generations).values():
         if record.state == "done" and record.rows_quarantined:
             yield record
+
+
+def _nothing_at(store: Store) -> InputError:
+    return InputError(f"{store.root}: nothing was ever written here; check the path")

@@ -82,7 +82,7 @@ class RayEngine:
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure(self._execution)
         pool = plan_pool(self._execution)
-        log.info("wave of %d segments on %s", len(work), pool)
+        log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
         with warnings.catch_warnings():
             # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
