@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.encode.half import use_bfloat16_products
+from pipeline.encode.half import use_bfloat16_products, use_float16_products
 from pipeline.encode.placement import Placement
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
@@ -77,7 +77,7 @@ class Encoder:
         features = backbone.preprocess(["text"], prompt=prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         if placement.dtype == "float16":
-            backbone.model.half()
+            use_float16_products(backbone.model, placement.device)
             backbone.register_forward_hook(_to_float32)
         elif placement.dtype == "bfloat16":
             use_bfloat16_products(backbone.model)

@@ -1,4 +1,7 @@
-"""bfloat16 where it pays and nowhere else: matrix products of linear layers; the rest of the model stays in float32."""
+"""Half precision where it pays and nowhere else: matrix products. Norms, softmax and the residual stream stay in float32."""
+
+import functools
+from typing import Any
 
 import torch
 
@@ -27,3 +30,22 @@ def use_bfloat16_products(model: torch.nn.Module) -> None:
             setattr(model, name, _Bfloat16Linear(child))
         else:
             use_bfloat16_products(child)
+
+
+def use_float16_products(model: torch.nn.Module, device: str) -> None:
+    """Linear layers and attention of the transformer in float16, by torch's autocast, in place.
+
+    Autocast keeps norms and softmax in float32, and a sum of a float32 stream and a float16 product is float32. The
+    layers' weights are cast here once: autocast would do it anew in every pass.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(torch.float16)
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def in_float16(*arguments: Any, **named: Any) -> Any:
+        with torch.autocast(device, torch.float16):
+            return forward(*arguments, **named)
+
+    model.forward = in_float16
