@@ -110,7 +110,7 @@ def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str],
     folders = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in partition])
     return pyarrow.dataset.dataset(
         paths,
-        schema=pa.schema([*inside, *folders]),
+        schema=pa.schema([*inside, *folders], metadata=inside.metadata),
         format="parquet",
         filesystem=filesystem,
         partitioning=pyarrow.dataset.HivePartitioning(folders) if partition else None,

@@ -18,6 +18,8 @@ from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.probe import mark, sees
 from pipeline.storage.store import open_store
 
+log = logging.getLogger(__name__)
+
 READ_CPUS, STAGE_CPUS = 0.5, 0.25
 """Shares of a core for reading and staging tasks. Not the encoder's, or Ray would fuse reading into its process."""
 
@@ -77,14 +79,32 @@ def _init(address: str | None) -> None:
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a job on the user's own machine reports to nobody
-    ray.init(
-        address="local",
-        num_cpus=max(2, os.cpu_count() or 2),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side would write into the user's terminal
+    with _stderr_closed():
+        ray.init(
+            address="local",
+            num_cpus=max(2, os.cpu_count() or 2),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Ray's C++ side tells at its start which log level it was given, whatever the level. What goes wrong is raised."""
+    if log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def plan_pool(execution: Execution) -> Pool:

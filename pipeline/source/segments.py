@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.source.records import Footer, InputFile, Piece, Segment, UnitPolicy
 
-SMALL_FRACTION, GROUP_FRACTION = 128, 16
-"""Files below a unit's text bytes / 128 (256 KiB by default) are grouped, up to text bytes / 16 (2 MiB) together.
+SMALL_FRACTION, GROUP_FRACTION = 512, 16
+"""Files below a unit's text bytes / 512 (64 KiB by default) are grouped, up to text bytes / 16 (2 MiB) together.
 
 A group is redone as a whole when one of its files changes, so it is kept small; bigger files are on their own.
 """
