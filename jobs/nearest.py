@@ -1,6 +1,6 @@
 """Ask a question of an embedpipe output: the nearest rows by cosine, found by DuckDB over plain Parquet.
 
-python jobs/nearest.py OUTPUT QUESTION
+    python jobs/nearest.py OUTPUT QUESTION
 """
 
 import argparse
@@ -9,14 +9,15 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 from sentence_transformers import SentenceTransformer
+from transformers.utils.logging import disable_progress_bar
 
 import pipeline
 from pipeline.export.snapshot import describe
 from pipeline.model.resolve import resolve_model
 
 NEAREST = """
-    SELECT * EXCLUDE (embedding, token_count, truncated, text_hash),
-           array_cosine_similarity(embedding::FLOAT[{dimensions}], $question::FLOAT[{dimensions}]) AS cosine
+    SELECT array_cosine_similarity(embedding::FLOAT[{dimensions}], $question::FLOAT[{dimensions}]) AS cosine,
+           * EXCLUDE (embedding, token_count, truncated, text_hash)
     FROM read_parquet('{output}/data/**/*.parquet')
     ORDER BY cosine DESC
     LIMIT 5
@@ -33,15 +34,16 @@ def main() -> None:
     published = describe(asked.output)
     facts = pipeline.open_snapshot(asked.output).schema.metadata
     model = resolve_model(facts[b"embedpipe.model"].decode(), facts[b"embedpipe.revision"].decode() or None, None)
+    disable_progress_bar()
     question = SentenceTransformer(model.directory, device="cpu", local_files_only=True).encode(asked.question)
     query = NEAREST.format(dimensions=published.dimensions, output=published.root.replace("'", "''"))
     found = duckdb.execute(query, {"question": question.tolist()})
 
     table = Table(box=None, pad_edge=False, title=f"nearest to “{asked.question}”", title_justify="left")
     for name in (column[0] for column in found.description):
-        table.add_column(name, overflow="fold")
-    for row in found.fetchall():
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for cosine, *values in found.fetchall():
+        table.add_row(f"{cosine:.3f}", *(str(value).partition("\n")[0] for value in values))
     Console(highlight=False, emoji=False).print(table)
 
 

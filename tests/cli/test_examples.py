@@ -151,7 +151,7 @@ def test_the_quickstart_runs_as_the_readme_says(cli: Cli, tmp_path: Path, monkey
     assert ended.code == 0, ended.err
     assert ended.json["rows"] == 40
     table = pipeline.open_snapshot("quickstart/out").to_table()
-    assert {"module", "package"} <= set(table.column_names)
+    assert "text" in table.column_names
     assert len(table["embedding"][0]) == 384
 
 
