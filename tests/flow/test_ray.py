@@ -12,8 +12,8 @@ import pytest
 from support.jobs import ids, make_config, read_rows, write_jsonl, write_parquet
 
 import pipeline
-from pipeline.flow.progress import Event, UnitDone
 from pipeline.flow.supervisor import run_job
+from pipeline.progress.events import Event, UnitDone
 
 
 @pytest.fixture(scope="module", autouse=True)
