@@ -1,6 +1,6 @@
 """Ask a question of an embedpipe output: the nearest rows by cosine, found by DuckDB over plain Parquet.
 
-    python jobs/nearest.py OUTPUT QUESTION
+python jobs/nearest.py OUTPUT QUESTION
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     published = describe(asked.output)
     facts = pipeline.open_snapshot(asked.output).schema.metadata
     model = resolve_model(facts[b"embedpipe.model"].decode(), facts[b"embedpipe.revision"].decode() or None, None)
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     question = SentenceTransformer(model.directory, device="cpu", local_files_only=True).encode(asked.question)
     query = NEAREST.format(dimensions=published.dimensions, output=published.root.replace("'", "''"))
     found = duckdb.execute(query, {"question": question.tolist()})

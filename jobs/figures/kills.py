@@ -14,7 +14,8 @@ from jobs.figures.parity import compare, reference
 from jobs.figures.processes import kill
 from pipeline.commit.keys import ATTEMPT, UNIT
 from pipeline.config.schema import Config
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 
 ROWS = 3000
 UNIT_ROWS = 64

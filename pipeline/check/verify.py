@@ -19,7 +19,8 @@ from pipeline.check.report import Check, Findings, Report, unchecked
 from pipeline.check.rows import RowRules
 from pipeline.check.sample import check_sample, text_hash
 from pipeline.check.source import check_source
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 
 THREADS = min(8, os.cpu_count() or 1)
 """Files read at a time; each takes the memory of one row group (about 64 MiB, and its raw pages)."""

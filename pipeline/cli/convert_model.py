@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.terminal import show
-from pipeline.flow.reporters import count_text
+from pipeline.progress.reporters import count_text
 
 
 def convert_model(

@@ -6,7 +6,7 @@ import typer
 
 from pipeline.cli.options import AsJson, Destination, JobFile, output_of
 from pipeline.cli.terminal import show, write_json, write_line
-from pipeline.flow.reporters import count_text
+from pipeline.progress.reporters import count_text
 
 
 def gc(

@@ -7,7 +7,7 @@ import typer
 from pipeline.cli.options import AsJson, Destination, JobFile, output_of
 from pipeline.cli.render import quarantine_rows, render_quarantine
 from pipeline.cli.terminal import show, write_json
-from pipeline.flow.reporters import count_text
+from pipeline.progress.reporters import count_text
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from rich.text import Text
 
 from pipeline.check.report import Report
-from pipeline.flow.reporters import count_text, duration_text, size_text
 from pipeline.flow.summary import Preflight, PublishedFacts, Status, Summary
+from pipeline.progress.reporters import count_text, duration_text, size_text
 
 SHOWN_FAILURES = 10
 RAW_CHARACTERS = 60

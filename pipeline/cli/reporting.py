@@ -6,15 +6,15 @@ from rich.console import Console
 
 from pipeline.cli.terminal import is_live
 from pipeline.config.schema import Execution
-from pipeline.flow.progress import ReporterContext, Tee
-from pipeline.flow.reporters import JsonLinesReporter, LineReporter
+from pipeline.progress.events import ReporterContext, Tee
+from pipeline.progress.reporters import JsonLinesReporter, LineReporter
 
 
 def open_reporter(execution: Execution, console: Console) -> Tee:
     """The reporter of a run; a context manager."""
     reporters: list[ReporterContext] = []
     if is_live(console) and execution.log_format == "text":
-        from pipeline.flow.live import LiveReporter
+        from pipeline.progress.live import LiveReporter
 
         reporters.append(LiveReporter(console))
     else:

@@ -1,5 +1,7 @@
 """`embedpipe run`"""
 
+import contextlib
+import sys
 from typing import Annotated
 
 import typer
@@ -28,7 +30,8 @@ def run(
 
     console = stderr()
     config = load_job(context, console, config_file, overrides, address)
-    with open_reporter(config.execution, console) as reporter:
+    # Ray tells of dead workers on stdout, which is for the result alone.
+    with contextlib.redirect_stdout(sys.stderr), open_reporter(config.execution, console) as reporter:
         summary = run_job(config, limit=limit, allow_drop=allow_drop, replace=replace, reporter=reporter)
     if as_json:
         write_json(summary.to_json())

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli.options import AsJson
 from pipeline.cli.terminal import show, write_json
-from pipeline.flow.reporters import count_text
+from pipeline.progress.reporters import count_text
 
 
 def sample(

@@ -14,7 +14,8 @@ from pipeline.commit.snapshot import Snapshot, list_versions, read_head, read_sn
 from pipeline.errors import CommitError, InputError
 from pipeline.sink.schema import Layout
 from pipeline.storage.arrow import arrow_filesystem
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 
 T = TypeVar("T")
 

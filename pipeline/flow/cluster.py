@@ -15,8 +15,8 @@ from ray._private import ray_constants
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
+from pipeline.storage.open import open_store
 from pipeline.storage.probe import mark, sees
-from pipeline.storage.store import open_store
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from pipeline.model.resolve import check_model, resolve_model
 from pipeline.sink.schema import Layout
 from pipeline.source.records import Extraction, UnitPolicy
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 from pipeline.text.policy import TextPolicy
 
 

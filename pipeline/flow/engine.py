@@ -20,7 +20,7 @@ from pipeline.sink.records import DataFilePlan
 from pipeline.sink.schema import Layout
 from pipeline.storage.create import create_file
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
-from pipeline.storage.store import open_store
+from pipeline.storage.open import open_store
 
 
 @dataclass(frozen=True, slots=True)

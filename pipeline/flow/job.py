@@ -22,7 +22,8 @@ from pipeline.source.records import Extraction, InputFile, Segment, UnitPolicy
 from pipeline.source.schema import inspect
 from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, unit_policy
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 from pipeline.text.policy import TextPolicy
 
 SAMPLE_SEGMENTS, SAMPLE_ROWS, SAMPLE_CHARS = 3, 64, 1600

@@ -13,7 +13,8 @@ from pipeline.commit.units import RETRY, list_generations, read_rulings, read_un
 from pipeline.errors import InputError
 from pipeline.flow.publishing import finish, version_now
 from pipeline.sink.part import QUARANTINE_SCHEMA
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 
 
 def collect_garbage(output: str, dry_run: bool) -> list[str]:

@@ -7,7 +7,7 @@ from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import read_head
 from pipeline.commit.units import list_generations, read_rulings
 from pipeline.flow.summary import PublishedFacts, Status
-from pipeline.storage.store import open_store
+from pipeline.storage.open import open_store
 
 
 def read_status(output: str) -> Status:

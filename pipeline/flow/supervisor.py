@@ -24,10 +24,10 @@ from pipeline.flow.engine import Engine
 from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
-from pipeline.flow.progress import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
 from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan
 from pipeline.flow.summary import Preflight, Summary
 from pipeline.plan.records import SegmentWork
+from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
 from pipeline.storage.probe import probe
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,6 @@ def arrow_filesystem(root: str) -> tuple[pyarrow.fs.FileSystem, str]:
     place = parse_root(root)
     if place.scheme == "file":
         return pyarrow.fs.LocalFileSystem(), place.path
-    from pipeline.storage.object import dataset_filesystem
+    from pipeline.storage.object_store import dataset_filesystem
 
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(dataset_filesystem(place.scheme))), place.path

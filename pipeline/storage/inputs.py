@@ -12,7 +12,8 @@ from pipeline.errors import InputError, SourceChanged
 from pipeline.storage.environment import redact
 from pipeline.storage.faults import as_input_error, translated
 from pipeline.storage.glob import compile_glob, fixed_start, has_wildcards, split_root
-from pipeline.storage.object import Stat, connect
+from pipeline.storage.object import Stat
+from pipeline.storage.object_store import connect
 from pipeline.storage.pinned import LocalReader, RangeReader, buffered
 from pipeline.storage.uri import Place, Scheme, parse
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.storage.uri import parse_root
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -53,19 +51,3 @@ class Store(Protocol):
 
     def size(self, key: str) -> int | None:
         """Bytes of the value; None when there is none."""
-
-
-def open_store(root: str) -> Store:
-    """A store for a local path, `file://`, `s3://`, `gs://` or `az://`. Asks nothing of it yet.
-
-    Raises ConfigError for another scheme, credentials in the URI, chained URIs, or a missing optional package.
-    """
-    place = parse_root(root)
-    if place.scheme == "file":
-        from pipeline.storage.local import LocalStore
-
-        return LocalStore(place.path)
-    from pipeline.storage.object import ObjectStore, connect
-
-    connect(place.scheme)  # a missing package shows here, not in a worker
-    return ObjectStore(str(place))

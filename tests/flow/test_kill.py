@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cluster import ray_workers
 from support.jobs import ids, make_config, read_rows, write_jsonl
 
 import pipeline
+from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.flow.status import read_status
 
@@ -87,6 +90,25 @@ def test_a_signal_finishes_what_is_in_flight_and_the_next_run_goes_on(
     assert read_status(out).attempts_open == 0, "all that had begun was finished"
     assert 0 < pipeline.run(make_config(source, out, tiny_model, units__rows=20)).rows_encoded < ROWS
     assert sorted(read_rows(out)) == ids(range(ROWS))
+
+
+def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
+    tmp_path: Path, source: Path, tiny_model: str, home: Path
+) -> None:
+    """Ray itself tells of it on stdout."""
+    config = make_config(source, str(tmp_path / "out"), tiny_model, units__rows=20, execution__engine="ray")
+    (tmp_path / "job.yaml").write_text(dump_config(config), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "--config", str(tmp_path / "job.yaml"), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    while not read_status(str(tmp_path / "out")).units_committed and process.poll() is None:
+        time.sleep(0.05)
+    for worker in ray_workers(".*EncodeActor"):
+        os.kill(worker, signal.SIGKILL)
+    told, messages = process.communicate()
+    assert process.returncode == 0, messages
+    assert json.loads(told)["rows"] == ROWS
 
 
 def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(

@@ -2,18 +2,18 @@
 
 import contextlib
 import os
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cluster import ray_workers
 from support.jobs import ids, make_config, read_rows, write_jsonl, write_parquet
 
 import pipeline
-from pipeline.flow.progress import Event, UnitDone
 from pipeline.flow.supervisor import run_job
+from pipeline.progress.events import Event, UnitDone
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,16 +42,6 @@ def test_both_engines_publish_the_same_rows(root: str, tmp_path: Path, tiny_mode
     ours, reference = read_rows(root), read_rows(serial)
     assert sorted(ours) == sorted(reference)
     assert np.abs(np.array([ours[key] for key in reference]) - np.array(list(reference.values()))).max() < 1e-6
-
-
-def ray_workers(name: str) -> list[int]:
-    """Processes of Ray workers whose title matches `name`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if re.match(f"ray::.*{name}", path.read_text(errors="replace")):
-                found.append(int(path.parent.name))
-    return found
 
 
 class Killer:

@@ -18,7 +18,7 @@ from pipeline.config.load import dump_config, load_config
 from pipeline.config.schema import Config
 from pipeline.flow.status import read_status
 from pipeline.flow.submit import command, pack, portable
-from pipeline.storage.store import open_store
+from pipeline.storage.open import open_store
 
 PROJECT = Path(__file__).parents[2]
 ROWS = 2000

@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import StorageError
 from pipeline.export.snapshot import list_files
 from pipeline.flow.maintenance import collect_garbage
-from pipeline.storage.store import open_store
+from pipeline.storage.open import open_store
 
 from .conftest import INFRA, ROOT, Gate, statements
 

@@ -7,7 +7,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.storage.arrow import arrow_filesystem
-from pipeline.storage.store import open_store
+from pipeline.storage.open import open_store
 
 
 def test_a_dataset_reads_what_a_store_wrote(root: str) -> None:

@@ -9,11 +9,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import SourceChanged, StorageError, TransientStorageError
-from pipeline.storage import object as object_module
+from pipeline.storage import object_store as object_module
 from pipeline.storage.generic import GenericObjects
 from pipeline.storage.inputs import expand, open_input
+from pipeline.storage.open import open_store
 from pipeline.storage.probe import can_delete, probe
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc]
@@ -45,6 +46,7 @@ def filesystem(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     objects = GenericObjects("memory", filesystem, {})
     monkeypatch.setattr(object_module, "connect", lambda scheme: objects)
     monkeypatch.setattr("pipeline.storage.inputs.connect", lambda scheme: objects)
+    monkeypatch.setattr("pipeline.storage.open.connect", lambda scheme: objects)
     yield filesystem
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]

@@ -6,8 +6,9 @@ import pytest
 
 from pipeline.errors import ConfigError, StorageError, TransientStorageError
 from pipeline.storage.create import create, create_file
+from pipeline.storage.open import open_store
 from pipeline.storage.probe import can_delete, probe
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 
 from .conftest import Fault, FaultProxy
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, StorageError
-from pipeline.storage.object import ObjectStore
-from pipeline.storage.store import Entry, Store, open_store
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Entry, Store
 
 
 @pytest.fixture

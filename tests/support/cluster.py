@@ -1,6 +1,8 @@
 """A real Ray head with dashboard and token, in processes of its own, on loopback and on ports that are free."""
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,3 +78,13 @@ def wait_for_text(log: Path, text: str, process: "subprocess.Popen[bytes]") -> N
         except subprocess.TimeoutExpired:
             continue
         raise AssertionError(log.read_text(errors="replace"))
+
+
+def ray_workers(name: str) -> list[int]:
+    """Processes of Ray workers whose title matches `name`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if re.match(f"ray::.*{name}", path.read_text(errors="replace")):
+                found.append(int(path.parent.name))
+    return found

@@ -5,8 +5,8 @@ import sys
 
 from pipeline.config.schema import Config
 from pipeline.errors import EmbedpipeError
-from pipeline.flow.progress import Event, UnitDone
 from pipeline.flow.supervisor import run_job
+from pipeline.progress.events import Event, UnitDone
 
 
 class Printer:

@@ -25,7 +25,8 @@ from pipeline.sink.schema import Layout, writer_options
 from pipeline.source.records import Span
 from pipeline.spec import Spec, make_spec
 from pipeline.storage.inputs import find
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.open import open_store
+from pipeline.storage.store import Store
 
 SHARDS, ROWS, UNIT_ROWS = 2, 8, 4
 PROMPT = "passage: "

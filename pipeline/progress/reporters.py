@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import ConfigError
-from pipeline.flow.progress import Event, Note, PlanReady, Published, UnitFailed
-from pipeline.flow.tally import Counts, Tally
+from pipeline.progress.events import Event, Note, PlanReady, Published, UnitFailed
+from pipeline.progress.tally import Counts, Tally
 
 log = logging.getLogger("embedpipe.progress")
 

@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.flow.progress import Event
-from pipeline.flow.reporters import duration_text, size_text
-from pipeline.flow.tally import Counts, Tally
+from pipeline.progress.events import Event
+from pipeline.progress.reporters import duration_text, size_text
+from pipeline.progress.tally import Counts, Tally
 
 
 class LiveReporter:

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import ConfigError
-from pipeline.flow.live import LiveReporter, draw
-from pipeline.flow.progress import Event, Note, PlanReady, Published, RunEnded, Tee, UnitDone, UnitFailed
-from pipeline.flow.reporters import (
+from pipeline.progress.events import Event, Note, PlanReady, Published, RunEnded, Tee, UnitDone, UnitFailed
+from pipeline.progress.live import LiveReporter, draw
+from pipeline.progress.reporters import (
     SILENT_S,
     JsonLinesReporter,
     LineReporter,
@@ -21,7 +21,7 @@ from pipeline.flow.reporters import (
     plan_text,
     size_text,
 )
-from pipeline.flow.tally import PATIENCE, Counts, Tally
+from pipeline.progress.tally import PATIENCE, Counts, Tally
 
 ROWS, TOKENS, BYTES = 1000, 50_000, 200_000
 

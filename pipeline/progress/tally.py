@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.flow.progress import Event, Note, PlanReady, Published, RunEnded, UnitDone, UnitFailed
+from pipeline.progress.events import Event, Note, PlanReady, Published, RunEnded, UnitDone, UnitFailed
 
 MEMORY_S = 120.0
 """Rates forget with this time constant: long enough to be steady, short enough to follow a replica that joins."""
