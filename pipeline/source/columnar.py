@@ -23,7 +23,7 @@ AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.s
 def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
     """Batches of rows [start, stop) of a Parquet or Arrow file. Raises InputError naming file and row group."""
     names = needed_paths(extraction)
-    if piece.start == piece.stop:
+    if piece.measure == "rows" and piece.start == piece.stop:
         return
     read = _parquet if piece.file.format == "parquet" else _arrow
     for first, batch in read(stream, piece, names):

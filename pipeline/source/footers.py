@@ -16,7 +16,7 @@ from pipeline.storage.inputs import open_input
 def read_footers(files: Sequence[InputFile]) -> dict[str, Footer]:
     """Footers of the columnar files among `files`, by URI; Arrow streams have none, and are read from their beginning.
 
-    Raises InputError naming a file that can't be read.
+    Nor has a file whose footer can't be read: its reader will say so, and the other files go on without it.
     """
     columnar = [file for file in files if file.format in ("parquet", "arrow")]
     if len(columnar) < 8:
@@ -31,8 +31,8 @@ def _footer(file: InputFile) -> Footer | None:
     try:
         with open_input(file.uri, file.version) as stream:
             return _parquet(stream) if file.format == "parquet" else _arrow(stream, file.size)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
+    except (pa.ArrowException, InputError, OSError, ValueError, MemoryError):
+        return None
 
 
 def _parquet(stream: BinaryIO) -> Footer:

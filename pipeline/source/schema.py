@@ -75,15 +75,23 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
 
 
 def _first_with_rows(files: Sequence[InputFile], source: Input, longest: int) -> tuple[InputFile, Types]:
-    """An empty file often has no columns, or columns of no type; it counts only where there is no other."""
+    """An empty file often has no columns, or columns of no type; it counts only where there is no other. One that can't
+    be read is told of by its reader, where another one can."""
     fallback: tuple[InputFile, Types] | None = None
+    unreadable: InputError | None = None
     for file in files:
         if not file.size and file.format != "text":
             continue
-        types, has_rows = _look(file, source, longest)
+        try:
+            types, has_rows = _look(file, source, longest)
+        except InputError as error:
+            unreadable = unreadable or error
+            continue
         if has_rows:
             return file, types
         fallback = fallback or ((file, types) if types else None)
+    if fallback is None and unreadable is not None:
+        raise unreadable
     if fallback is None:
         raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
     return fallback

@@ -170,6 +170,32 @@ def test_a_file_that_cant_be_read_is_named_and_other_files_work_is_committed(tmp
     assert summary.rows_encoded == 40, "the other shards' work was kept"
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_file_cut_off_is_named_and_the_others_are_published_within_the_allowed_share(
+    tmp_path: Path, tiny_model: str, number: int, size: int
+) -> None:
+    """An upload that broke off: without its footer a Parquet file can't even be planned, and the first one is where
+    columns are looked up."""
+    out = str(tmp_path / "out")
+    for shard in range(3):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40), LONG)
+    broken = tmp_path / "in" / f"{number}.parquet"
+    broken.write_bytes(broken.read_bytes()[:size])
+    config = make_config(tmp_path / "in", out, tiny_model, units__text_mib=1)
+    if size:
+        with pytest.raises(InputError, match=rf"{number}\.parquet"):
+            pipeline.run(
+                make_config(tmp_path / "in", out, tiny_model, units__text_mib=1, output__max_rejected_share=0.0)
+            )
+    summary = run_job(make_config(tmp_path / "in", out, tiny_model, units__text_mib=1, output__max_rejected_share=0.5))
+    assert (summary.state, summary.exit_code, list(summary.failed)) == ("incomplete", 4, [str(broken)])
+    assert len(glob_rows(out)) == 80
+    write_parquet(broken, range(40 * number, 40 * number + 40), LONG)
+    assert pipeline.run(config).rows_encoded == 40
+    assert glob_rows(out) == ids(range(120))
+
+
 def test_generated_ids_name_file_and_row(tmp_path: Path, tiny_model: str) -> None:
     source = tmp_path / "in" / "a.txt"
     source.parent.mkdir()

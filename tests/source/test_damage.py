@@ -99,12 +99,12 @@ def test_a_columnar_file_cut_anywhere_is_named(tmp_path: Path, name: str) -> Non
     "data", [b"", b"PAR1", b"ARROW1", b"PAR1" * 9, b"ARROW1\0\0" * 9, b"plain text, not what the name says"]
 )
 def test_what_is_no_such_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
-    """As the only file, and as one of several: then the footers are where it shows."""
+    """As the only file, and as one of several: then by its reader, so that the others' rows are committed."""
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=name):
         read_rows(tmp_path)
     (tmp_path / "0.parquet").write_bytes(PARQUET)
-    with pytest.raises(InputError, match=rf"{name}: not a readable"):
+    with pytest.raises(InputError, match=name):
         read_rows(tmp_path)
 
 
