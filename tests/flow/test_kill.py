@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cluster import ray_workers
 from support.jobs import ids, make_config, read_rows, write_jsonl
 
 import pipeline
+from jobs.figures.processes import kill
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.flow.status import read_status
@@ -104,8 +104,7 @@ def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
     )  # fmt: skip
     while not read_status(str(tmp_path / "out")).units_committed and process.poll() is None:
         time.sleep(0.05)
-    for worker in ray_workers(".*EncodeActor"):
-        os.kill(worker, signal.SIGKILL)
+    assert kill(process.pid, "encode worker")
     told, messages = process.communicate()
     assert process.returncode == 0, messages
     assert json.loads(told)["rows"] == ROWS

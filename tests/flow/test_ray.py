@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cluster import ray_workers
 from support.jobs import ids, make_config, read_rows, write_jsonl, write_parquet
 
 import pipeline
+from jobs.figures.processes import descendants, kill
 from pipeline.flow.supervisor import run_job
 from pipeline.progress.events import Event, UnitDone
 
@@ -47,20 +46,18 @@ def test_both_engines_publish_the_same_rows(root: str, tmp_path: Path, tiny_mode
 class Killer:
     """Kills one worker process of a kind after a few units."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, role: str) -> None:
+        self.role = role
         self.killed = 0
         self.units = 0
 
     def emit(self, event: Event) -> None:
         self.units += isinstance(event, UnitDone)
         if self.units and not self.killed:
-            for process in ray_workers(self.name):
-                os.kill(process, signal.SIGKILL)
-                self.killed += 1
+            self.killed += kill(os.getpid(), self.role)
 
 
-@pytest.mark.parametrize("worker", ["EncodeActor", "(_read|_stage|IDLE)"])
+@pytest.mark.parametrize("worker", ["encode worker", "stage worker"])
 def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model: str, worker: str) -> None:
     """The kernel's out-of-memory killer takes whichever process is largest."""
     for shard in range(6):
@@ -85,14 +82,13 @@ def test_embedded_ray_listens_on_loopback_only() -> None:
 
 
 def listening_sockets() -> list[str]:
-    """Addresses, as the kernel writes them, on which processes of Ray listen."""
+    """Addresses, as the kernel writes them, on which this process and those below it listen."""
     owned = set()
-    for path in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            target = str(path.readlink())
-            title = (path.parents[1] / "cmdline").read_text(errors="replace")
-            if target.startswith("socket:") and any(name in title for name in ("raylet", "gcs_server", "ray::")):
-                owned.add(target[8:-1])
+    for process in descendants(os.getpid()):
+        for path in Path(f"/proc/{process.id}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                target = str(path.readlink())
+                owned |= {target[8:-1]} if target.startswith("socket:") else set()
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ import pytest
 from support.cluster import Head, ray_head
 from support.jobs import ids, make_config, read_rows, write_jsonl
 
+from jobs.figures.processes import descendants
 from pipeline.config.load import dump_config, load_config
 from pipeline.config.schema import Config
 from pipeline.flow.status import read_status
@@ -57,17 +58,9 @@ def committed_units(output: Path) -> int:
     return sum(1 for _ in open_store(str(output)).list("_embedpipe/unit/"))
 
 
-def drivers() -> list[int]:
+def drivers(head: Head) -> list[int]:
     """Processes on the cluster that run a submitted job."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[1:4] == [b"-m", b"pipeline", b"run"]:
-            found.append(int(path.parent.name))
-    return found
+    return [found.id for found in descendants(head.process) if " -m pipeline run " in found.title]
 
 
 def test_a_submitted_job_is_killed_submitted_again_and_goes_on(head: Head, job: Path) -> None:
@@ -75,7 +68,7 @@ def test_a_submitted_job_is_killed_submitted_again_and_goes_on(head: Head, job: 
     first = embedpipe(head, "submit", "--config", str(job), "--address", head.dashboard)
     while first.poll() is None and committed_units(output) < 10:
         time.sleep(0.05)
-    for driver in drivers():
+    for driver in drivers(head):
         os.kill(driver, signal.SIGKILL)
     told = first.communicate()
     assert first.returncode == 4, told

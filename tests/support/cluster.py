@@ -1,8 +1,6 @@
 """A real Ray head with dashboard and token, in processes of its own, on loopback and on ports that are free."""
 
-import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -20,6 +18,7 @@ from pathlib import Path
 class Head:
     """Where it is, and what a client must have in its environment."""
 
+    process: int  # id; all others of the head are below it
     address: str  # of the GCS
     dashboard: str  # URL
     metrics: str  # URL
@@ -63,7 +62,13 @@ def ray_head(home: Path, *, cpus: int = 2) -> Iterator[Head]:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         wait_for_text(log, "Ray runtime started", process)
-        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}", environment)
+        yield Head(
+            process.pid,
+            f"127.0.0.1:{port}",
+            f"http://127.0.0.1:{dashboard}",
+            f"http://127.0.0.1:{metrics}",
+            environment,
+        )
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -78,13 +83,3 @@ def wait_for_text(log: Path, text: str, process: "subprocess.Popen[bytes]") -> N
         except subprocess.TimeoutExpired:
             continue
         raise AssertionError(log.read_text(errors="replace"))
-
-
-def ray_workers(name: str) -> list[int]:
-    """Processes of Ray workers whose title matches `name`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if re.match(f"ray::.*{name}", path.read_text(errors="replace")):
-                found.append(int(path.parent.name))
-    return found
