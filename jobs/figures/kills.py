@@ -46,8 +46,8 @@ def measure(folder: Path) -> Figure:
         for case in found
     ]  # fmt: skip
     text = (
-        f"{ROWS:,} docstrings in units of {UNIT_ROWS} rows, embedded Ray. After 8 committed units (a reader: at once) the victim gets "
-        "SIGKILL; then the same command is run again. A killed worker is replaced within its run; a killed driver ends it. "
+        f"{ROWS:,} docstrings in units of {UNIT_ROWS} rows, embedded Ray. After 8 committed units (a reader: at once) the victim "
+        "gets SIGKILL; then the same command is run again. A killed worker is replaced within its run; a killed driver ends it. "
         "After each case the published rows are compared with the source and with sentence-transformers: every id once, "
         "every vector its text's own.\n\n"
         + table(

@@ -15,7 +15,7 @@ from jobs.figures.processes import descendants, role_of
 BYTES = 2 << 30
 WIDE_ROWS = 12_000  # rows of the whole job's file: short texts beside a column that nobody asked for
 READER = """
-import sys, resource
+import re, sys
 from pipeline.config.schema import Input, Rows
 from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
@@ -26,13 +26,15 @@ source = Input(paths=(sys.argv[1],), text="text", id="id")
 files = discover(source)
 extraction = inspect(files, source, Rows(), ())
 policy = UnitPolicy(16_384, 32 << 20, 64 << 20)
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # of this program alone; getrusage also knows what its parent had
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) << 10
+base = peak()
 rows = sum(
     unit.rows.num_rows
     for segment in cut_segments(files, {}, policy)
     for unit in read_segment(segment, extraction, policy, 16_384)
 )
-print(rows, base << 10, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+print(rows, base, peak())
 """
 
 
