@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.jobs import make_config
+from support.jobs import committed, make_config, start
 
 import pipeline
 from pipeline.check.verify import verify
@@ -175,6 +175,25 @@ def test_after_a_changed_and_a_removed_shard_no_reader_sees_an_old_row(
     run_job(config, allow_drop=True)
     check(output, range(40))
     assert verify(output, sample=40).passed
+
+
+@pytest.mark.parametrize("units", [2, 9])
+def test_after_a_kill_and_a_rerun_no_reader_misses_a_row_or_sees_one_twice(
+    source: Path, tmp_path: Path, tiny_model: str, units: int
+) -> None:
+    """With nine units of nine committed the driver is killed while it makes data files or publishes."""
+    output = str(tmp_path / "out")
+    changes = {"input__keep": list(KEEP), "output__partition_by": ["lang"], "units__rows": 8}
+    config = make_config(source, output, tiny_model, **changes)
+    process = start(config)
+    for _ in zip(range(units), committed(process), strict=False):
+        pass
+    process.kill()
+    process.communicate()
+    pipeline.run(config)
+    check(output, range(60))
+    report = verify(output, sample=10)
+    assert report.passed, report.failed
 
 
 def test_after_a_replacement_no_reader_sees_a_vector_of_the_recipe_before(

@@ -1,6 +1,8 @@
 """Whole jobs through the serial engine: what is published after a first run, a re-run and every kind of change."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +215,18 @@ def test_after_a_run_there_is_nothing_but_parquet_below_data_and_no_staged_rows(
     rooms = {path.relative_to(tmp_path / "out").parts[:2] for path in files}
     assert {room[1] for room in rooms if room[0] == "_embedpipe"} == {"log", "manifest", "spec", "unit"}
     assert all(path.suffix == ".parquet" for path in files if path.parts[len(tmp_path.parts) + 1] == "data")
+
+
+def test_the_serial_engine_runs_where_ray_is_not_installed(tmp_path: Path, shards: Path, tiny_model: str) -> None:
+    config = make_config(shards, str(tmp_path / "out"), tiny_model)
+    script = f"""
+import sys
+sys.modules["ray"] = None  # importing it is an error from now on
+import pipeline
+from pipeline.config.schema import Config
+summary = pipeline.run(Config.model_validate_json({config.model_dump_json()!r}))
+print(summary.rows, summary.exit_code, [name for name in sys.modules if name.startswith("ray.")])
+"""
+    project = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=False)
+    assert ran.stdout == "120 0 []\n", ran.stderr

@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.jobs import ids, make_config, read_rows, write_jsonl
+from support.jobs import committed, ids, make_config, read_rows, start, write_jsonl
 
 import pipeline
 from jobs.figures.processes import kill
@@ -33,22 +32,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ray keeps its token here."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
-
-
-def start(config: Config) -> "subprocess.Popen[str]":
-    """The job in a process group of its own."""
-    support = Path(__file__).parents[1] / "support" / "run_job.py"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(
-        [sys.executable, str(support), config.model_dump_json()],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
-    )  # fmt: skip
-
-
-def committed(process: "subprocess.Popen[str]") -> Iterator[str]:
-    """Lines of committed units as they come."""
-    assert process.stdout is not None
-    return (line for line in process.stdout if line.startswith("unit "))
 
 
 @pytest.mark.parametrize("engine", ["serial", "ray"])

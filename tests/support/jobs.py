@@ -1,6 +1,10 @@
 """Jobs for end-to-end tests: inputs, configs, and an oracle that reads the result by plain glob."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,22 @@ def make_config(source: str | Path, output: str, model: str, **changes: Any) -> 
         section, _, name = key.partition("__")
         raw.setdefault(section, {})[name] = value
     return Config.model_validate(raw)
+
+
+def start(config: Config) -> "subprocess.Popen[str]":
+    """The job in a process group of its own, to be killed."""
+    support = Path(__file__).with_name("run_job.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, str(support), config.model_dump_json()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+    )  # fmt: skip
+
+
+def committed(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """Lines of committed units as they come."""
+    assert process.stdout is not None
+    return (line for line in process.stdout if line.startswith("unit "))
 
 
 def read_rows(output: str) -> dict[Any, pa.Scalar]:
