@@ -1,5 +1,6 @@
 """Kill -9 in mid-run, then the same command again: are all rows there once, and what was done twice?"""
 
+import logging
 import os
 import subprocess
 import time
@@ -134,6 +135,7 @@ def s3_bucket() -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
