@@ -41,7 +41,7 @@ def main() -> None:
 
     table = Table(box=None, pad_edge=False, title=f"nearest to “{asked.question}”", title_justify="left")
     for name in (column[0] for column in found.description):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=6 if name == "cosine" else None)
     for cosine, *values in found.fetchall():
         table.add_row(f"{cosine:.3f}", *(str(value).partition("\n")[0] for value in values))
     Console(highlight=False, emoji=False).print(table)

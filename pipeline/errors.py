@@ -4,7 +4,7 @@
     ├── ConfigError            the configuration is wrong                              exit 2
     ├── ModelError             the model is refused, missing or has changed            exit 2
     ├── InputError             the input is refused: unreadable, no column, drifted    exit 3
-    │   └── SourceChanged      a file changed under the reader         retry: plan again
+    │   └── SourceChanged      a file changed under the reader         exit 4, retry: plan again
     ├── RefusedError           going on would mix or lose data; the user must decide   exit 3
     ├── StorageError           the store refuses or can't be trusted                   exit 4
     │   └── TransientStorageError   the store was slow or away          retry: ask again
@@ -55,6 +55,7 @@ class InputError(EmbedpipeError):
 class SourceChanged(InputError):
     """A file is no longer the version that was planned. The next plan sees the new one."""
 
+    exit_code = 4
     retry = True
 
 

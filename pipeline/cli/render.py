@@ -168,7 +168,6 @@ def _snapshot(facts: PublishedFacts) -> list[Row]:
     if about:
         rows.append(("model", f"{about.get('model', '?')}, {about.get('dimensions', '?')} dimensions"))
         rows.append(("published at", str(about.get("published_at", "?"))))
-    rows += [("without", failure) for failure in facts.failed[:SHOWN_FAILURES]]
     return rows
 
 

@@ -84,4 +84,4 @@ def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> 
     if job.limit is None:
         return segments
     pieces = tuple(piece for segment in segments for piece in segment.pieces)
-    return [Segment(pieces[:MAX_LIMITED_PIECES])] if pieces else []
+    return [Segment(pieces[: max(MAX_LIMITED_PIECES, job.limit)])] if pieces else []

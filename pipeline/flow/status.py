@@ -1,10 +1,11 @@
 """`embedpipe status`: an output as the store alone tells it. Works beside a live run, and after one that died."""
 
 from collections import Counter
+from collections.abc import Set
 
 from pipeline.commit.keys import ATTEMPT, SUCCESS, parse_unit_file
-from pipeline.commit.records import LogEntry
-from pipeline.commit.snapshot import read_head
+from pipeline.commit.records import LogEntry, UnitRecord
+from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.commit.units import list_generations, read_rulings
 from pipeline.flow.summary import PublishedFacts, Status
 from pipeline.storage.open import open_store
@@ -17,7 +18,12 @@ def read_status(output: str) -> Status:
     published = {unit.unit for unit in head.units} if head else set()
     generations = list_generations(store)
     open_units = [unit for unit in generations if unit not in published]
-    rulings = read_rulings(store, open_units, generations).values()
+    covered = {(piece.uri, piece.version) for unit in head.units for piece in unit.pieces} if head else set()
+    rulings = [
+        record
+        for record in read_rulings(store, open_units, generations).values()
+        if not _is_outdated(record, head, covered)
+    ]
     done = [record for record in rulings if record.state == "done"]
     kinds: Counter[str] = Counter()
     for record in done:
@@ -40,10 +46,20 @@ def read_status(output: str) -> Status:
         truncated=sum(record.truncated for record in done),
         quarantined=dict(kinds),
         failed={
-            record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces
+            **dict(place.partition(": ")[::2] for place in (head.entry.failed if head else ())),
+            **{record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces},
         },
         attempts_open=len(in_flight),
     )
+
+
+def _is_outdated(record: UnitRecord, head: Snapshot | None, covered: Set[tuple[str, str]]) -> bool:
+    """Whether the head has made the record pointless: it tells of a failure, which the head's own entry does better, or
+    all of its files are published."""
+    if head is None:
+        return False
+    published = all((piece.uri, piece.version) in covered for piece in record.pieces)
+    return record.state == "failed" or (record.spec == head.entry.spec and published)
 
 
 def _facts(entry: LogEntry) -> PublishedFacts:

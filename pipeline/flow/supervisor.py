@@ -89,7 +89,7 @@ class _Run:
         self.started = time.monotonic()
         self.engine: Engine | None = None
         self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
-        self.alone: set[str] = set()  # files that would make a group of small files fail
+        self.alone: set[str] = set()  # files of a group of small files that failed
         self.duplicates: int | None = None
         self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
@@ -147,26 +147,30 @@ class _Run:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
         context = make_context(job, [segment.segment for segment in work])
+        by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
         try:
             for ack in self._engine().encode(context, order, self.stop):
-                self._take(ack)
+                self._take(ack, by_id.get(ack.segment))
                 settled += ack.state in ("done", "skipped", "failed")
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message
         return settled, problem
 
-    def _take(self, ack: Ack) -> None:
+    def _take(self, ack: Ack, segment: SegmentWork | None) -> None:
+        """Note what became of a unit. A group of small files that failed is tried again file by file: only then is it
+        known which of them is at fault."""
         if ack.error is not None and ack.state == "fatal":
             raise ack.error
         self.acks.append(ack)
         if ack.state == "done":
             self._note_placement(ack)
             self.reporter.emit(_done_event(ack))
+        elif ack.state == "failed" and segment is not None and len(segment.pieces) > 1:
+            self.alone.update(piece.uri for piece in segment.pieces)
         elif ack.state == "failed":
             self.failed[ack.segment] = ack.message
-            self.alone.add(ack.uri)
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=ack.message))
 
     def _note_placement(self, ack: Ack) -> None:

@@ -4,6 +4,7 @@ Each step takes what the one before gave and never raises for what input, store 
 on as an `Ack` that says so, and the supervisor decides. Anything else that is raised is a bug and ends the run.
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.keys import part_key, quarantine_key
 from pipeline.commit.records import FileRef, PieceRef, UnitRecord
 from pipeline.commit.units import commit_unit, read_unit
-from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged
+from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged, StorageError
 from pipeline.flow.acks import Ack, AckState, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
 from pipeline.sink.part import Part, build_part, build_quarantine, rows_digest
 from pipeline.source.read import read_segment
-from pipeline.source.records import Segment, SourceUnit, Span
+from pipeline.source.records import SourceUnit, Span
 from pipeline.spec import unit_id
 from pipeline.storage.create import create_file
 from pipeline.storage.store import Store
@@ -131,10 +132,7 @@ class Reading:
         return PreparedUnit(task, prepared, _digest(prepared))
 
     def _give_up(self, work: SegmentWork, k: int, error: InputError) -> Ack:
-        """Commit a `failed` record for the unit that can't be read; the next run tries it once more.
-
-        In a group of small files the acknowledgement names the one at fault, so that the others can go on without it.
-        """
+        """Commit a `failed` record for the unit that can't be read; the next run tries it once more."""
         record = UnitRecord(
             unit=unit_id(work.id, k),
             generation=work.generation(k),
@@ -150,19 +148,7 @@ class Reading:
             commit_unit(self.store, record)
         except EmbedpipeError as second:
             return failed_ack("error", work, k, second)
-        return replace(failed_ack("failed", work, k, error), uri=self._at_fault(work))
-
-    def _at_fault(self, work: SegmentWork) -> str:
-        """URI of the first file of a segment that can't be read to its end. Groups are small, so reading again is cheap."""
-        for piece in work.segment.pieces[:-1]:
-            try:
-                for _ in read_segment(
-                    Segment((piece,)), self.context.extraction, self.context.policy, self.context.policy.rows
-                ):
-                    pass
-            except InputError:
-                return piece.file.uri
-        return work.pieces[-1].uri
+        return failed_ack("failed", work, k, error)
 
 
 class Encoding:
@@ -201,7 +187,8 @@ class Encoding:
         except InputError as error:
             return _refused(self.context, self.store, task, attempt, error)
         except EmbedpipeError as error:
-            end_attempt(self.store, task.unit, task.generation, attempt, error.message)
+            with contextlib.suppress(StorageError):  # only a note; without it the attempt counts as one that died
+                end_attempt(self.store, task.unit, task.generation, attempt, error.message)
             return task_ack("error", task, error)
 
     def _set_aside_not_finite(
@@ -325,7 +312,10 @@ def _refused(context: JobContext, store: Store, task: UnitTask, attempt: str, er
         pieces=task.pieces,
         reason=error.message,
     )
-    commit_unit(store, record)
+    try:
+        commit_unit(store, record)
+    except EmbedpipeError as second:
+        return task_ack("error", task, second)
     return task_ack("failed", task, error)
 
 

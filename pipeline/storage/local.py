@@ -90,15 +90,23 @@ class LocalStore:
         temporary = Path(self.root, TEMPORARY, uuid.uuid4().hex)
         try:
             with translated("writing", str(temporary)):
-                _make_folder(temporary.parent)
-                with temporary.open("xb") as file:
-                    file.write(value)
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._write(temporary, value)
             yield temporary
         finally:
             with suppress(OSError):
                 temporary.unlink()
+
+    def _write(self, temporary: Path, value: bytes) -> None:
+        try:
+            _make_folder(temporary.parent)
+            with temporary.open("xb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StorageError(
+                f"{self.root}: no folder can be made there ({error.strerror}); choose another place"
+            ) from error
 
     def _place(self, path: Path, name_it: Callable[[], object]) -> None:
         """Make the folder, give the file its name there, and put the folder itself on disk."""
@@ -122,7 +130,7 @@ class LocalStore:
             except OSError:
                 break
             folder = folder.parent
-        with suppress(FileNotFoundError), translated("deleting", str(folder)):
+        with suppress(FileNotFoundError, NotADirectoryError), translated("deleting", str(folder)):
             _flush_folder(folder)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[Entry]:
