@@ -16,6 +16,8 @@ from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
 SNIFF_ROWS, SNIFF_BYTES = 1000, 64 << 20
+TRIED = 10
+"""Files looked at before the config is taken to be wrong."""
 PLAIN = (
     pa.types.is_integer,
     pa.types.is_floating,
@@ -30,10 +32,25 @@ Types = list[tuple[str, pa.DataType]]
 
 
 def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
-    """Look at the first file that has rows. Raises ConfigError for settings that don't fit the format, InputError naming
-    file and column for a column that isn't there or has a type that can't be used."""
+    """Look at the first file that has rows and the columns that are asked for. One that can't be read, or lacks a column,
+    is told of by its reader, so that the others' work goes on; but where none of the first few will do, it is the config.
+
+    Raises ConfigError for settings that don't fit the format, InputError naming file and column for a column that isn't
+    there or has a type that can't be used.
+    """
+    refused: list[InputError] = []
+    for file, found in _with_rows(files, source, 4 * rows.max_text_bytes, refused):
+        try:
+            return _extraction(file, found, source, rows, partition_by)
+        except InputError as error:
+            refused.append(error)
+        if len(refused) >= TRIED:
+            break
+    raise refused[0] if refused else InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
+
+
+def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
     text, template = source.text, source.template
-    first, found = _first_with_rows(files, source, 4 * rows.max_text_bytes)
     types = _by_name(first, found)
     if first.format == "text":
         if text not in (None, "text") or template or source.id:
@@ -74,27 +91,27 @@ def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by:
     )
 
 
-def _first_with_rows(files: Sequence[InputFile], source: Input, longest: int) -> tuple[InputFile, Types]:
-    """An empty file often has no columns, or columns of no type; it counts only where there is no other. One that can't
-    be read is told of by its reader, where another one can."""
+def _with_rows(
+    files: Sequence[InputFile], source: Input, longest: int, refused: list[InputError]
+) -> Iterator[tuple[InputFile, Types]]:
+    """Files with rows and their columns. An empty file often has no columns, or columns of no type; it counts only where
+    there is no other. What can't be read goes to `refused`."""
     fallback: tuple[InputFile, Types] | None = None
-    unreadable: InputError | None = None
+    some = False
     for file in files:
         if not file.size and file.format != "text":
             continue
         try:
             types, has_rows = _look(file, source, longest)
         except InputError as error:
-            unreadable = unreadable or error
+            refused.append(error)
             continue
         if has_rows:
-            return file, types
+            some = True
+            yield file, types
         fallback = fallback or ((file, types) if types else None)
-    if fallback is None and unreadable is not None:
-        raise unreadable
-    if fallback is None:
-        raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
-    return fallback
+    if fallback is not None and not some:
+        yield fallback
 
 
 def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:

@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.jobs import glob_rows, ids, make_config, read_rows, text_of, write_jsonl, write_parquet
 
 import pipeline
-from pipeline.errors import InputError, QuarantineError, RefusedError
+from pipeline.errors import InputError, QuarantineError, RefusedError, StorageError
+from pipeline.flow.status import read_status
 from pipeline.flow.supervisor import run_job
+from pipeline.progress.events import Event, PlanReady
 
 SMALL_UNITS = {"units__rows": 16}
 LONG = 100  # words: 40 such rows are a shard too big to be grouped with others, where a unit holds 1 MiB of text
@@ -196,6 +200,60 @@ def test_a_file_cut_off_is_named_and_the_others_are_published_within_the_allowed
     write_parquet(broken, range(40 * number, 40 * number + 40), LONG)
     assert pipeline.run(config).rows_encoded == 40
     assert glob_rows(out) == ids(range(120))
+
+
+def test_in_a_group_of_small_files_only_those_at_fault_are_named(tmp_path: Path, tiny_model: str) -> None:
+    """Two rounds, not one for every file of the group."""
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    for shard in range(30):
+        write_jsonl(source / f"{shard:02}.jsonl", range(3 * shard, 3 * shard + 3))
+    for bad in ("00", "17"):
+        (source / f"{bad}.jsonl").write_text('{"id": "x", "text": " "}\n', encoding="utf-8")
+    config = make_config(source, out, tiny_model, rows__empty="refuse", output__max_rejected_share=0.5)
+    plans: list[PlanReady] = []
+
+    class Plans:
+        def emit(self, event: Event) -> None:
+            plans.extend([event] if isinstance(event, PlanReady) else [])
+
+    summary = run_job(config, reporter=Plans())
+    assert sorted(Path(uri).name for uri in summary.failed) == ["00.jsonl", "17.jsonl"]
+    assert all(f"{Path(uri).name}, " in reason for uri, reason in summary.failed.items())
+    assert summary.rows == 84
+    assert len(plans) <= 3
+    for bad in (0, 17):
+        write_jsonl(source / f"{bad:02}.jsonl", range(3 * bad, 3 * bad + 3))
+    pipeline.run(config)
+    assert glob_rows(out) == ids(range(90))
+    told = read_status(out)
+    assert (told.state, told.failed, told.units_committed) == ("published", {}, 0)
+
+
+def test_a_first_file_without_the_column_fails_alone(tmp_path: Path, tiny_model: str) -> None:
+    for shard in range(3):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40), LONG)
+    pq.write_table(pa.table({"id": ["a"], "other": ["b"]}), tmp_path / "in" / "0.parquet")
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, units__text_mib=1, output__max_rejected_share=0.5
+    )
+    summary = pipeline.run(config)
+    assert (summary.exit_code, summary.rows) == (4, 80)
+    ((uri, reason),) = summary.failed.items()
+    assert uri.endswith("0.parquet")
+    assert "no column 'text'" in reason
+
+
+def test_a_limit_above_a_thousand_files_is_reached(tmp_path: Path, tiny_model: str) -> None:
+    for shard in range(1100):
+        write_jsonl(tmp_path / "in" / f"{shard:04}.jsonl", range(shard, shard + 1))
+    assert run_job(make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model), limit=1050).rows == 1050
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_an_output_below_a_file_is_refused(tmp_path: Path, shards: Path, tiny_model: str, place: str) -> None:
+    (tmp_path / "a-file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match="a-file"):
+        pipeline.run(make_config(shards, str(tmp_path / place), tiny_model))
 
 
 def test_generated_ids_name_file_and_row(tmp_path: Path, tiny_model: str) -> None:
