@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pipeline
+from pipeline.commit.keys import spec_key
+from pipeline.commit.snapshot import list_versions, read_entry
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
@@ -19,8 +21,8 @@ from pipeline.sink.schema import Layout, check_names
 from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
 from pipeline.source.records import Extraction, InputFile, Segment, UnitPolicy
-from pipeline.source.schema import inspect
-from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, unit_policy
+from pipeline.source.schema import Fits, inspect
+from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, read_spec, unit_policy
 from pipeline.storage.environment import worker_environment
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
@@ -54,7 +56,7 @@ def resolve(config: Config, limit: int | None = None) -> Job:
     model = resolve_model(config.model.name, config.model.revision, config.execution.model_cache)
     find_route(Path(model.directory), config.model.task)
     files = discover(config.input)
-    extraction = inspect(files, config.input, config.rows, config.output.partition_by)
+    extraction = inspect(files, config.input, config.rows, config.output.partition_by, _published_columns(store))
     hidden = check_names([name for name, _ in extraction.keep])
     if hidden is not None:
         raise ConfigError(
@@ -62,6 +64,22 @@ def resolve(config: Config, limit: int | None = None) -> Job:
         )
     spec = build_spec(config, model.lock, extraction, limit)
     return Job(config, limit, store, model, extraction, unit_policy(config), spec, uuid.uuid4().hex)
+
+
+def _published_columns(store: Store) -> Fits:
+    """Whether columns have the names and types of the newest snapshot's; anything will do where there is none."""
+    entry = read_entry(store, max(list_versions(store), default=0))
+    document = store.get(spec_key(entry.spec)) if entry else None
+    if document is None:
+        return lambda _: True
+    layout = read_spec(document).layout
+
+    def fits(extraction: Extraction) -> bool:
+        kept = [[name, str(kind)] for name, kind in extraction.keep]
+        named = {"column": extraction.id, "type": extraction.id_type}
+        return bool(layout["id"] == named and layout["keep"] == kept)
+
+    return fits
 
 
 def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:

@@ -41,12 +41,13 @@ class Finish:
     note: str  # why not, where it isn't
 
 
-def needs_publishing(planned: Planned) -> bool:
-    """Whether the next snapshot would differ from the head."""
+def needs_publishing(planned: Planned, retain: int) -> bool:
+    """Whether the next snapshot would differ from the head, or fewer older ones are to be kept than it keeps."""
     plan = planned.plan
     if planned.head is None or not planned.same_spec:
         return True
-    return bool(plan.committed or plan.dropped)
+    entry = planned.head.entry
+    return bool(plan.committed or plan.dropped or entry.oldest < entry.version - retain + 1)
 
 
 def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool) -> LogEntry:

@@ -35,6 +35,7 @@ PLAIN_SETTINGS = (
 """Storage settings that go along: where the data is, never who may read it."""
 
 POLL_S = 1.0
+PATIENCE = 20  # polls
 KILLED = 128
 """A shell adds the signal's number to this when what it ran was killed."""
 
@@ -61,10 +62,12 @@ def submit_job(
         client = _connect(address)
         with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
             pack(config, Path(folder))
-            job = client.submit_job(
-                entrypoint=command(limit=limit, allow_drop=allow_drop, replace=replace),
-                runtime_env={"working_dir": folder, "env_vars": _settings()},
-                metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
+            job = _patiently(
+                lambda: client.submit_job(
+                    entrypoint=command(limit=limit, allow_drop=allow_drop, replace=replace),
+                    runtime_env={"working_dir": folder, "env_vars": _settings()},
+                    metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
+                )
             )
         show(f"submitted as {job} to {address}\n")
         return _follow(client, job, address, show) if follow else 0
@@ -117,6 +120,18 @@ def _connect(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     finally:
         os.environ.update(aside)
+
+
+def _patiently(ask: Callable[[], str]) -> str:
+    """A dashboard that has just started has no agent yet to run jobs, and answers 500."""
+    for _ in range(PATIENCE):
+        try:
+            return ask()
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            time.sleep(POLL_S)
+    return ask()
 
 
 def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[[str], None]) -> int:

@@ -183,7 +183,7 @@ class _Run:
         failed = self._failed_files(planned)
         self._check_rejected(planned, failed)
         entry = planned.head.entry if planned.head else None
-        published = needs_publishing(planned)
+        published = needs_publishing(planned, self.config.output.retain)
         if published:
             self._check_duplicates(job, planned)
             entry = publish_plan(job, planned, self._engine(), failed, allow_drop=self.allow_drop)

@@ -1,6 +1,6 @@
 """Resolving columns: which the text, the id and the kept columns are, and of what type, before anything is planned."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,21 +31,35 @@ Types = list[tuple[str, pa.DataType]]
 """Columns as a file has them, nested ones under dotted names too; a name can be there twice."""
 
 
-def inspect(files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
-    """Look at the first file that has rows and the columns that are asked for. One that can't be read, or lacks a column,
-    is told of by its reader, so that the others' work goes on; but where none of the first few will do, it is the config.
+Fits = Callable[[Extraction], bool]
+"""Whether columns are those that were published before."""
+
+
+def inspect(
+    files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str], fits: Fits = lambda _: True
+) -> Extraction:
+    """Look at the first file that has rows and the columns that are asked for, and where one of the first few `fits`, at
+    that. One that can't be read, lacks a column or has it in another type is told of by its reader, so that the others'
+    work goes on; but where none of the first few will do, it is the config.
 
     Raises ConfigError for settings that don't fit the format, InputError naming file and column for a column that isn't
     there or has a type that can't be used.
     """
     refused: list[InputError] = []
+    others: list[Extraction] = []
     for file, found in _with_rows(files, source, 4 * rows.max_text_bytes, refused):
         try:
-            return _extraction(file, found, source, rows, partition_by)
+            extraction = _extraction(file, found, source, rows, partition_by)
         except InputError as error:
             refused.append(error)
-        if len(refused) >= TRIED:
+        else:
+            if fits(extraction):
+                return extraction
+            others.append(extraction)
+        if len(refused) + len(others) >= TRIED:
             break
+    if others:
+        return others[0]
     raise refused[0] if refused else InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
 
 

@@ -243,6 +243,34 @@ def test_a_first_file_without_the_column_fails_alone(tmp_path: Path, tiny_model:
     assert "no column 'text'" in reason
 
 
+def test_a_new_first_file_of_another_type_is_named_and_nothing_else_is_touched(tmp_path: Path, tiny_model: str) -> None:
+    """Taken for the measure of all, it would make the published files the odd ones."""
+    out = str(tmp_path / "out")
+    for shard in range(1, 4):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40), LONG)
+    config = make_config(tmp_path / "in", out, tiny_model, units__text_mib=1, output__max_rejected_share=0.5)
+    pipeline.run(config)
+    pq.write_table(pa.table({"id": [1], "text": ["b"]}), tmp_path / "in" / "0.parquet")
+    summary = pipeline.run(config)
+    assert (summary.exit_code, summary.rows, summary.rows_encoded) == (4, 120, 0)
+    ((uri, reason),) = summary.failed.items()
+    assert uri.endswith("0.parquet")
+    assert "'id' is int64" in reason
+
+
+def test_keeping_fewer_snapshots_takes_effect_at_once(tmp_path: Path, shards: Path, tiny_model: str) -> None:
+    """A glob would read rows of two versions, and go on doing so until something changes."""
+    out = str(tmp_path / "out")
+    pipeline.run(make_config(shards, out, tiny_model, output__retain=2))
+    write_parquet(shards / "2.parquet", range(80, 125))
+    pipeline.run(make_config(shards, out, tiny_model, output__retain=2))
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    pipeline.run(make_config(shards, out, tiny_model))
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    assert glob_rows(out) == ids(range(125))
+    assert not pipeline.run(make_config(shards, out, tiny_model)).published
+
+
 def test_a_limit_above_a_thousand_files_is_reached(tmp_path: Path, tiny_model: str) -> None:
     for shard in range(1100):
         write_jsonl(tmp_path / "in" / f"{shard:04}.jsonl", range(shard, shard + 1))
