@@ -163,7 +163,7 @@ def test_files_without_rows_or_columns(tmp_path: Path, name: str) -> None:
     full = write(tmp_path, "c.parquet", pa.table({"id": [7], "text": ["a"]}))
     assert read_rows(tmp_path) == [(7, "a", None)]
     none = write(tmp_path, name, pa.table({}))
-    assert [unit.rows.num_rows for unit in read_units(source_of(full, none, id=None))] == [1]
+    assert sum(unit.rows.num_rows for unit in read_units(source_of(full, none, id=None))) == 1  # in one segment or two
 
 
 @pytest.mark.parametrize("name", NAMES)
