@@ -36,7 +36,7 @@ def until_first_unit(output: str, process: "subprocess.Popen[str]") -> float:
     while not any(records.rglob("*.json")):
         if process.poll() is not None:
             raise RuntimeError(f"the job ended early:\n{process.communicate()[1]}")
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks; how exact the figure is
     seconds = time.monotonic() - began
     process.terminate()
     process.communicate()

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from jobs.figures.common import Figure, docstrings, finished, make_job, start, table
 from jobs.figures.parity import compare, reference
@@ -27,7 +26,7 @@ VICTIMS = {"driver": 8, "encode worker": 8, "stage worker": 8, "read worker": 0}
 def measure(folder: Path) -> Figure:
     """Every victim on local disk and on an S3 server on loopback, through embedded Ray."""
     source = docstrings(folder / "texts", ROWS, "jsonl")
-    expected = reference_of(source)
+    expected = reference(source)
     found = []
     with s3_bucket() as bucket:
         for place, root in (("local disk", str(folder / "out")), ("S3", f"{bucket}/out")):
@@ -65,19 +64,6 @@ def measure(folder: Path) -> Figure:
         )
     )
     return Figure("Kill -9 and run again", text, {"cases": found})
-
-
-def reference_of(source: Path) -> dict[str, Any]:
-    """id → sentence-transformers' own vector, for JSONL shards."""
-    import pyarrow as pa
-    import pyarrow.json
-    import pyarrow.parquet as pq
-
-    tables = [pyarrow.json.read_json(path) for path in sorted(source.glob("*.jsonl"))]
-    copy = source.with_name("as-parquet")
-    copy.mkdir(exist_ok=True)
-    pq.write_table(pa.concat_tables(tables), copy / "all.parquet")
-    return reference(copy)
 
 
 def kill_and_rerun(job: Config, victim: str, folder: Path) -> dict[str, int]:
@@ -125,7 +111,7 @@ def watch(store: Store, process: "subprocess.Popen[str]") -> set[str]:
     seen: set[str] = set()
     while process.poll() is None:
         seen |= {entry.key for entry in store.list(ATTEMPT)}
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     return seen
 
 

@@ -98,7 +98,7 @@ def whole_job(path: Path, output: Path) -> dict[str, int]:
         for found in descendants(process.pid):
             role = role_of(found, process.pid)
             peaks[role] = max(peaks[role], found.own_bytes)
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     finished(process)
     peaks.pop("", None)
     return dict(peaks)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
+import pyarrow.dataset
 
 import pipeline
 from jobs.figures.common import MODEL, Figure, docstrings, make_job, run, table
@@ -47,7 +47,8 @@ def reference(source: Path) -> dict[str, npt.NDArray[np.float32]]:
 
     directory = resolve_model(MODEL, None, None).directory
     model = SentenceTransformer(directory, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
-    texts = pq.read_table(source, columns=["id", "text"])
+    kind = "json" if any(source.glob("*.jsonl")) else "parquet"
+    texts = pyarrow.dataset.dataset(source, format=kind).to_table(columns=["id", "text"])
     vectors = model.encode(texts["text"].to_pylist(), show_progress_bar=False)
     return dict(zip(texts["id"].to_pylist(), np.asarray(vectors, np.float32), strict=True))
 

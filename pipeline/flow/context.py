@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pipeline.encode.placement import Device, Precision
 from pipeline.model.lock import ModelLock, StagedModel
-from pipeline.model.resolve import check_model, resolve_model
+from pipeline.model.resolve import stage_model
 from pipeline.sink.schema import Layout
 from pipeline.source.records import Extraction, UnitPolicy
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
@@ -33,9 +33,7 @@ class ModelContext:
 
     def stage(self) -> StagedModel:
         """The model on this node, its files checked against the lock. Raises ModelError when they differ."""
-        staged = StagedModel(resolve_model(self.name, self.revision, self.cache).directory, self.lock)
-        check_model(staged)
-        return staged
+        return stage_model(self.name, self.revision, self.cache, self.lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,6 @@ class JobContext:
     def open_store(self) -> Store:
         """The output, with the driver's storage settings where this process has none of its own."""
         apply_environment(self.environment)
-        os.environ.setdefault(
-            "TOKENIZERS_PARALLELISM", "false"
-        )  # set before a fork, or tokenizers warns in each worker
+        # Set before a fork, or tokenizers warns in each worker.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return open_store(self.output)

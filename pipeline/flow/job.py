@@ -1,9 +1,8 @@
 """Resolve: the names in a config → what they stand for. After this nothing about the job is open but the input's files."""
 
 import contextlib
-import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +14,12 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
 from pipeline.model.lock import StagedModel
 from pipeline.model.modules import find_route
-from pipeline.model.resolve import resolve_model
+from pipeline.model.resolve import portable_name, resolve_model
 from pipeline.quality.sample import stratify
 from pipeline.sink.schema import Layout, check_names
 from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
-from pipeline.source.records import Extraction, InputFile, Segment, UnitPolicy
+from pipeline.source.records import Extraction, InputFile, Segment, SourceUnit, UnitPolicy
 from pipeline.source.schema import Fits, inspect
 from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, read_spec, unit_policy
 from pipeline.storage.environment import worker_environment
@@ -99,7 +98,7 @@ def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:
             empty=config.rows.empty,
         ),
         model=ModelContext(
-            name=_portable(config.model.name),
+            name=portable_name(config.model.name),
             revision=config.model.revision,
             cache=config.execution.model_cache,
             lock=lock,
@@ -141,18 +140,16 @@ def make_layout(job: Job) -> Layout:
     )
 
 
-def sample_texts(job: Job, segments: Sequence[Segment]) -> list[str]:
-    """Texts from the first rows of a few segments, spread over the input."""
+def first_units(job: Job, segments: Sequence[Segment]) -> Iterator[tuple[Segment, SourceUnit]]:
+    """The first rows of a few segments, spread over the input. One that can't be read is left to its reader to tell of."""
     step = max(1, len(segments) // SAMPLE_SEGMENTS)
-    texts: list[str] = []
     policy = UnitPolicy(SAMPLE_ROWS, job.policy.text_bytes, job.policy.vector_bytes)
     for segment in segments[::step][:SAMPLE_SEGMENTS]:
-        with contextlib.suppress(InputError):  # the reader will say so, with the unit's record
-            unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
-            texts.extend(text[:SAMPLE_CHARS] for text in unit.rows["text"].to_pylist() if text)
-    return texts
+        with contextlib.suppress(InputError):
+            yield segment, next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
 
 
-def _portable(name: str) -> str:
-    """A relative model directory means the driver's working directory, also on a worker."""
-    return str(Path(name).absolute()) if os.sep in name and "://" not in name and Path(name).is_dir() else name
+def sample_texts(job: Job, segments: Sequence[Segment]) -> list[str]:
+    """Beginnings of texts for the parity gate."""
+    texts = (text for _, unit in first_units(job, segments) for text in unit.rows["text"].to_pylist() if text)
+    return [text[:SAMPLE_CHARS] for text in texts]

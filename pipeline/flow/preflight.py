@@ -1,6 +1,5 @@
 """What a run would cost, before it does: rows, units, tokens and time from footers and a sample. Nothing is written."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,15 +9,14 @@ import numpy.typing as npt
 from pipeline.commit.keys import spec_key
 from pipeline.commit.snapshot import Snapshot
 from pipeline.encode.placement import choose_placement
-from pipeline.errors import InputError, RefusedError
-from pipeline.flow.job import SAMPLE_ROWS, SAMPLE_SEGMENTS, Job
+from pipeline.errors import RefusedError
+from pipeline.flow.job import Job, first_units
 from pipeline.flow.planning import Planned
 from pipeline.flow.speed import measure_tokens_per_s
 from pipeline.flow.summary import Preflight
 from pipeline.plan.records import SegmentWork
 from pipeline.plan.refuse import check_drop, check_spec
-from pipeline.source.read import read_segment
-from pipeline.source.records import Segment, SourceUnit, UnitPolicy
+from pipeline.source.records import Segment, SourceUnit
 from pipeline.spec import effective_max_tokens, prompt_text
 from pipeline.text.tokens import Tokens
 
@@ -117,14 +115,11 @@ def _refusals(job: Job, planned: Planned, rows: int | None) -> list[str]:
 def _sample(job: Job, segments: Sequence[Segment]) -> Sample:
     """Whole texts, unlike those of the parity gate: how long they are is the question."""
     sample = Sample()
-    policy = UnitPolicy(SAMPLE_ROWS, job.policy.text_bytes, job.policy.vector_bytes)
-    for segment in segments[:: max(1, len(segments) // SAMPLE_SEGMENTS)][:SAMPLE_SEGMENTS]:
-        with contextlib.suppress(InputError):  # the run will say so
-            unit = next(read_segment(segment, job.extraction, policy, SAMPLE_ROWS))
-            sample.texts.extend(text for text in unit.rows["text"].to_pylist() if text)
-            if all(piece.measure == "bytes" for piece in segment.pieces):
-                sample.line_rows += unit.rows.num_rows
-                sample.line_bytes += _consumed(segment, unit)
+    for segment, unit in first_units(job, segments):
+        sample.texts.extend(text for text in unit.rows["text"].to_pylist() if text)
+        if all(piece.measure == "bytes" for piece in segment.pieces):
+            sample.line_rows += unit.rows.num_rows
+            sample.line_bytes += _consumed(segment, unit)
     return sample
 
 

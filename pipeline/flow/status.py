@@ -1,7 +1,7 @@
 """`embedpipe status`: an output as the store alone tells it. Works beside a live run, and after one that died."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from pipeline.commit.keys import ATTEMPT, SUCCESS, parse_unit_file
 from pipeline.commit.records import LogEntry, UnitRecord
@@ -19,12 +19,8 @@ def read_status(output: str) -> Status:
     generations = list_generations(store)
     open_units = [unit for unit in generations if unit not in published]
     covered = {(piece.uri, piece.version) for unit in head.units for piece in unit.pieces} if head else set()
-    rulings = [
-        record
-        for record in read_rulings(store, open_units, generations).values()
-        if not _is_outdated(record, head, covered)
-    ]
-    done = [record for record in rulings if record.state == "done"]
+    rulings = list(read_rulings(store, open_units, generations).values())
+    done = [record for record in rulings if record.state == "done" and not _is_published(record, head, covered)]
     kinds: Counter[str] = Counter()
     for record in done:
         kinds.update(record.quarantined)
@@ -45,21 +41,22 @@ def read_status(output: str) -> Status:
         folded=sum(record.folded for record in done),
         truncated=sum(record.truncated for record in done),
         quarantined=dict(kinds),
-        failed={
-            **dict(place.partition(": ")[::2] for place in (head.entry.failed if head else ())),
-            **{record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces},
-        },
+        failed=_failures(head, rulings),
         attempts_open=len(in_flight),
     )
 
 
-def _is_outdated(record: UnitRecord, head: Snapshot | None, covered: Set[tuple[str, str]]) -> bool:
-    """Whether the head has made the record pointless: it tells of a failure, which the head's own entry does better, or
-    all of its files are published."""
-    if head is None:
-        return False
-    published = all((piece.uri, piece.version) in covered for piece in record.pieces)
-    return record.state == "failed" or (record.spec == head.entry.spec and published)
+def _is_published(record: UnitRecord, head: Snapshot | None, covered: Set[tuple[str, str]]) -> bool:
+    """Whether the head has the rows of the record's files, from other units."""
+    same_spec = head is not None and record.spec == head.entry.spec
+    return same_spec and all((piece.uri, piece.version) in covered for piece in record.pieces)
+
+
+def _failures(head: Snapshot | None, rulings: Sequence[UnitRecord]) -> dict[str, str]:
+    """URI → reason of what the snapshot is without, and before there is one, of what has failed so far."""
+    if head is not None:
+        return {uri: reason for uri, _, reason in (place.partition(": ") for place in head.entry.failed)}
+    return {record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces}
 
 
 def _facts(entry: LogEntry) -> PublishedFacts:

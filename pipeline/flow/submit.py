@@ -22,6 +22,7 @@ import pipeline
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, IncompleteError
+from pipeline.model.resolve import portable_name
 from pipeline.storage.uri import parse
 
 CONFIG_FILE = "job.yaml"
@@ -90,7 +91,7 @@ def portable(config: Config) -> Config:
                 "root": None if source.root is None else str(parse(source.root)),
             }
         ),
-        "model": model.model_copy(update={"name": _absolute_directory(model.name)}),
+        "model": model.model_copy(update={"name": portable_name(model.name)}),
         "output": config.output.model_copy(update={"path": str(parse(config.output.path))}),
         "execution": config.execution.model_copy(update={"address": "auto"}),
     }
@@ -103,10 +104,6 @@ def command(*, limit: int | None, allow_drop: bool, replace: bool) -> str:
     words += ["--limit", str(limit)] if limit is not None else []
     words += ["--allow-drop"] * allow_drop + ["--replace"] * replace
     return shlex.join(words)
-
-
-def _absolute_directory(name: str) -> str:
-    return str(parse(name)) if "://" not in name and Path(name).expanduser().is_dir() else name
 
 
 def _settings() -> dict[str, str]:
@@ -130,7 +127,7 @@ def _patiently(ask: Callable[[], str]) -> str:
         except RuntimeError as error:
             if "No available agent" not in str(error):
                 raise
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # between two tries
     return ask()
 
 

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 MAX_OVERTAKEN = 10
 """Rounds lost to other publishers. Each time somebody else made progress, so this is generous."""
 
-
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
+"""What a summary tells of the parity gate; device, format and reason stand beside it."""
 
 
 def run_job(
@@ -147,6 +147,7 @@ class _Run:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
         context = make_context(job, [segment.segment for segment in work])
+        # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
         try:
@@ -177,7 +178,7 @@ class _Run:
         """Say once where and in which number format units are encoded, why, and what the parity gate measured."""
         if (ack.device, ack.dtype) not in self.placements:
             self.placements.add((ack.device, ack.dtype))
-            self.reporter.emit(Note(f"encoding on {ack.device} in {ack.dtype}: {gate_text(ack.gate)}"))
+            self.reporter.emit(Note(f"encoding on {ack.device} in {ack.dtype}: {_gate_text(ack.gate)}"))
 
     def _publish(self, job: Job, planned: Planned) -> Summary:
         failed = self._failed_files(planned)
@@ -297,7 +298,7 @@ def make_engine(execution: Execution) -> Engine:
     return RayEngine(execution)
 
 
-def gate_text(gate: Mapping[str, Any]) -> str:
+def _gate_text(gate: Mapping[str, Any]) -> str:
     """The parity gate on one line."""
     return (
         f"{gate.get('reason', '')}; parity over {gate.get('samples')} texts: lowest cosine {gate.get('min_cosine')}, "

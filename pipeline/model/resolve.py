@@ -13,8 +13,9 @@ from filelock import FileLock
 
 from pipeline.errors import EmbedpipeError, InputError, ModelError
 from pipeline.model.inspect import LOADED_SUFFIXES, hash_files, inspect_model
-from pipeline.model.lock import StagedModel
+from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.storage.inputs import expand, open_input
+from pipeline.storage.uri import parse
 
 REVISION = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -29,8 +30,21 @@ def resolve_model(name: str, revision: str | None, cache: str | None) -> StagedM
 
     Raises ModelError when it isn't found or is refused.
     """
-    directory = _locate(name, revision, Path(cache or Path.home() / ".cache" / "embedpipe").expanduser())
+    directory = _locate(name, revision, cache)
     return StagedModel(str(directory), inspect_model(directory, name, revision))
+
+
+def stage_model(name: str, revision: str | None, cache: str | None, lock: ModelLock) -> StagedModel:
+    """The model called `name` on this node, whose files must be those it was locked with elsewhere. Raises ModelError."""
+    staged = StagedModel(str(_locate(name, revision, cache)), lock)
+    check_model(staged)
+    return staged
+
+
+def portable_name(name: str) -> str:
+    """The name as another working directory or machine understands it: a relative directory becomes an absolute one."""
+    is_directory = bool(name) and "://" not in name and Path(name).expanduser().is_dir()
+    return str(parse(name)) if is_directory else name
 
 
 def check_model(staged: StagedModel) -> None:
@@ -45,17 +59,18 @@ def check_model(staged: StagedModel) -> None:
             )
 
 
-def _locate(name: str, revision: str | None, cache: Path) -> Path:
+def _locate(name: str, revision: str | None, cache: str | None) -> Path:
+    kept = Path(cache or Path.home() / ".cache" / "embedpipe").expanduser()
     if name.startswith("package:"):
         return _in_package(name.removeprefix("package:"))
     if "://" in name:
-        return _staged(name, cache)
+        return _staged(name, kept)
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path.absolute()
     if path.is_absolute() or name.startswith((".", "~")) or not HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: there is no such model directory")
-    return _from_hub(name, revision, cache)
+    return _from_hub(name, revision, kept)
 
 
 def _in_package(package: str) -> Path:

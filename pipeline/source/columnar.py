@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.source.extract import Columns, folder_columns, needed_paths
+from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
 
-BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 BUFFER_BYTES = 4 << 20
 """Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once."""
 

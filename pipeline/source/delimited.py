@@ -13,11 +13,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.source.columnar import check_unique, missing_column
-from pipeline.source.extract import Columns, folder_columns, needed_paths
+from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed
-
-BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 
 
 class _Blocks(io.RawIOBase):

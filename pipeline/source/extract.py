@@ -23,6 +23,9 @@ REASONS = {
     "malformed": "the line is not a JSON object",
     "oversize": "the text is longer than rows.max_text_bytes, or its line than four times that",
 }
+BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
+"""What readers hand on at a time, about."""
+
 NEXT = "next"
 """Column beside `unit_schema`: where the row after this one begins."""
 

@@ -7,11 +7,18 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.source.extract import RAW_BYTES, Columns, folder_values, needed_paths, template_fields
+from pipeline.source.extract import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    RAW_BYTES,
+    Columns,
+    folder_values,
+    needed_paths,
+    template_fields,
+)
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import blocks, decompressed, lines, range_lines
 
-BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 MISSING = object()
 
 

@@ -25,9 +25,8 @@ class Prepared:
     """Accepted rows in order: file, position, id, keep.*, token_count int32, truncated bool, text_hash (32 hex),
     vector int32: index of the row's text among the distinct ones."""
     rejected: pa.Table  # columns of REJECTED, id as text
-    token_ids: npt.NDArray[
-        np.int32
-    ]  # [T] distinct texts one after the other, special tokens included, cut to the limit
+    token_ids: npt.NDArray[np.int32]
+    """[T] distinct texts one after the other, special tokens included, cut to the limit"""
     offsets: npt.NDArray[np.int64]  # [distinct texts + 1]
 
     def reject(self, texts: pa.Array, kind: str, reason: str) -> "Prepared":

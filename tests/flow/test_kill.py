@@ -86,7 +86,7 @@ def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     while not read_status(str(tmp_path / "out")).units_committed and process.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     assert kill(process.pid, "encode worker")
     told, messages = process.communicate()
     assert process.returncode == 0, messages

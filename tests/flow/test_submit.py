@@ -67,7 +67,7 @@ def test_a_submitted_job_is_killed_submitted_again_and_goes_on(head: Head, job: 
     output = job.parent / "out"
     first = embedpipe(head, "submit", "--config", str(job), "--address", head.dashboard)
     while first.poll() is None and committed_units(output) < 10:
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     for driver in drivers(head):
         os.kill(driver, signal.SIGKILL)
     told = first.communicate()
@@ -123,7 +123,7 @@ metrics.count(Ack("failed", "u", "s", "uri"), "s3://b/out")
 names = ["rows_total", "tokens_total", "units_total", "rows_quarantined_total", "encode_seconds_total"]
 while not all("ray_embedpipe_" + name in found for name in names):
     found = urllib.request.urlopen({head.metrics!r}).read().decode()
-    time.sleep(0.2)
+    time.sleep(0.2)  # between two looks
 print("\\n".join(line for line in found.splitlines() if line.startswith("ray_embedpipe_")))
 """.replace("while not all(", "found = ''\nwhile not all(")
     environment = {**head.environment, "PYTHONPATH": str(PROJECT)}
