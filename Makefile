@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, then ask a question
 	$(BIN)/embedpipe sample --rows 3000 quickstart/input
 	$(BIN)/embedpipe run --config configs/quickstart.yaml
-	$(BIN)/python jobs/nearest.py quickstart/out "wait until several threads have finished"
+	$(BIN)/python jobs/nearest.py quickstart/out "compute the hash of a file"
 
 test: $(INSTALLED)  ## the tests, about eight minutes on two cores
 	$(BIN)/python -m pytest

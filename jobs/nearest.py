@@ -39,11 +39,13 @@ def main() -> None:
     query = NEAREST.format(dimensions=published.dimensions, output=published.root.replace("'", "''"))
     found = duckdb.execute(query, {"question": question.tolist()})
 
-    table = Table(box=None, pad_edge=False, title=f"nearest to “{asked.question}”", title_justify="left")
-    for name in (column[0] for column in found.description):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=6 if name == "cosine" else None)
-    for cosine, *values in found.fetchall():
-        table.add_row(f"{cosine:.3f}", *(str(value).partition("\n")[0] for value in values))
+    table = Table(box=None, pad_edge=False, title=f"nearest to “{asked.question}”", title_justify="left", expand=True)
+    cosine, *others = (column[0] for column in found.description)
+    table.add_column(cosine, width=6)
+    for name in others:
+        table.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
+    for nearness, *values in found.fetchall():
+        table.add_row(f"{nearness:.3f}", *(str(value).partition("\n")[0] for value in values))
     Console(highlight=False, emoji=False).print(table)
 
 
