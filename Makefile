@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test check format soak figures constraints clean
+.PHONY: help install quickstart test test-faults check format soak figures constraints clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED)  ## everything into .venv, exactly the versions of constraints.txt
 
@@ -26,6 +26,9 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 test: $(INSTALLED)  ## the tests, about eight minutes on two cores
 	$(BIN)/python -m pytest
 
+test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; under eight minutes on two cores
+	$(BIN)/python -m pytest -m faults tests/faults
+
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,8 +38,8 @@ format: $(INSTALLED)  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: $(INSTALLED)  ## the long tests
-	$(BIN)/python -m pytest -m soak --timeout 3600
+soak: $(INSTALLED)  ## the same for hours; goes on where it was stopped, counts in docs/reliability.json
+	PYTHONPATH=tests:. $(BIN)/python -m faults.soak $(if $(HOURS),--hours $(HOURS)) $(if $(ONLY),--only $(ONLY))
 
 figures: $(INSTALLED)  ## measure what docs/figures.md shows; STSB=<tsv of the STS benchmark> adds its score
 	$(BIN)/python -m jobs.figures $(if $(STSB),--stsb $(STSB))

@@ -1,0 +1,92 @@
+"""A scripted encoder in place of the model: fast, its vector a function of the text, and it dies where it is told to.
+
+Settings: FAULTS_POISON, JSON {word: what a text holding that word does}; FAULTS_ENCODE_S, seconds per text.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import time
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+DIMENSIONS = 32  # those of tests/support/models.py's tiny model, whose tokenizer and lock the job uses
+
+
+def vector_of(token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """float32 [DIMENSIONS] of a text's token ids. Different texts have different vectors."""
+    digest = hashlib.blake2b(np.ascontiguousarray(token_ids, np.int32).tobytes(), digest_size=DIMENSIONS).digest()
+    return np.frombuffer(digest, np.uint8).astype(np.float32) - np.float32(127.5)
+
+
+class ScriptedEncoder:
+    """What `pipeline.flow.unit` needs of an encoder."""
+
+    def __init__(self, directory: str) -> None:
+        from pipeline.encode.encoder import EncodeStats
+        from pipeline.encode.placement import Placement
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(f"{directory}/tokenizer.json")
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.placement = Placement("cpu", "float32", "scripted")
+        self.stats = EncodeStats()
+        self._seconds = float(os.environ.get("FAULTS_ENCODE_S", "0"))
+        poison = json.loads(os.environ.get("FAULTS_POISON", "{}"))
+        self._poison = {tuple(tokenizer.encode(word, add_special_tokens=False).ids): do for word, do in poison.items()}
+
+    def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        vectors = np.empty((len(offsets) - 1, DIMENSIONS), np.float32)
+        for row in range(len(vectors)):
+            ids = token_ids[offsets[row] : offsets[row + 1]]
+            vectors[row] = vector_of(ids)
+            self._suffer(ids, vectors[row], alone=len(vectors) == 1)
+        if self._seconds:
+            time.sleep(self._seconds * len(vectors))
+        return vectors
+
+    def _suffer(self, ids: npt.NDArray[np.int32], vector: npt.NDArray[np.float32], *, alone: bool) -> None:
+        text = ids.tolist()
+        for word, what in self._poison.items():
+            if any(tuple(text[at : at + len(word)]) == word for at in range(len(text))):
+                suffer(what, vector, alone=alone)
+
+
+def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
+    """Do to this process what a poisonous text does."""
+    if what == "exit":
+        os._exit(3)
+    elif what == "segfault":
+        ctypes.string_at(0)
+    elif what == "kill":  # as the kernel does when memory runs out
+        os.kill(os.getpid(), 9)
+    elif what == "hang":
+        while True:
+            time.sleep(1)
+    elif what == "spin":
+        while True:
+            pass
+    elif what == "memory":
+        raise MemoryError
+    elif what == "device":
+        from pipeline.errors import EncodeError
+
+        raise EncodeError("one text of 9 tokens doesn't fit into the memory of the cpu")
+    elif what == "raise":
+        raise RuntimeError("the kernel failed")
+    elif what == "nan" or (what == "nan in company" and not alone):
+        vector[:] = np.nan
+
+
+def _patch(unit: ModuleType) -> None:
+    from pipeline.quality.gate import GateResult
+
+    gate = GateResult(1, 1.0, 0.0, finite=True, zero_rows_match=True, device="cpu", dtype="float32", reason="scripted")
+    unit.load_replica = lambda context, threads: (ScriptedEncoder(context.model.stage().directory), gate)  # type: ignore[attr-defined]
+
+
+HOOKS = {"pipeline.flow.unit": _patch}
