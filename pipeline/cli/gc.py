@@ -13,12 +13,18 @@ def gc(
     output: Destination = None,
     config_file: JobFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be deleted, and delete nothing.")] = False,
+    abandon: Annotated[
+        bool,
+        typer.Option(
+            "--abandon", help="Give up also what is committed but in no snapshot yet; the next run redoes it."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what no snapshot and no committed work refers to. Safe at any time, also while a run is going."""
     from pipeline.flow.maintenance import collect_garbage
 
-    keys = collect_garbage(output_of(output, config_file), dry_run)
+    keys = collect_garbage(output_of(output, config_file), dry_run=dry_run, abandon=abandon)
     if as_json:
         write_json({"dry_run": dry_run, "objects": len(keys), "keys": keys})
         return

@@ -1,19 +1,42 @@
-"""Attempts: written before encoding, so that what was in flight is known even when its process was killed."""
+"""Attempts: written before encoding, so that what was in flight is known even when its process was killed.
 
-from pipeline.commit.keys import attempt_end_key, attempt_key
-from pipeline.commit.records import PieceRef
+A note says all that collection must know of a unit which may never get a record, and how often working it was begun.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+from pipeline.commit.keys import ATTEMPT, attempt_end_key, attempt_key, parse_unit_file
+from pipeline.commit.records import AttemptNote
 from pipeline.spec import canonical_json
 from pipeline.storage.store import Store
 
 
-def begin_attempt(
-    store: Store, unit: str, generation: int, attempt: str, run: str, pieces: tuple[PieceRef, ...]
-) -> None:
+def begin_attempt(store: Store, note: AttemptNote, generation: int, attempt: str) -> None:
     """Note that an attempt begins. Its name is never used again, so the outcome of the put needs no reading back."""
-    note = {"run": run, "pieces": [[piece.uri, piece.version] for piece in pieces]}
-    store.put_new(attempt_key(unit, generation, attempt), canonical_json(note))
+    store.put_new(attempt_key(note.unit, generation, attempt), canonical_json(asdict(note)))
 
 
 def end_attempt(store: Store, unit: str, generation: int, attempt: str, reason: str) -> None:
     """Note that an attempt ended in an orderly way without a commit: it does not count as a death."""
     store.put_new(attempt_end_key(unit, generation, attempt), canonical_json({"reason": reason}))
+
+
+def count_unended(keys: Iterable[str], generations: Mapping[str, int]) -> dict[tuple[str, int], int]:
+    """(unit, generation) → attempts that neither ended in an orderly way nor led to a record: they died, or still go on.
+
+    keys: of all attempts. generations: the highest generation with a record, by unit.
+    """
+    files = [file for key in keys if (file := parse_unit_file(key)) is not None]
+    ended = {file.attempt for file in files if file.key.endswith(".end")}
+    return Counter(
+        (file.unit, file.generation)
+        for file in files
+        if file.attempt not in ended and generations.get(file.unit, -1) < file.generation
+    )
+
+
+def list_unended(store: Store, generations: Mapping[str, int]) -> dict[tuple[str, int], int]:
+    """`count_unended` of what is on the store."""
+    return count_unended((entry.key for entry in store.list(ATTEMPT)), generations)

@@ -4,7 +4,7 @@ Everything is judged from one listing of the log, and each condition, once true,
 any time beside live runs. Log entries, unit records and specs are never deleted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.commit.keys import (
@@ -13,14 +13,16 @@ from pipeline.commit.keys import (
     DATA,
     MANIFEST,
     PART,
+    PROBE,
     QUARANTINE,
     UnitFile,
+    attempt_key,
     parse_data_base,
     parse_leading_number,
     parse_unit_file,
     unit_key,
 )
-from pipeline.commit.records import PieceRef, UnitRecord
+from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
 from pipeline.commit.units import Fetch, fetch_in_threads, list_generations, read_rulings, retire_unit
@@ -31,11 +33,19 @@ Lookup = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Retirement:
+    """A unit to be retired, and the generation of the record that says so."""
+
+    unit: UnitRecord | AttemptNote
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """What may be deleted, and the units to be retired first."""
 
-    retire: tuple[UnitRecord, ...]  # rulings to supersede: their parts become deletable by it
-    keys: tuple[str, ...]  # deletable now, those of the units in `retire` included
+    retire: tuple[Retirement, ...]  # what is staged of them becomes deletable by it
+    keys: tuple[str, ...]  # deletable then, those of the units in `retire` included
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +54,52 @@ class _View:
 
     head: Snapshot
     kept: tuple[Snapshot, ...]
-    past_specs: frozenset[str]  # of entries before the head
+    earlier: tuple[int, ...]  # versions before the head
 
 
-def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads) -> Garbage:
-    """Judge everything below the output. Nothing published yet: only staged files can be garbage."""
-    parts = [file for entry in store.list(PART) if (file := parse_unit_file(entry.key))]
-    quarantines = [file for entry in store.list(QUARANTINE) if (file := parse_unit_file(entry.key))]
-    attempts = [file for entry in store.list(ATTEMPT) if (file := parse_unit_file(entry.key))]
+def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, *, abandon: bool = False) -> Garbage:
+    """Judge everything below the output. Nothing published yet: only staged files can be garbage.
+
+    abandon: what is staged or in flight and no snapshot has is given up too; a run going on does it again.
+    """
+    parts = _unit_files(store, PART)
+    quarantines = _unit_files(store, QUARANTINE)
+    attempts = _unit_files(store, ATTEMPT)
     generations = list_generations(store)
     rulings = read_rulings(store, {file.unit for file in (*parts, *quarantines)}, generations, fetch)
+    # Read after the listings: what is not ruled by now may be ruled in the meantime, and then retiring it changes nothing.
+    notes = _read_notes(store, [*parts, *quarantines, *attempts], attempts, generations, fetch)
     view = _read_view(store)
-    retire = tuple(_retirable(view, parts, rulings, lookup))
-    superseded = {record.unit: record.generation for record in retire}
-    keys = [file.key for file in parts if _part_is_garbage(store, file, generations, rulings, superseded)]
-    keys.extend(file.key for file in quarantines if _is_unnamed(store, file, generations, rulings))
-    keys.extend(file.key for file in attempts if generations.get(file.unit, -1) >= file.generation)
+    needless = _Needless(store, view, lookup, fetch, abandon=abandon)
+    staged = [record for unit in sorted({file.unit for file in parts}) if (record := rulings.get(unit)) is not None]
+    retire = [Retirement(note, generations.get(note.unit, -1) + 1) for note in notes if needless.begun(note)]
+    retire.extend(
+        Retirement(record, record.generation + 1)
+        for record in staged
+        if record.state == "done" and needless.committed(record)
+    )
+    retired = {retirement.unit.unit: retirement.generation for retirement in retire}
+    keys = [file.key for file in parts if _part_is_garbage(store, file, generations, rulings, retired)]
+    keys.extend(file.key for file in quarantines if _aside_is_garbage(store, file, generations, rulings, retired))
+    keys.extend(file.key for file in attempts if _highest(file, generations, retired) >= file.generation)
+    keys.extend(entry.key for entry in store.list(PROBE))
     if view is not None:
         keys.extend(_unpublished(store, view))
-    return Garbage(retire, tuple(keys))
+    return Garbage(tuple(retire), tuple(keys))
 
 
 def collect(store: Store, garbage: Garbage) -> None:
     """Retire, then delete. `_SUCCESS` goes first where data files are among the keys."""
-    for record in garbage.retire:
-        retire_unit(store, record, record.generation + 1)
-    if any(key.startswith(DATA) for key in garbage.keys):
+    needed = set()
+    for retirement in garbage.retire:
+        standing = retire_unit(store, retirement.unit, retirement.generation)
+        # Somebody may have committed at that very generation: then what the record names is no garbage.
+        needed |= {named.key for named in (standing.part, standing.quarantine) if named is not None}
+    keys = [key for key in garbage.keys if key not in needed]
+    if any(key.startswith(DATA) for key in keys):
         clear_success(store)
-    if garbage.keys:
-        store.delete(garbage.keys)
+    if keys:
+        store.delete(keys)
 
 
 def has_leftovers(store: Store, head: Snapshot) -> bool:
@@ -86,32 +113,57 @@ def has_leftovers(store: Store, head: Snapshot) -> bool:
     )
 
 
+def _unit_files(store: Store, prefix: str) -> list[UnitFile]:
+    return [file for entry in store.list(prefix) if (file := parse_unit_file(entry.key)) is not None]
+
+
+def _read_notes(
+    store: Store, files: Iterable[UnitFile], attempts: Iterable[UnitFile], generations: dict[str, int], fetch: Fetch
+) -> list[AttemptNote]:
+    """One note of each unit that has files of a generation without a record."""
+    unruled = {(file.unit, file.generation) for file in files if generations.get(file.unit, -1) < file.generation}
+    named = {(file.unit, file.generation): file.attempt for file in attempts if not file.key.endswith(".end")}
+    found = fetch(store.get, [attempt_key(*unit, named[unit]) for unit in sorted(unruled & named.keys())])
+    return list(
+        {note.unit: note for data in found if data is not None for note in [AttemptNote.from_json(data)]}.values()
+    )
+
+
 def _read_view(store: Store) -> _View | None:
     versions = list_versions(store)
     if not versions or (head := read_snapshot(store, versions[-1])) is None:
         return None
     older = [read_snapshot(store, version) for version in versions if head.entry.oldest <= version < versions[-1]]
-    specs = [entry.spec for version in versions[:-1] if (entry := read_entry(store, version))]
-    kept = (*(snapshot for snapshot in older if snapshot is not None), head)
-    return _View(head, kept, frozenset(specs))
+    return _View(head, (*(snapshot for snapshot in older if snapshot is not None), head), tuple(versions[:-1]))
 
 
-def _retirable(
-    view: _View | None, parts: list[UnitFile], rulings: dict[str, UnitRecord], lookup: Lookup
-) -> Iterator[UnitRecord]:
-    """Rulings whose staged rows nobody will need: published already, of another spec, or of a source that moved on."""
-    covered = {(unit.unit, unit.generation) for unit in view.head.units} if view else set()
-    versions: dict[str, str | None] = {}
-    for unit in sorted({file.unit for file in parts}):
-        record = rulings.get(unit)
-        if record is None or record.state != "done":
-            continue
-        replaced = view is not None and record.spec != view.head.entry.spec and record.spec in view.past_specs
-        if (unit, record.generation) in covered or replaced or _moved_on(record.pieces, lookup, versions):
-            yield record
+class _Needless:
+    """Which units nobody will need what is staged of them."""
+
+    def __init__(self, store: Store, view: _View | None, lookup: Lookup, fetch: Fetch, *, abandon: bool) -> None:
+        self._store, self._view, self._lookup, self._fetch, self._abandon = store, view, lookup, fetch, abandon
+        self._covered = {(unit.unit, unit.generation) for unit in view.head.units} if view else set()
+        self._versions: dict[str, str | None] = {}
+        self._past_specs: frozenset[str] | None = None
+
+    def committed(self, record: UnitRecord) -> bool:
+        """Of a unit that is done: the head has its rows, or nobody will publish them."""
+        return (record.unit, record.generation) in self._covered or self.begun(record)
+
+    def begun(self, unit: UnitRecord | AttemptNote) -> bool:
+        """Of one that the head doesn't have: given up, of a spec that was replaced, or of a source that moved on."""
+        return self._abandon or self._is_replaced(unit.spec) or _moved_on(unit.pieces, self._lookup, self._versions)
+
+    def _is_replaced(self, spec: str) -> bool:
+        if self._view is None or spec == self._view.head.entry.spec:
+            return False
+        if self._past_specs is None:
+            entries = [read_entry(self._store, version) for version in self._view.earlier]
+            self._past_specs = frozenset(entry.spec for entry in entries if entry is not None)
+        return spec in self._past_specs
 
 
-def _moved_on(pieces: tuple[PieceRef, ...], lookup: Lookup, versions: dict[str, str | None]) -> bool:
+def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, str | None]) -> bool:
     """Whether a source file is gone or has another version; looked up after the record was seen."""
     for piece in pieces:
         if piece.uri not in versions:
@@ -124,11 +176,25 @@ def _part_is_garbage(
     file: UnitFile,
     generations: dict[str, int],
     rulings: dict[str, UnitRecord],
-    superseded: dict[str, int],
+    retired: dict[str, int],
 ) -> bool:
-    if generations.get(file.unit, -1) > file.generation or superseded.get(file.unit, -1) >= file.generation:
+    if generations.get(file.unit, -1) > file.generation or retired.get(file.unit, -1) >= file.generation:
         return True
     return _is_unnamed(store, file, generations, rulings)
+
+
+def _aside_is_garbage(
+    store: Store,
+    file: UnitFile,
+    generations: dict[str, int],
+    rulings: dict[str, UnitRecord],
+    retired: dict[str, int],
+) -> bool:
+    return retired.get(file.unit) == file.generation or _is_unnamed(store, file, generations, rulings)
+
+
+def _highest(file: UnitFile, generations: dict[str, int], retired: dict[str, int]) -> int:
+    return max(generations.get(file.unit, -1), retired.get(file.unit, -1))
 
 
 def _is_unnamed(store: Store, file: UnitFile, generations: dict[str, int], rulings: dict[str, UnitRecord]) -> bool:

@@ -10,10 +10,13 @@ _embedpipe/attempt/<hh>/<unit>-<g>-<attempt>.json (+ .end)
 _embedpipe/assembly/<base>-<id>/<k>.json                        COMMIT of a data file
 _embedpipe/manifest/<version>-<sha256>.parquet
 _embedpipe/log/<%020d>.json                                     COMMIT of a snapshot
+_embedpipe/probe/…                                              left by a check of the store that was killed
 """
 
 import re
 from dataclasses import dataclass
+
+from pipeline.storage import probe
 
 DATA = "data/"
 SUCCESS = "_SUCCESS"
@@ -26,6 +29,7 @@ ASSEMBLY = META + "assembly/"
 MANIFEST = META + "manifest/"
 LOG = META + "log/"
 SPEC = META + "spec/"
+PROBE = probe.FOLDER
 
 
 def spec_key(spec: str) -> str:

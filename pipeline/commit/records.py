@@ -86,6 +86,25 @@ class UnitRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptNote:
+    """What is noted when an attempt at a unit begins."""
+
+    unit: str
+    run: str
+    spec: str
+    segment: str
+    k: int
+    pieces: tuple[PieceRef, ...]
+
+    @staticmethod
+    def from_json(data: bytes) -> "AttemptNote":
+        """The note in `data`; raises CommitError when it isn't one."""
+        raw = _load(data, "note of an attempt")
+        raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
+        return AttemptNote(**raw)
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Rows of one unit in one file: `rows` rows from `first_row` on."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.commit.keys import UNIT, parse_unit, unit_key
-from pipeline.commit.records import UnitRecord
+from pipeline.commit.records import AttemptNote, UnitRecord
 from pipeline.errors import CommitError
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
@@ -17,20 +17,20 @@ RETRY = "retry"
 """Reason of a `retired` record that asks for a unit to be worked again although the head covers it."""
 
 
-def retire_unit(store: Store, record: UnitRecord, generation: int, reason: str = "") -> None:
-    """Supersede the rulings of a unit up to `generation` - 1."""
+def retire_unit(store: Store, unit: UnitRecord | AttemptNote, generation: int, reason: str = "") -> UnitRecord:
+    """Supersede the rulings of a unit up to `generation` - 1. Gives what stands at `generation`: any record there does."""
     retired = UnitRecord(
-        unit=record.unit,
+        unit=unit.unit,
         generation=generation,
         state="retired",
-        spec=record.spec,
-        segment=record.segment,
-        k=record.k,
-        attempt=record.attempt,
-        pieces=record.pieces,
+        spec=unit.spec,
+        segment=unit.segment,
+        k=unit.k,
+        attempt="",
+        pieces=unit.pieces,
         reason=reason,
     )
-    commit_unit(store, retired)
+    return commit_unit(store, retired)[0]
 
 
 def commit_unit(store: Store, record: UnitRecord) -> tuple[UnitRecord, bool]:

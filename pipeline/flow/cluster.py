@@ -142,18 +142,20 @@ def check_shared(output: str, environment: WorkerEnvironment) -> None:
     if "://" in output or len(nodes) == 1:
         return
     store = open_store(output)
-    key = mark(store)
+    keys = [mark(store)]
     try:
         for node in nodes:
             place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             look = ray.remote(num_cpus=0, scheduling_strategy=place)(_sees)
-            if not ray.get(look.remote(output, key, environment)):
-                raise StorageError(
-                    f"{output} is a local path, and node {node['NodeManagerHostname']} of the cluster does not see what "
-                    "is written there. Use an object store, or a file system that all nodes mount at the same place"
-                )
+            while not ray.get(look.remote(output, keys[-1], environment)):
+                if sees(store, keys[-1]):
+                    raise StorageError(
+                        f"{output} is a local path, and node {node['NodeManagerHostname']} of the cluster does not see what "
+                        "is written there. Use an object store, or a file system that all nodes mount at the same place"
+                    )
+                keys.append(mark(store))  # another run's collection took the mark away
     finally:
-        store.delete([key])
+        store.delete(keys)
 
 
 def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:

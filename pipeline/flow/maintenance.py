@@ -17,8 +17,10 @@ from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
 
 
-def collect_garbage(output: str, dry_run: bool) -> list[str]:
+def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False) -> list[str]:
     """Delete what nobody refers to and settle `_SUCCESS`; with `dry_run` only tell. Gives the keys.
+
+    abandon: delete also what is committed or in flight and in no snapshot.
 
     Raises InputError when nothing was ever written at `output`.
     """
@@ -28,9 +30,10 @@ def collect_garbage(output: str, dry_run: bool) -> list[str]:
         raise _nothing_at(store)
     if head is not None and not dry_run and has_leftovers(store, head):
         head = republish(store, head, head.entry.version - head.entry.oldest + 1)
-    garbage = find_garbage(store, version_now)
+    garbage = find_garbage(store, version_now, abandon=abandon)
     if not dry_run:
         collect(store, garbage)
+        store.tidy()
         if head is not None:
             finish(store, head.entry.version - head.entry.oldest + 1)
     return list(garbage.keys)

@@ -120,7 +120,7 @@ def collect_now(store: Store) -> int:
     """Delete what nobody refers to; the number of objects deleted."""
     garbage = find_garbage(store, version_now)
     collect(store, garbage)
-    return len(garbage.keys)
+    return len(garbage.keys) + store.tidy()
 
 
 def version_now(uri: str) -> str | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.keys import part_key, quarantine_key
-from pipeline.commit.records import FileRef, PieceRef, UnitRecord
+from pipeline.commit.records import AttemptNote, FileRef, PieceRef, UnitRecord
 from pipeline.commit.units import commit_unit, read_unit
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged, StorageError
 from pipeline.flow.acks import Ack, AckState, failed_ack
@@ -167,7 +167,8 @@ class Encoding:
             standing = read_unit(self.store, task.unit, task.generation)
             if standing is not None:
                 return task_ack("skipped", task)
-            begin_attempt(self.store, task.unit, task.generation, attempt, self.context.run, task.pieces)
+            note = AttemptNote(task.unit, self.context.run, self.context.spec_id, task.segment, task.k, task.pieces)
+            begin_attempt(self.store, note, task.generation, attempt)
             started = time.monotonic()
             before = self.encoder.stats
             vectors = self.encoder.encode(unit.prepared.token_ids, unit.prepared.offsets)

@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.source.expansion import cut_expanded, encoded_columns
 from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
+from pipeline.source.streams import check_not_empty
 
 BUFFER_BYTES = 4 << 20
 """Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once."""
@@ -21,20 +23,31 @@ AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.s
 
 def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterator[Columns]:
     """Batches of rows [start, stop) of a Parquet or Arrow file. Raises InputError naming file and row group."""
+    check_not_empty(piece.file)
     names = needed_paths(extraction)
     if piece.measure == "rows" and piece.start == piece.stop:
         return
     read = _parquet if piece.file.format == "parquet" else _arrow
     for first, batch in read(stream, piece, names):
-        n = batch.num_rows
-        position = pa.array(range(first, first + n), pa.int64())
-        yield Columns(position, pc.add(position, 1), _values(batch, piece.file, names))
+        values = _values(batch, piece.file, names)
+        for start, stop in cut_expanded(values, batch.num_rows):
+            position = pa.array(range(first + start, first + stop), pa.int64())
+            some = {name: array.slice(start, stop - start) for name, array in values.items()}
+            yield Columns(position, pc.add(position, 1), some)
 
 
 def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     file = piece.file
     with _failing(file, "the footer"):
-        parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+        metadata = pq.read_metadata(stream)
+        parquet = pq.ParquetFile(
+            stream,
+            metadata=metadata,
+            read_dictionary=encoded_columns(metadata, names),
+            pre_buffer=False,
+            buffer_size=BUFFER_BYTES,
+            page_checksum_verification=True,
+        )
         present = set(parquet.schema_arrow.names)
     columns = [name for name in names if name in present or name.split(".")[0] in present]
     first = 0

@@ -1,6 +1,7 @@
 """Resolving columns: which the text, the id and the kept columns are, and of what type, before anything is planned."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from pipeline.source.columnar import arrow_schema, check_unique, is_arrow_stream
 from pipeline.source.delimited import csv_rows
 from pipeline.source.extract import is_string, is_text, template_fields
 from pipeline.source.records import KINDS, Extraction, InputFile
-from pipeline.source.streams import blocks, decompressed, lines
+from pipeline.source.streams import blocks, check_not_empty, decompressed, lines
 from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
@@ -60,7 +61,11 @@ def inspect(
             break
     if others:
         return others[0]
-    raise refused[0] if refused else InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
+    if refused:
+        raise refused[0]
+    for file in files:
+        check_not_empty(file)
+    raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
 
 
 def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:
@@ -108,12 +113,10 @@ def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, parti
 def _with_rows(
     files: Sequence[InputFile], source: Input, longest: int, refused: list[InputError]
 ) -> Iterator[tuple[InputFile, Types]]:
-    """Files with rows and their columns. An empty file often has no columns, or columns of no type; it counts only where
-    there is no other. What can't be read goes to `refused`."""
-    fallback: tuple[InputFile, Types] | None = None
-    some = False
+    """Files with rows and their columns. An empty file often has no columns, or columns of no type. What can't be read
+    goes to `refused`."""
     for file in files:
-        if not file.size and file.format != "text":
+        if not file.size:
             continue
         try:
             types, has_rows = _look(file, source, longest)
@@ -121,33 +124,36 @@ def _with_rows(
             refused.append(error)
             continue
         if has_rows:
-            some = True
             yield file, types
-        fallback = fallback or ((file, types) if types else None)
-    if fallback is not None and not some:
-        yield fallback
 
 
 def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
-    """Columns of a file, and whether it seems to have rows. CSV columns are text. `longest`: bytes of a line."""
+    """Columns of a file, and whether it has rows. CSV columns are text. `longest`: bytes of a line."""
     try:
         with open_input(file.uri, file.version) as stream:
             if file.format == "parquet":
                 parquet = pq.ParquetFile(stream)
                 return list(_flat(parquet.schema_arrow)), parquet.metadata.num_rows > 0
             if file.format == "arrow":
-                types, streamed = list(_flat(arrow_schema(stream))), is_arrow_stream(stream)
-                reader = open_arrow(stream, frozenset())
-                return types, (next(reader, None) is not None) if streamed else reader.num_record_batches > 0
+                return list(_flat(arrow_schema(stream))), _arrow_has_rows(stream)
+            if file.format in ("csv", "tsv"):
+                rows = csv_rows(stream, file, source.csv_delimiter, longest)
+                types = [(name, pa.string()) for name in next(rows, ())]
+                return types, next(rows, None) is not None
+            plain = blocks(decompressed(stream, file), file)
             if file.format == "text":
-                return [("text", pa.string())], file.size > 0
-            if file.format == "jsonl":
-                texts = template_fields(source.template) if source.template else (source.text,)
-                return _jsonl_types(lines(blocks(decompressed(stream, file), file), 0, longest), file, set(texts))
-            header = next(csv_rows(stream, file, source.csv_delimiter, longest), None)
-            return [(name, pa.string()) for name in header or ()], header is not None
+                return [("text", pa.string())], next(plain, None) is not None
+            texts = template_fields(source.template) if source.template else (source.text,)
+            return _jsonl_types(lines(plain, 0, longest), file, set(texts))
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
+
+
+def _arrow_has_rows(stream: BinaryIO) -> bool:
+    streamed = is_arrow_stream(stream)
+    reader = open_arrow(stream, frozenset())
+    batches = reader if streamed else map(reader.get_batch, range(reader.num_record_batches))
+    return any(batch.num_rows for batch in batches)
 
 
 def _flat(fields: Sequence[pa.Field], prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:

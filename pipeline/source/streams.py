@@ -13,7 +13,16 @@ from pipeline.source.records import InputFile
 
 BLOCK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
+
+
+def check_not_empty(file: InputFile) -> None:
+    """Raise InputError for a file of 0 bytes that can't be one of its kind: what wrote it must have failed. An empty file
+    of plain lines has no rows, and that's all."""
+    if file.size == 0 and (file.compression != "none" or file.format in ("parquet", "arrow")):
+        kind = file.format if file.compression == "none" else file.compression
+        raise InputError(f"{file.uri}: is empty: 0 bytes are no {kind} file; restore, replace or remove the file")
 
 
 def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
@@ -21,6 +30,7 @@ def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
 
     Raises InputError for compressed data under a name that doesn't say so.
     """
+    check_not_empty(file)
     if file.compression == "gzip":
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     if file.compression == "zstd":
@@ -33,8 +43,8 @@ def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
     return stream
 
 
-def blocks(stream: BinaryIO, file: InputFile) -> Iterator[bytes]:
-    """The stream in blocks. Raises InputError where compressed data ends early or is damaged."""
+def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Iterator[bytes]:
+    """The stream in blocks. Raises InputError where compressed data ends early or is damaged, and for UTF-16."""
     read = 0
     while True:
         try:
@@ -52,8 +62,17 @@ def blocks(stream: BinaryIO, file: InputFile) -> Iterator[bytes]:
             ) from error
         if not block:
             return
+        if read == 0 and from_start:
+            _check_encoding(block, file)
         read += len(block)
         yield bytes(block)
+
+
+def _check_encoding(head: bytes, file: InputFile) -> None:
+    """UTF-16 tells itself by its mark, or by a zero beside each letter; as UTF-8 it would be rows of rubbish."""
+    zeros = [byte == 0 for byte in head[:4]]
+    if head.startswith(UTF16_BOMS) or zeros in ([False, True, False, True], [True, False, True, False]):
+        raise InputError(f"{file.uri}, byte 0: the file is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
 
 
 def lines(source: Iterator[bytes], start: int, longest: int) -> Iterator[tuple[int, int, bytes, bool]]:
@@ -93,7 +112,7 @@ def range_lines(
         source, begin = blocks(decompressed(stream, file), file), 0
     else:
         stream.seek(start - 1)  # a line starts at `start` exactly when the byte before it is a line end
-        source, begin = _from_next_line(blocks(stream, file), start - 1, stop)
+        source, begin = _from_next_line(blocks(stream, file, from_start=False), start - 1, stop)
     if begin >= stop:
         return
     for line in lines(source, begin, longest):

@@ -85,7 +85,8 @@ class Batch:
         try:
             row = {"text": data.decode()} if self.file.format == "text" else parse_object(data)
         except UnicodeDecodeError:
-            return {}, "invalid_utf8"
+            whole = self.file.format == "text" or parse_object(data.decode(errors="replace").encode()) is not None
+            return {}, "invalid_utf8" if whole else "malformed"
         if row is None:
             return {}, "malformed"
         values = {name: _reach(row, name) for name in self.names}

@@ -17,6 +17,16 @@ _ANSWERS = {
     404: "there is no such bucket; create it, or correct the name",
     501: "the store doesn't implement this request, which the commit protocol needs",
 }
+_EXPIRED = "the credentials have expired; renew them and run again, what is committed stays"
+_CODES = {  # where the code says more than the status
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "RequestExpired": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "RequestTimeTooSkewed": "this machine's clock and the store's differ too much; set it right and run again",
+    "InvalidAccessKeyId": _ANSWERS[401],
+    "SignatureDoesNotMatch": _ANSWERS[401],
+}
 _SYSTEM = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted here; on a file system without hard links choose another place",
@@ -50,7 +60,7 @@ def translate(error: BaseException, doing: str, uri: str) -> StorageError:
     if is_transient(error):
         return TransientStorageError(redact(f"{doing} {uri}: no usable answer from the store ({said})"))
     if status is not None:
-        advice = _ANSWERS.get(status, "the store refuses the request")
+        advice = _CODES.get(code) or _ANSWERS.get(status, "the store refuses the request")
     elif isinstance(error, OSError) and error.errno in _SYSTEM:
         advice = _SYSTEM[error.errno]
     elif isinstance(error, PermissionError):
@@ -78,10 +88,11 @@ def translated(doing: str, uri: str) -> Iterator[None]:
 
 @contextmanager
 def as_input_error() -> Iterator[None]:
-    """A store's refusal leaves this block as an InputError: what is refused is an input."""
+    """A store's refusal leaves this block as an InputError: what is refused is an input. Not so where it is the caller
+    who is refused, whatever is asked for."""
     try:
         yield
     except StorageError as error:
-        if error.retry:
+        if error.retry or http_answer(error)[1] in _CODES:
             raise
         raise InputError(error.message) from error

@@ -1,15 +1,18 @@
 """A folder on local disk, or on a file system that all machines share, as an output root.
 
 A value is written to a file of its own, flushed, and then linked to its name: `link` fails when the name exists, and a
-half-written value never has a name. What a killed writer leaves in the temporary folder harms nobody.
+half-written value never has a name. A writer holds a lock on its temporary file, so what a killed one has left can be told
+from what is being written, by anybody at any time.
 """
 
+import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.faults import translated
@@ -84,29 +87,50 @@ class LocalStore:
             raise StorageError(f"{key!r} is no key: expected a path below the output root")
         return Path(self.root, key)
 
+    def tidy(self) -> int:
+        folder = Path(self.root, TEMPORARY)
+        removed = 0
+        with suppress(FileNotFoundError, NotADirectoryError), translated("listing", str(folder)):
+            for path in sorted(folder.iterdir()):
+                with suppress(OSError), path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                    path.unlink()
+                    removed += 1
+        return removed
+
     @contextmanager
     def _written(self, value: bytes) -> Iterator[Path]:
         """A temporary file holding `value`, on disk for good; removed at the end if it's still there."""
-        temporary = Path(self.root, TEMPORARY, uuid.uuid4().hex)
-        try:
-            with translated("writing", str(temporary)):
-                self._write(temporary, value)
-            yield temporary
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        with self._temporary() as file:
+            path = Path(file.name)
+            try:
+                with translated("writing", str(path)):
+                    file.write(value)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield path
+            finally:
+                with suppress(OSError):
+                    path.unlink()
 
-    def _write(self, temporary: Path, value: bytes) -> None:
-        try:
-            _make_folder(temporary.parent)
-            with temporary.open("xb") as file:
-                file.write(value)
-                file.flush()
-                os.fsync(file.fileno())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StorageError(
-                f"{self.root}: no folder can be made there ({error.strerror}); choose another place"
-            ) from error
+    def _temporary(self) -> BinaryIO:
+        """A new file, locked until it is closed. Somebody tidying up may be quicker than the lock; then it's another one."""
+        folder = Path(self.root, TEMPORARY)
+        for _ in range(_ATTEMPTS):
+            try:
+                with translated("writing", str(folder)):
+                    _make_folder(folder)
+                    file = (folder / uuid.uuid4().hex).open("xb")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise StorageError(
+                    f"{self.root}: no folder can be made there ({error.strerror}); choose another place"
+                ) from error
+            with suppress(OSError):  # a file system without locks: then nobody can lock it to remove it either
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if Path(file.name).exists():
+                return file
+            file.close()
+        raise TransientStorageError(f"writing below {folder}: each new file is gone at once; is something cleaning up?")
 
     def _place(self, path: Path, name_it: Callable[[], object]) -> None:
         """Make the folder, give the file its name there, and put the folder itself on disk."""

@@ -8,13 +8,15 @@ from pipeline.storage.faults import as_input_error, translated
 
 _SMALLEST_BYTES = 64 * 1024
 _LARGEST_BYTES = 8 * 1024 * 1024
+_WHOLE_BYTES = 2 * _SMALLEST_BYTES
 
 
 class RangeReader(io.RawIOBase):
     """Reads through `fetch(start, stop)`, which gives exactly those bytes.
 
     A read fetches at least a window, and keeps what is left of it. The window starts small, so that jumping about in a
-    footer costs little, and grows twofold with each fetch that goes on where the last one ended.
+    footer costs little, and grows twofold with each fetch that goes on where the last one ended. A small object is
+    fetched whole, since a whole one can be checked by its hash.
     """
 
     def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
@@ -49,13 +51,16 @@ class RangeReader(io.RawIOBase):
         offset = self._position - self._kept_start
         if not 0 <= offset < len(self._kept):
             self._load(wanted)
-            offset = 0
+            offset = self._position - self._kept_start
         count = min(wanted, len(self._kept) - offset)
         buffer[:count] = self._kept[offset : offset + count]
         self._position += count
         return count
 
     def _load(self, wanted: int) -> None:
+        if self._size <= _WHOLE_BYTES:
+            self._kept, self._kept_start = memoryview(self._fetch(0, self._size)), 0
+            return
         follows = self._position == self._kept_start + len(self._kept)
         self._window = min(_LARGEST_BYTES, self._window * 2) if follows else _SMALLEST_BYTES
         stop = min(self._size, self._position + max(wanted + _SMALLEST_BYTES, self._window))

@@ -4,7 +4,10 @@ Requests are spelled out instead of left to s3fs's file operations: those ask tw
 quiet about objects that could not be deleted, and understand parts of a key as something else.
 """
 
+import base64
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +25,9 @@ DELETE_BATCH = 1000  # keys; the protocol's limit
 CONNECTIONS = 64
 CONNECT_SECONDS = 5
 READ_SECONDS = 60  # without a single byte
+DIFFERENT_READS = 4  # answers that all differ, before giving up
+
+_MD5 = re.compile("[0-9a-f]{32}")
 
 
 def s3_filesystem(retries: int) -> s3fs.S3FileSystem:
@@ -49,18 +55,42 @@ class S3Objects:
         self._fs = s3_filesystem(retries=1)
 
     def head(self, path: str) -> Stat | None:
-        found = retry(partial(self._ask, "head_object", "looking at", path, absent=(404,)))
+        try:
+            found = retry(partial(self._ask, "head_object", "looking at", path, absent=(404,)))
+        except TransientStorageError:
+            raise
+        except StorageError:
+            self.read(path, 0, 1)  # the answer to a HEAD has no body; this one's says why
+            raise
         return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
 
     def read(self, path: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes | None:
+        """See `object.Objects`. No bit of it is another than the store's, which the checksums of TCP don't vouch for:
+        what neither an MD5 nor TLS has shown to be whole is asked for until two answers are the same."""
         request: dict[str, Any] = {}
         if start or stop is not None:
             request["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if etag is not None:
             request["IfMatch"] = f'"{etag}"'
-        return retry(partial(self._read_once, path, request, etag))
+        seen: set[bytes] = set()
+        while len(seen) < DIFFERENT_READS:
+            answer = retry(partial(self._read_once, path, request, etag))
+            if answer is None:
+                return None
+            data, whole = answer
+            if whole:
+                return data
+            digest = hashlib.sha256(data).digest()
+            if digest in seen:
+                return data
+            seen.add(digest)
+            del data, answer  # not both in memory at once
+        raise TransientStorageError(
+            f"reading s3://{path}: {DIFFERENT_READS} answers, each with other bytes; something on the way damages them"
+        )
 
-    def _read_once(self, path: str, request: Mapping[str, Any], etag: str | None) -> bytes | None:
+    def _read_once(self, path: str, request: Mapping[str, Any], etag: str | None) -> tuple[bytes, bool] | None:
+        """The bytes, and whether they are known to be the store's."""
         absent = (404,) if etag is None else (404, 412)
         response = self._ask("get_object", "reading", path, absent=absent, **request)
         if response is None:
@@ -71,13 +101,19 @@ class S3Objects:
             raise TransientStorageError(
                 f"reading s3://{path}: {response['ContentLength']} bytes were announced and {len(data)} came"
             )
-        same = etag is None or response["ETag"].strip('"') == etag  # some stores ignore If-Match
-        return data if same else None
+        if etag is not None and response["ETag"].strip('"') != etag:  # some stores ignore If-Match
+            return None
+        md5 = _md5_of_whole(response, len(data))
+        if md5 is None:
+            return data, self._fs.s3.meta.endpoint_url.startswith("https://")
+        return data, hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
 
     def write(self, path: str, value: bytes, create: bool) -> bool:
+        digest = hashlib.md5(value, usedforsecurity=False).digest()
+        request: dict[str, Any] = {"Body": value, "ContentMD5": base64.b64encode(digest).decode()}
         if create:
-            return self._ask("put_object", "writing", path, absent=(409, 412), Body=value, IfNoneMatch="*") is not None
-        retry(partial(self._ask, "put_object", "writing", path, Body=value))
+            return self._ask("put_object", "writing", path, absent=(409, 412), IfNoneMatch="*", **request) is not None
+        retry(partial(self._ask, "put_object", "writing", path, **request))
         return True
 
     def remove(self, paths: Sequence[str]) -> None:
@@ -125,6 +161,15 @@ class S3Objects:
                 return None
             raise translate(error, doing, f"s3://{path}") from error
         return response
+
+
+def _md5_of_whole(response: Mapping[str, Any], length: int) -> str | None:
+    """The MD5 that a whole object's body should have; None for a part of one, or where the ETag is something else."""
+    total = response.get("ContentRange", "").rpartition("/")[2]
+    etag = str(response["ETag"].strip('"'))
+    part = total not in ("", str(length))
+    encrypted = response.get("ServerSideEncryption", "AES256") != "AES256" or response.get("SSECustomerAlgorithm")
+    return None if part or encrypted or not _MD5.fullmatch(etag) else etag
 
 
 async def _drain(body: Any) -> bytes:

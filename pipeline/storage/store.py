@@ -51,3 +51,6 @@ class Store(Protocol):
 
     def size(self, key: str) -> int | None:
         """Bytes of the value; None when there is none."""
+
+    def tidy(self) -> int:
+        """Remove what killed writers left that has no key; how many things that were. Safe beside live writers."""

@@ -7,14 +7,16 @@ from support.memory import MemoryStore
 from support.records import done, input_file, spec, uuid_of, whole
 
 from pipeline.commit.assembly import Assembly, assembled_units, commit_file, plan_assembly
+from pipeline.commit.attempts import begin_attempt, end_attempt, list_unended
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
 from pipeline.commit.keys import SUCCESS, attempt_key, data_key, log_key, part_key, quarantine_key, unit_key
 from pipeline.commit.manifest import ManifestUnit, decode_manifest, encode_manifest
-from pipeline.commit.records import AssemblyRecord, FileRef, LogEntry, Slice, UnitRecord
+from pipeline.commit.records import AssemblyRecord, AttemptNote, FileRef, LogEntry, Slice, UnitRecord
 from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
 from pipeline.commit.success import settle_success
 from pipeline.commit.units import commit_unit, list_generations, read_unit
 from pipeline.errors import CommitError, Overtaken
+from pipeline.storage.probe import mark
 
 SPEC = spec()
 A, B = input_file("a.jsonl"), input_file("b.jsonl")
@@ -190,13 +192,75 @@ def test_staged_rows_of_a_source_that_moved_on_are_retired_and_deleted() -> None
     store = MemoryStore()
     record = stage(store, done(SPEC, whole(A)))
     garbage = find_garbage(store, lambda uri: "2")
-    assert [unit.unit for unit in garbage.retire] == [record.unit]
+    assert [(one.unit.unit, one.generation) for one in garbage.retire] == [(record.unit, 1)]
     collect(store, garbage)
     assert part_key(record.unit, 0, record.attempt) not in store.objects
     standing = read_unit(store, record.unit, 1)
     assert standing is not None
     assert standing.state == "retired"
     assert unit_key(record.unit, 0) in store.objects, "unit records are never deleted"
+
+
+def test_what_a_killed_attempt_left_goes_once_its_source_has_moved_on() -> None:
+    """There is no record of the unit, and never will be: only the attempt's note says what it was read from."""
+    store = MemoryStore()
+    record = done(SPEC, whole(A))
+    assert record.part is not None
+    begin_attempt(store, note_of(record), 0, record.attempt)
+    store.put_new(record.part.key, b"p")
+    assert find_garbage(store, unchanged).keys == ()
+    collect(store, find_garbage(store, lambda uri: None))
+    assert [key.split("/")[1] for key in store.objects] == ["unit"]
+    standing = read_unit(store, record.unit, 0)
+    assert standing is not None
+    assert (standing.state, standing.segment, standing.k) == ("retired", record.segment, record.k)
+
+
+def test_a_part_committed_while_it_was_judged_abandoned_stays() -> None:
+    """The collector loses the create of its `retired` record; what the record that won names is not its to delete."""
+    store = MemoryStore()
+    record = done(SPEC, whole(A))
+    assert record.part is not None
+    begin_attempt(store, note_of(record), 0, record.attempt)
+    store.put_new(record.part.key, b"p")
+    garbage = find_garbage(store, unchanged, abandon=True)
+    assert record.part.key in garbage.keys
+    commit_unit(store, record)
+    collect(store, garbage)
+    assert record.part.key in store.objects
+
+
+def test_work_that_no_snapshot_has_is_given_up_only_when_asked() -> None:
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    collect(store, find_garbage(store, unchanged))
+    staged = stage(store, done(SPEC, whole(B)))
+    assert find_garbage(store, unchanged).keys == ()
+    collect(store, find_garbage(store, unchanged, abandon=True))
+    assert staged.part is not None
+    assert staged.part.key not in store.objects
+    assert set(head.files) <= set(store.objects)
+
+
+def test_marks_that_a_killed_probe_left_are_garbage() -> None:
+    store = MemoryStore()
+    key = mark(store)
+    collect(store, find_garbage(store, unchanged))
+    assert key not in store.objects
+
+
+def test_attempts_that_neither_ended_nor_led_to_a_record_are_counted() -> None:
+    store = MemoryStore()
+    record = done(SPEC, whole(A))
+    for attempt in "abc":
+        begin_attempt(store, note_of(record), 0, uuid_of(attempt))
+    end_attempt(store, record.unit, 0, uuid_of("b"), "stopped")
+    assert list_unended(store, {}) == {(record.unit, 0): 2}
+    assert list_unended(store, {record.unit: 0}) == {}
+
+
+def note_of(record: UnitRecord) -> AttemptNote:
+    return AttemptNote(record.unit, "run", record.spec, record.segment, record.k, record.pieces)
 
 
 def test_what_a_dead_run_left_for_the_next_version_becomes_deletable_by_publishing_again() -> None:

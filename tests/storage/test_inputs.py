@@ -293,7 +293,7 @@ def test_reading_on_is_few_requests_and_each_is_pinned(s3_bucket: str, proxy: Fa
     proxy.seen.clear()
     with open_input(found.uri, found.version) as file:
         assert sum(len(line) for line in iter(lambda: file.read(10_000), b"")) == size
-    assert len(proxy.seen) <= 10
+    assert len(proxy.seen) <= 20  # each part twice: over plain HTTP two answers vouch for each other
     assert all(request.headers["if-match"].strip('"') == found.version.rpartition("-")[0] for request in proxy.seen)
 
 
@@ -302,7 +302,7 @@ def test_a_small_file_is_one_request_and_a_big_read_too(s3_bucket: str, proxy: F
     import boto3
 
     client = boto3.client("s3")
-    for key, size in (("small", 1000), ("big", 3_000_000)):
+    for key, size, requests in (("small", 1000, 1), ("big", 3_000_000, 2)):  # parts over plain HTTP are asked for twice
         client.put_object(Bucket=s3_bucket.removeprefix("s3://"), Key=key, Body=bytes(size))
         found = find(f"{s3_bucket}/{key}")
         assert found is not None
@@ -310,7 +310,7 @@ def test_a_small_file_is_one_request_and_a_big_read_too(s3_bucket: str, proxy: F
         with open_input(found.uri, found.version) as file:
             file.seek(size // 3)
             assert len(file.read(size // 2)) == size // 2
-        assert [request.method for request in proxy.seen] == ["GET"]
+        assert [request.method for request in proxy.seen] == ["GET"] * requests
 
 
 @pytest.mark.parametrize("answer", ["503 SlowDown", "truncated", "lost"])

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -163,3 +164,37 @@ def test_another_machine_sees_the_marker_only_where_the_place_is_shared(tmp_path
     key = mark(here)
     assert sees(LocalStore(here.root), key)
     assert not sees(elsewhere, key)
+
+
+def test_tidying_removes_what_killed_writers_left_and_nothing_that_is_being_written(tmp_path: Path) -> None:
+    """A writer's lock ends with its process, whatever ended that; so no age has to be looked at."""
+    store = LocalStore(str(tmp_path / "out"))
+    leftover = tmp_path / "out" / "_embedpipe" / "tmp" / "0123"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    with store._written(b"going on") as living:
+        assert store.tidy() == 1
+        assert living.read_bytes() == b"going on"
+        assert not leftover.exists()
+    assert store.tidy() == 0
+    assert store.put_new("a/b", b"value")
+    assert store.get("a/b") == b"value"
+
+
+def test_a_writer_whose_file_was_tidied_away_before_it_was_locked_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    store = LocalStore(str(tmp_path / "out"))
+    lock, lost = fcntl.flock, []
+
+    def late(file: IO[bytes], how: int) -> None:
+        if not lost:
+            lost.append(file.name)
+            Path(file.name).unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert store.put_new("a", b"value")
+    assert store.get("a") == b"value"
