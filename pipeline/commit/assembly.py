@@ -45,13 +45,16 @@ def plan_assembly(
         for part in unit.slices:
             if part.file.key in broken:
                 size = part.file.bytes * part.rows // max(1, part.file.rows)
-                source = SourceSlice(unit.unit, part.file.key, part.first_row, part.rows, size)
+                source = SourceSlice(unit.unit, part.file.key, part.file.sha256, part.first_row, part.rows, size)
                 by_folder.setdefault(_folder(part.file.key), []).append((unit_order(unit), source))
     for record in added:
-        for group in record.folders if record.part else ():
-            size = record.part.bytes * group.rows // max(1, record.part.rows)  # type: ignore[union-attr]
-            source = SourceSlice(record.unit, record.part.key, group.first_row, group.rows, size)  # type: ignore[union-attr]
-            by_folder.setdefault(group.folder, []).append((unit_order(record), source))
+        if record.part is not None:
+            for group in record.folders:
+                size = record.part.bytes * group.rows // max(1, record.part.rows)
+                source = SourceSlice(
+                    record.unit, record.part.key, record.part.sha256, group.first_row, group.rows, size
+                )
+                by_folder.setdefault(group.folder, []).append((unit_order(record), source))
     files: list[DataFilePlan] = []
     for folder in sorted(by_folder):
         ordered = [source for _, source in sorted(by_folder[folder], key=lambda pair: pair[0])]

@@ -10,17 +10,18 @@ from dataclasses import asdict
 from pipeline.commit.keys import ATTEMPT, attempt_end_key, attempt_key, parse_unit_file
 from pipeline.commit.records import AttemptNote
 from pipeline.spec import canonical_json
+from pipeline.storage.create import create
 from pipeline.storage.store import Store
 
 
 def begin_attempt(store: Store, note: AttemptNote, generation: int, attempt: str) -> None:
-    """Note that an attempt begins. Its name is never used again, so the outcome of the put needs no reading back."""
-    store.put_new(attempt_key(note.unit, generation, attempt), canonical_json(asdict(note)))
+    """Note that an attempt begins."""
+    create(store, attempt_key(note.unit, generation, attempt), canonical_json(asdict(note)))
 
 
 def end_attempt(store: Store, unit: str, generation: int, attempt: str, reason: str) -> None:
     """Note that an attempt ended in an orderly way without a commit: it does not count as a death."""
-    store.put_new(attempt_end_key(unit, generation, attempt), canonical_json({"reason": reason}))
+    create(store, attempt_end_key(unit, generation, attempt), canonical_json({"reason": reason}))
 
 
 def count_unended(keys: Iterable[str], generations: Mapping[str, int]) -> dict[tuple[str, int], int]:

@@ -15,6 +15,7 @@ from ray._private import ray_constants
 
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, StorageError
+from pipeline.flow.exposure import refuse_open_dashboard, refuse_unpickling
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.open import open_store
 from pipeline.storage.probe import mark, sees
@@ -42,8 +43,10 @@ class Pool:
 def connect(address: str | None) -> bool:
     """Connect to a Ray, or start one of our own. True when this process must shut it down.
 
-    Our own listens on loopback only and requires its token. Raises ConfigError when the cluster can't be reached.
+    Our own listens on loopback only and requires its token. Raises ConfigError when the cluster can't be reached, or when
+    anybody else could run code there.
     """
+    refuse_unpickling()
     if ray.is_initialized():
         return False
     with _handlers_kept():
@@ -71,9 +74,10 @@ def _init(address: str | None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
-            ray.init(address=address, **quiet)
+            dashboard = ray.init(address=address, **quiet).dashboard_url
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"no Ray cluster answers at {address!r}: {error}. Check execution.address") from error
+        _refuse_open(dashboard)
         return
     # Without this Ray listens on every interface, whatever the node's address. The variable is for Ray's own processes;
     # this one has read it already, when ray was imported.
@@ -96,6 +100,16 @@ def _init(address: str | None) -> None:
             f"Ray can't be started here: {error}. It keeps its token below HOME ({Path.home()}) and its sockets below /tmp; both "
             "must be writable. Or set execution.engine to serial"
         ) from error
+
+
+def _refuse_open(dashboard: str | None) -> None:
+    if not dashboard:
+        return
+    try:
+        refuse_open_dashboard(dashboard if "://" in dashboard else f"http://{dashboard}")
+    except ConfigError:
+        ray.shutdown()
+        raise
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ class JobContext:
     text: TextPolicy
     model: ModelContext
     layout: Layout
+    unit_timeout_s: float  # without any progress; then a worker is given up
     environment: WorkerEnvironment = field(repr=False)
 
     def open_store(self) -> Store:

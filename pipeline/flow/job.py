@@ -112,6 +112,7 @@ def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:
             gate_texts=tuple(stratify(sample_texts(job, sample))),
         ),
         layout=make_layout(job),
+        unit_timeout_s=config.execution.unit_timeout_s,
         environment=worker_environment(),
     )
 

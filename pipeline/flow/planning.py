@@ -7,6 +7,7 @@ never taken for covered.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from pipeline.commit.attempts import list_unended
 from pipeline.commit.keys import spec_key
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.snapshot import Snapshot, read_head
@@ -63,7 +64,8 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone
     segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
     rulings = read_rulings(store, candidate_units(by_id, generations), generations)
-    plan = make_plan(match, by_id, rulings, covered_files=len(files) - len(match.open_files))
+    unended = {unit: count for (unit, _), count in list_unended(store, generations).items()}
+    plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
     return Planned(head, same_spec, tuple(files), plan)
 
 

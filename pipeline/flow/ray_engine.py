@@ -7,6 +7,7 @@ sees acknowledgements only. Ray restarts what dies a bounded number of times, th
 plans again from the records. Ray Data's own checkpointing and `write_parquet` are not used: see docs/design.md.
 """
 
+import contextlib
 import logging
 import pickle
 import threading
@@ -19,6 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
@@ -29,14 +31,21 @@ from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.unit import EncodedUnit, Encoding, PreparedUnit, Reading, Staging, task_ack
+from pipeline.flow.watchdog import Board, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_RESTARTS = 3
-"""Deaths of one actor, or of one task's worker, that Ray mends by itself before the graph fails."""
+MAX_RETRIES = 3
+"""Deaths over one task that Ray mends by itself before the graph fails. By the third try its texts are tried apart."""
+
+MAX_RESTARTS = 20
+"""Deaths of one actor, over whatever tasks, before the graph fails."""
+
+BEAT_S = 2.0
+"""How often a worker shows its progress, and the driver looks for those who make none; more often where the timeout is short."""
 
 BLOCK_BYTES, BLOCK_SEGMENTS, MANY_SEGMENTS = 2 << 20, 20, 500
 """Where there are more than 500 segments small ones share a block: Ray Data handles about 20 blocks a second on two
@@ -52,16 +61,19 @@ class RayEngine:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._started = connect(execution.address)
-        self._stop = ray.remote(num_cpus=0)(StopFlag).remote()
+        self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         self._metrics = Metrics()
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watcher.start()
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
         check_shared(context.output, context.environment)
         ended = threading.Event()
-        watcher = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-watcher", daemon=True)
-        watcher.start()
+        listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)
+        listener.start()
         try:
             for begin in range(0, len(work), self._execution.wave_units):
                 if not stop.is_set():
@@ -70,17 +82,27 @@ class RayEngine:
                         yield ack
         finally:
             ended.set()
-            watcher.join()
+            listener.join()
 
     def _pass_on(self, stop: threading.Event, ended: threading.Event) -> None:
-        """Tell the readers on the cluster once the driver was asked to stop."""
-        while not ended.is_set():
-            if stop.wait(timeout=0.2):
-                ray.get(self._stop.set.remote())
-                return
+        """Tell the workers on the cluster once the driver was asked to stop."""
+        while not ended.wait(0.2):
+            if stop.is_set():
+                ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
+
+    def _watch(self) -> None:
+        """Kill workers that have stopped getting on."""
+        timeout = self._execution.unit_timeout_s
+        while not self._closed.wait(_beat_s(timeout)):
+            with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
+                for late in ray.get(self._board.overdue.remote(timeout), timeout=timeout):
+                    log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
+                    place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
+                    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker).remote(late.worker)
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
-        _configure(self._execution)
+        _configure()
+        ray.get(self._board.clear.remote())
         pool = plan_pool(self._execution)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
@@ -97,68 +119,61 @@ class RayEngine:
             raise IncompleteError(f"the Ray graph failed: {_first_line(error)}") from error
 
     def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
-        tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RESTARTS}
+        tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RETRIES}
         return (
             ray.data.from_arrow(blocks)
-            .map_batches(_read, fn_args=(shared, self._stop), num_cpus=READ_CPUS, **tasks)
+            .map_batches(_read, fn_args=(shared, self._board), num_cpus=READ_CPUS, **tasks)
             .map_batches(
                 EncodeActor,
-                fn_constructor_args=(shared, pool.threads, self._stop),
+                fn_constructor_args=(shared, pool.threads, self._board),
                 batch_format="pyarrow",
                 batch_size=1,
                 compute=ActorPoolStrategy(size=pool.replicas),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
                 max_restarts=MAX_RESTARTS,
-                max_task_retries=MAX_RESTARTS,
+                max_task_retries=MAX_RETRIES,
             )
-            .map_batches(_stage, fn_args=(shared,), num_cpus=STAGE_CPUS, **tasks)
+            .map_batches(_stage, fn_args=(shared, self._board), num_cpus=STAGE_CPUS, **tasks)
         )
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
-        remote = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(_assemble)
+        remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_assemble)
         waiting = list(tasks)
         running: list[Any] = []
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
         while waiting or running:
             while waiting and len(running) < width:
                 task = waiting.pop()
-                running.append(remote.options(memory=task.peak_bytes).remote(task))
+                running.append(
+                    remote.options(memory=task.peak_bytes).remote(task, self._board, self._execution.unit_timeout_s)
+                )
             ready, running = ray.wait(running, num_returns=1)
-            result = ray.get(ready[0])
+            try:
+                result = ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                raise IncompleteError(f"a data file could not be made: {_first_line(error)}") from error
             if isinstance(result, EmbedpipeError):
                 raise result
             yield result
 
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""
-        ray.kill(self._stop)
+        self._closed.set()
+        self._watcher.join()
+        ray.kill(self._board)
         if self._started:
             ray.shutdown()
-
-
-class StopFlag:
-    """An actor that readers and encoders ask before each unit."""
-
-    def __init__(self) -> None:
-        self._stopped = False
-
-    def set(self) -> None:
-        """No new unit is to be begun."""
-        self._stopped = True
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-        return self._stopped
 
 
 class EncodeActor:
     """One model replica. A replica that can't be had answers every unit with the reason instead of dying."""
 
-    def __init__(self, shared: bytes, threads: int | None, stop: Any) -> None:
-        self._encoding = _setup(lambda: Encoding(pickle.loads(shared), threads))
-        self._stop = stop
+    def __init__(self, shared: bytes, threads: int | None, board: Any) -> None:
+        context: JobContext = pickle.loads(shared)
+        self._encoding = _setup(lambda: Encoding(context, threads))
+        self._desk = Desk(board, context.unit_timeout_s)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
@@ -167,39 +182,82 @@ class EncodeActor:
             yield _block([unit if isinstance(unit, Ack) else self._encode(unit)])
 
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
-        if isinstance(self._encoding, Ack):
-            return self._encoding
-        if ray.get(self._stop.is_set.remote()):  # readers may be far ahead
-            return task_ack("stopped", unit.task)
-        return self._encoding.encode(unit)
+        encoding = self._encoding
+        if isinstance(encoding, Ack):
+            return encoding
+        with self._desk.task(f"encode {unit.task.unit}", lambda: encoding.progress) as deaths:
+            # Readers may be far ahead of a stop.
+            return task_ack("stopped", unit.task) if deaths is None else encoding.encode(unit, deaths)
 
 
-def _read(block: pa.Table, shared: bytes, stop: Any) -> Iterator[pa.Table]:
+class Desk:
+    """What one worker process says to the board."""
+
+    def __init__(self, board: Any, timeout_s: float) -> None:
+        self._board = board
+        self._worker = this_worker(ray.get_runtime_context().get_node_id())
+        self._beat_s = _beat_s(timeout_s)
+
+    @contextlib.contextmanager
+    def task(self, name: str, progress: Callable[[], int] = int) -> Iterator[int | None]:
+        """Around a task: how many workers died over it. None: the run was asked to stop, and it must not begin."""
+        deaths = ray.get(self._board.begin.remote(self._worker, name))
+        ended = threading.Event()
+        beats = threading.Thread(target=self._show, args=(progress, ended), name="beats", daemon=True)
+        beats.start()
+        try:
+            yield deaths
+        finally:
+            ended.set()
+            beats.join()
+            self._board.end.remote(self._worker, name)
+
+    def _show(self, progress: Callable[[], int], ended: threading.Event) -> None:
+        while not ended.wait(self._beat_s):
+            self._board.show.remote(self._worker, progress())
+
+
+def _beat_s(timeout_s: float) -> float:
+    return min(BEAT_S, timeout_s / 4)
+
+
+def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
     reading = _reading(shared)
     for payload in block["payload"]:
         if isinstance(reading, Ack):
             yield _block([reading])
             continue
-        units = reading.units(pickle.loads(payload.as_buffer()))
-        while not ray.get(stop.is_set.remote()) and (unit := next(units, None)) is not None:
+        desk = Desk(board, reading.context.unit_timeout_s)
+        work: SegmentWork = pickle.loads(payload.as_buffer())
+        units = reading.units(work)
+        while True:
+            with desk.task(f"read {work.id}", lambda: reading.progress) as deaths:
+                unit = None if deaths is None else next(units, None)
+            if unit is None:
+                break
             yield _block([unit])
 
 
-def _stage(block: pa.Table, shared: bytes) -> pa.Table:
+def _stage(block: pa.Table, shared: bytes, board: Any) -> pa.Table:
     staging = _staging(shared)
     acks = []
     for payload in block["payload"]:
         unit = pickle.loads(payload.as_buffer())
-        if not isinstance(unit, Ack):
-            unit = staging if isinstance(staging, Ack) else staging.stage(unit)
-        acks.append(unit)
+        if isinstance(staging, Ack):
+            acks.append(unit if isinstance(unit, Ack) else staging)
+        elif isinstance(unit, Ack):
+            acks.append(unit)
+        else:
+            with Desk(board, staging.context.unit_timeout_s).task(f"stage {unit.task.unit}"):
+                acks.append(staging.stage(unit))  # also when asked to stop: what was begun is finished
     return _block(acks)
 
 
-def _assemble(task: AssemblyTask) -> AssemblyRecord | EmbedpipeError:
+def _assemble(task: AssemblyTask, board: Any, timeout_s: float) -> AssemblyRecord | EmbedpipeError:
     """Errors are results here: raised, they'd arrive wrapped in Ray's own types."""
     try:
-        return assemble_file(task)
+        with Desk(board, timeout_s).task(f"assemble {task.base}-{task.assembly} {task.file.k}"):
+            return assemble_file(task)
     except EmbedpipeError as error:
         return error
 
@@ -238,12 +296,12 @@ def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
     return [_block(block) for block in blocks]
 
 
-def _configure(execution: Execution) -> None:
+def _configure() -> None:
     """Ray Data's settings, before the graph is made: they are copied into it."""
     context = DataContext.get_current()
     context.checkpoint_config = None
     context.max_errored_blocks = 0  # more would lose a failed block's units without a word
-    context.execution_no_progress_timeout_s = execution.unit_timeout_s
+    context.execution_no_progress_timeout_s = -1  # the watchdog knows better: a slow unit may still get on
     context.actor_init_retry_on_errors = True
     context.actor_init_max_retries = MAX_RESTARTS
     context.target_max_block_size = OWN_BLOCK_BYTES

@@ -22,6 +22,7 @@ import pipeline
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, IncompleteError
+from pipeline.flow.exposure import refuse_open_dashboard
 from pipeline.model.resolve import portable_name
 from pipeline.storage.uri import parse
 
@@ -57,8 +58,10 @@ def submit_job(
     """Run the job on the cluster whose dashboard is at `address`; the exit code it ended with, 0 when not followed.
 
     show: is given the job's output as it comes, in pieces that end with a line.
-    Raises ConfigError when the cluster can't be reached or refuses, IncompleteError when the job was stopped or lost.
+    Raises ConfigError when the cluster can't be reached, refuses or is open to anybody, IncompleteError when the job was
+    stopped or lost.
     """
+    refuse_open_dashboard(address)
     with _reported(address):
         client = _connect(address)
         with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:

@@ -292,7 +292,7 @@ def make_engine(execution: Execution) -> Engine:
     if execution.engine == "serial":
         from pipeline.flow.serial import SerialEngine
 
-        return SerialEngine(execution.threads)
+        return SerialEngine(execution.threads, execution.unit_timeout_s)
     from pipeline.flow.ray_engine import RayEngine
 
     return RayEngine(execution)

@@ -5,6 +5,7 @@ on as an `Ack` that says so, and the supervisor decides. Anything else that is r
 """
 
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from pipeline.commit.units import commit_unit, read_unit
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged, StorageError
 from pipeline.flow.acks import Ack, AckState, failed_ack
 from pipeline.flow.context import JobContext
+from pipeline.flow.isolate import isolate
+from pipeline.flow.replica import encode_finite, load_replica, not_finite
 from pipeline.plan.records import SegmentWork
 from pipeline.sink.part import Part, build_part, build_quarantine, rows_digest
 from pipeline.source.read import read_segment
@@ -34,6 +37,12 @@ from pipeline.text.prepare import Prepared, Preparer
 if TYPE_CHECKING:  # torch is loaded where there is a replica, not by readers, stagers and the driver
     from pipeline.encode.encoder import Encoder
     from pipeline.quality.gate import GateResult
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS = 2
+"""Attempts at a unit that end with their process before its texts are suspected. One may be a machine that was taken away;
+trying a unit of a single text apart costs no more than trying it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class UnitTask:
     pieces: tuple[PieceRef, ...]
     spans: tuple[Span, ...]
     source_bytes: int  # share of the input this unit stands for; those of a segment add up to its size
+    deaths: int = 0  # earlier attempts that ended with their process
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,7 @@ class Reading:
         self.context = context
         self.store = context.open_store()
         self.preparer = Preparer(context.model.stage().directory, context.model.lock, context.text)
+        self.progress = 0  # grows as long as reading goes on, also over units that have their record
 
     def units(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
         """The units of a segment that have no record yet, prepared one by one."""
@@ -90,6 +101,7 @@ class Reading:
         try:
             for source in self._limited(work):
                 k = source.k
+                self.progress += 1
                 size = left if source.eof else min(left, source.rows["text"].nbytes)
                 left -= size
                 if k not in work.done:
@@ -128,6 +140,7 @@ class Reading:
             pieces=work.pieces,
             spans=source.spans,
             source_bytes=size,
+            deaths=work.died(source.k),
         )
         return PreparedUnit(task, prepared, _digest(prepared))
 
@@ -157,10 +170,24 @@ class Encoding:
     def __init__(self, context: JobContext, threads: int | None = None) -> None:
         self.context = context
         self.store = context.open_store()
-        self.encoder, self.gate = load_replica(context, threads)
+        self._threads = threads
+        self._isolated_answers = 0
+        self._loading = False
+        self._replica: tuple[Encoder, GateResult] | None = None
+        self._load()
 
-    def encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
-        """Vectors of a unit's texts, unless somebody has committed the unit meanwhile."""
+    @property
+    def progress(self) -> int:
+        """Changes as long as encoding goes on. Loading a model takes the time it takes."""
+        if self._loading:
+            return int(time.monotonic())
+        return self._isolated_answers + (self._replica[0].stats.batches if self._replica else 0)
+
+    def encode(self, unit: PreparedUnit, deaths: int = 0) -> EncodedUnit | Ack:
+        """Vectors of a unit's texts, unless somebody has committed the unit meanwhile.
+
+        deaths: attempts at the unit that ended with their process, beside those that were planned with.
+        """
         task = unit.task
         attempt = uuid.uuid4().hex
         try:
@@ -169,22 +196,8 @@ class Encoding:
                 return task_ack("skipped", task)
             note = AttemptNote(task.unit, self.context.run, self.context.spec_id, task.segment, task.k, task.pieces)
             begin_attempt(self.store, note, task.generation, attempt)
-            started = time.monotonic()
-            before = self.encoder.stats
-            vectors = self.encoder.encode(unit.prepared.token_ids, unit.prepared.offsets)
-            prepared, vectors = self._set_aside_not_finite(task, unit.prepared, vectors)
-            return EncodedUnit(
-                task=task,
-                prepared=prepared,
-                digest=unit.digest if prepared is unit.prepared else _digest(prepared),
-                vectors=vectors,
-                attempt=attempt,
-                device=self.encoder.placement.device,
-                dtype=self.encoder.placement.dtype,
-                gate=self.gate.to_json(),
-                padded_tokens=self.encoder.stats.padded_tokens - before.padded_tokens,
-                encode_s=time.monotonic() - started,
-            )
+            suspected = task.deaths + deaths >= (MAX_DEATHS if len(unit.prepared.offsets) > 2 else 1)
+            return self._isolate(unit, attempt) if suspected else self._try(unit, attempt)
         except InputError as error:
             return _refused(self.context, self.store, task, attempt, error)
         except EmbedpipeError as error:
@@ -192,18 +205,83 @@ class Encoding:
                 end_attempt(self.store, task.unit, task.generation, attempt, error.message)
             return task_ack("error", task, error)
 
+    def _try(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
+        """Here and now; text by text in a process of its own when something is raised: nobody knows which of them it was."""
+        encoder, gate = self._load()
+        started, before = time.monotonic(), encoder.stats
+        try:
+            vectors = encode_finite(encoder, unit.prepared.token_ids, unit.prepared.offsets)
+        except Exception as error:
+            log.warning("%s: %s", unit.task.pieces[0].uri, error)
+            return self._isolate(unit, attempt)
+        return self._encoded(
+            unit,
+            attempt,
+            unit.prepared,
+            vectors,
+            device=encoder.placement.device,
+            dtype=encoder.placement.dtype,
+            gate=gate.to_json(),
+            padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
+            encode_s=time.monotonic() - started,
+        )
+
+    def _isolate(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
+        """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
+        started, self._replica = time.monotonic(), None
+        log.warning(
+            "%s: encoding unit %d has ended a process; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
+        )
+        found = isolate(
+            self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_isolated
+        )
+        prepared = unit.prepared
+        for text, how in found.poison.items():
+            prepared = prepared.reject(pa.array([text]), "poison", f"encoded alone, {how}")
+        return self._encoded(
+            unit,
+            attempt,
+            prepared,
+            found.vectors,
+            device=found.device,
+            dtype=found.dtype,
+            gate=found.gate,
+            padded_tokens=len(prepared.token_ids),
+            encode_s=time.monotonic() - started,
+        )
+
+    def _encoded(
+        self,
+        unit: PreparedUnit,
+        attempt: str,
+        prepared: Prepared,
+        vectors: npt.NDArray[np.float32],
+        *,
+        device: str,
+        dtype: str,
+        gate: dict[str, object],
+        padded_tokens: int,
+        encode_s: float,
+    ) -> EncodedUnit:
+        prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors)
+        return EncodedUnit(
+            task=unit.task,
+            prepared=prepared,
+            digest=unit.digest if prepared is unit.prepared else _digest(prepared),
+            vectors=vectors,
+            attempt=attempt,
+            device=device,
+            dtype=dtype,
+            gate=gate,
+            padded_tokens=padded_tokens,
+            encode_s=encode_s,
+        )
+
     def _set_aside_not_finite(
         self, task: UnitTask, prepared: Prepared, vectors: npt.NDArray[np.float32]
     ) -> tuple[Prepared, npt.NDArray[np.float32]]:
-        """Encode texts whose vector has NaN or infinity once more, each alone; reject their rows if that doesn't help.
-
-        In half precision a long neighbour in the batch can push a short text's attention out of range.
-        """
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        for index in bad:
-            start, stop = prepared.offsets[index], prepared.offsets[index + 1]
-            vectors[index] = self.encoder.encode(prepared.token_ids[start:stop], np.array([0, stop - start]))[0]
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        """Reject the rows of texts whose vector has NaN or infinity."""
+        bad = not_finite(vectors)
         if len(bad) == 0:
             return prepared, vectors
         if dict(self.context.extraction.reject).get("not_finite") == "refuse":
@@ -216,24 +294,17 @@ class Encoding:
             pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"
         ), vectors
 
+    def _load(self) -> "tuple[Encoder, GateResult]":
+        if self._replica is None:
+            self._loading = True
+            try:
+                self._replica = load_replica(self.context, self._threads)
+            finally:
+                self._loading = False
+        return self._replica
 
-def load_replica(context: JobContext, threads: int | None) -> "tuple[Encoder, GateResult]":
-    """A model replica on this process's device that has passed the parity gate. Raises ParityError, ModelError."""
-    from pipeline.quality.gate import load_gated
-
-    model = context.model
-    return load_gated(
-        model.stage(),
-        texts=model.gate_texts,
-        prompt=model.prompt,
-        precision=model.precision,
-        device=model.device,
-        max_tokens=model.max_tokens,
-        truncate_dim=model.truncate_dim,
-        task=model.task,
-        token_budget=model.token_budget,
-        threads=threads,
-    )
+    def _count_isolated(self) -> None:
+        self._isolated_answers += 1
 
 
 class Staging:

@@ -1,6 +1,6 @@
 """The plan: units covered by the head, committed since, and pending. Pure: everything it needs is handed to it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import PieceRef, UnitRecord
@@ -60,24 +60,36 @@ def is_complete(units: Sequence[ManifestUnit | UnitRecord]) -> bool:
     return bool(ends) and numbers == list(range(ends[0] + 1))
 
 
-def candidate_units(segments: Mapping[str, Segment], known: Mapping[str, int]) -> Iterator[str]:
+def candidate_units(segments: Mapping[str, Segment], known: Container[str]) -> Iterator[str]:
     """Units of these segments that may have a record, given the units that have one."""
     for segment in segments:
-        k, missing = 0, 0
-        while missing < LOOKAHEAD:
-            unit = unit_id(segment, k)
-            if unit in known:
-                yield unit
-                missing = 0
-            else:
-                missing += 1
-            k += 1
+        yield from (unit for _, unit in _known_units(segment, known))
+
+
+def _known_units(segment: str, known: Container[str]) -> Iterator[tuple[int, str]]:
+    """(k, unit) of a segment's units that are in `known`."""
+    k, missing = 0, 0
+    while missing < LOOKAHEAD:
+        unit = unit_id(segment, k)
+        if unit in known:
+            yield k, unit
+            missing = 0
+        else:
+            missing += 1
+        k += 1
 
 
 def make_plan(
-    match: HeadMatch, segments: Mapping[str, Segment], rulings: Mapping[str, UnitRecord], covered_files: int
+    match: HeadMatch,
+    segments: Mapping[str, Segment],
+    rulings: Mapping[str, UnitRecord],
+    unended: Mapping[str, int],
+    covered_files: int,
 ) -> Plan:
-    """Sort the units of the open files' segments (by segment id) into committed and pending."""
+    """Sort the units of the open files' segments (by segment id) into committed and pending.
+
+    unended: unit → attempts at the generation it is to be worked at that left no word of their end.
+    """
     published: dict[str, list[ManifestUnit]] = {}
     for unit in match.kept:
         published.setdefault(unit.segment, []).append(unit)
@@ -103,6 +115,7 @@ def make_plan(
                 bytes=sum(_piece_bytes(piece, ends) for piece in segment.pieces),
                 done=frozenset(head_numbers | {record.k for record in done}),
                 generations=tuple((r.k, r.generation + 1) for r in ruled if r.state != "done"),
+                deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, unended)) if unended else (),
             )
         )
     return Plan(match.kept, match.dropped, match.gone_rows, tuple(committed), tuple(pending), covered_files)

@@ -17,10 +17,15 @@ class SegmentWork:
     bytes: int  # of its files, its share of a columnar one
     done: frozenset[int]  # units that have their record: to be passed over
     generations: tuple[tuple[int, int], ...]  # (k, generation to work at) where that isn't 0
+    deaths: tuple[tuple[int, int], ...] = ()  # (k, attempts that ended with their process, or still go on somewhere)
 
     def generation(self, k: int) -> int:
         """The generation at which the k-th unit is to be worked."""
         return dict(self.generations).get(k, 0)
+
+    def died(self, k: int) -> int:
+        """How many attempts at the k-th unit left no word of their end."""
+        return dict(self.deaths).get(k, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def write_data_file(store: Store, plan: DataFilePlan, layout: Layout) -> DataFil
         opened: tuple[str, pa.Table] | None = None
         for part in plan.slices:
             if opened is None or opened[0] != part.key:
-                opened = (part.key, _read(store, part.key, schema))
+                opened = (part.key, _read(store, part.key, part.sha256, schema))
             waiting.append(opened[1].slice(part.first_row, part.rows))
             rows += part.rows
             if sum(table.num_rows for table in waiting) >= group:
@@ -52,9 +52,18 @@ def write_data_file(store: Store, plan: DataFilePlan, layout: Layout) -> DataFil
     return DataFile(data, hashlib.sha256(data).hexdigest(), rows)
 
 
-def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:
+def _read(store: Store, key: str, sha256: str, schema: pa.Schema) -> pa.Table:
     data = store.get(key)
     if data is None:
         raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
-    table = pq.read_table(io.BytesIO(data), columns=schema.names, page_checksum_verification=True)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise CommitError(
+            f"{store.root}/{key}: sha256 is {found}, its record says {sha256}: the file was changed or damaged since it was "
+            "written. Nothing is published. Restore it; or, for a file below _embedpipe/part, give up what is staged with "
+            "`embedpipe gc --abandon` and run again"
+        )
+    # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
+    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    table = file.read(columns=schema.names, use_threads=False).select(schema.names)
     return pa.Table.from_arrays(table.columns, schema=schema)

@@ -18,6 +18,7 @@ class SourceSlice:
 
     unit: str
     key: str  # of the file they lie in
+    sha256: str  # of that file
     first_row: int
     rows: int
     bytes: int  # estimate of what they take in a data file

@@ -1,6 +1,7 @@
 """A scripted encoder in place of the model: fast, its vector a function of the text, and it dies where it is told to.
 
-Settings: FAULTS_POISON, JSON {word: what a text holding that word does}; FAULTS_ENCODE_S, seconds per text.
+Settings: FAULTS_POISON, JSON {word: what a text holding that word does}; FAULTS_LOG, a file that gets a line each time one does;
+FAULTS_ENCODE_S, seconds per text.
 """
 
 import ctypes
@@ -8,6 +9,8 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -22,22 +25,39 @@ def vector_of(token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     return np.frombuffer(digest, np.uint8).astype(np.float32) - np.float32(127.5)
 
 
+@dataclass(frozen=True)
+class Stats:
+    """As much of the encoder's as is asked for. Its own would bring torch along, and seconds for each process."""
+
+    batches: int = 0
+    padded_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """As much of the gate's result as is asked for."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"samples": 1, "min_cosine": "1.0", "max_relative_l2": "0.0", "reason": "scripted"}
+
+
 class ScriptedEncoder:
-    """What `pipeline.flow.unit` needs of an encoder."""
+    """What `pipeline.flow.replica` needs of an encoder."""
 
     def __init__(self, directory: str) -> None:
-        from pipeline.encode.encoder import EncodeStats
-        from pipeline.encode.placement import Placement
         from tokenizers import Tokenizer
+
+        from pipeline.encode.placement import Placement
 
         tokenizer = Tokenizer.from_file(f"{directory}/tokenizer.json")
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self.placement = Placement("cpu", "float32", "scripted")
-        self.stats = EncodeStats()
+        self.stats = Stats()
         self._seconds = float(os.environ.get("FAULTS_ENCODE_S", "0"))
         poison = json.loads(os.environ.get("FAULTS_POISON", "{}"))
         self._poison = {tuple(tokenizer.encode(word, add_special_tokens=False).ids): do for word, do in poison.items()}
+        self._words = dict(zip(self._poison, poison, strict=True))
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(offsets) - 1, DIMENSIONS), np.float32)
@@ -45,6 +65,7 @@ class ScriptedEncoder:
             ids = token_ids[offsets[row] : offsets[row + 1]]
             vectors[row] = vector_of(ids)
             self._suffer(ids, vectors[row], alone=len(vectors) == 1)
+        self.stats = Stats(self.stats.batches + 1)
         if self._seconds:
             time.sleep(self._seconds * len(vectors))
         return vectors
@@ -53,7 +74,15 @@ class ScriptedEncoder:
         text = ids.tolist()
         for word, what in self._poison.items():
             if any(tuple(text[at : at + len(word)]) == word for at in range(len(text))):
+                note(self._words[word])
                 suffer(what, vector, alone=alone)
+
+
+def note(word: str) -> None:
+    """One more line in the log, on disk before anything else happens."""
+    if "FAULTS_LOG" in os.environ:
+        with Path(os.environ["FAULTS_LOG"]).open("a") as log:
+            log.write(f"{word} {os.getpid()}\n")
 
 
 def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
@@ -82,11 +111,8 @@ def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
         vector[:] = np.nan
 
 
-def _patch(unit: ModuleType) -> None:
-    from pipeline.quality.gate import GateResult
-
-    gate = GateResult(1, 1.0, 0.0, finite=True, zero_rows_match=True, device="cpu", dtype="float32", reason="scripted")
-    unit.load_replica = lambda context, threads: (ScriptedEncoder(context.model.stage().directory), gate)  # type: ignore[attr-defined]
+def _patch(replica: ModuleType) -> None:
+    replica.load_replica = lambda context, threads: (ScriptedEncoder(context.model.stage().directory), Gate())  # type: ignore[attr-defined]
 
 
-HOOKS = {"pipeline.flow.unit": _patch}
+HOOKS = {"pipeline.flow.replica": _patch}

@@ -104,7 +104,7 @@ def test_units_that_committed_out_of_order_are_found_and_passed_over() -> None:
     record = done(SPEC, whole(input_file("a.jsonl")), LOOKAHEAD - 1, eof=False)
     candidates = list(candidate_units(segments, {record.unit: 0}))
     assert candidates == [record.unit]
-    plan = make_plan(NOTHING, segments, {record.unit: record}, 0)
+    plan = make_plan(NOTHING, segments, {record.unit: record}, {}, 0)
     assert plan.pending[0].done == {LOOKAHEAD - 1}
     assert plan.committed == (record,)
 
@@ -113,7 +113,7 @@ def test_a_failed_unit_is_worked_at_the_next_generation() -> None:
     segment = whole(input_file("a.jsonl"))
     failed = dataclasses.replace(done(SPEC, segment, 0, generation=2), state="failed")
     segments = segments_by_id(SPEC.spec_id, [segment], EXTRACTION)
-    plan = make_plan(NOTHING, segments, {failed.unit: failed}, 0)
+    plan = make_plan(NOTHING, segments, {failed.unit: failed}, {}, 0)
     assert plan.pending[0].generation(0) == 3
     assert plan.pending[0].generation(1) == 0
 
@@ -125,7 +125,7 @@ def test_a_partly_published_segment_has_only_its_rest_pending() -> None:
     file = segment.pieces[0].file
     match = match_head(SPEC.spec_id, {file.uri: file}, head, EXTRACTION, append=False)
     assert match.open_files == {file.uri}
-    plan = make_plan(match, segments_by_id(SPEC.spec_id, [segment], EXTRACTION), {}, 0)
+    plan = make_plan(match, segments_by_id(SPEC.spec_id, [segment], EXTRACTION), {}, {}, 0)
     assert plan.pending[0].done == {0}
     assert untiled_files(head) == [file.uri]
 

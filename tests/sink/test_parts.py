@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.memory import MemoryStore
 
-from pipeline.errors import EncodeError, InputError, Overtaken
+from pipeline.errors import CommitError, EncodeError, InputError, Overtaken
 from pipeline.sink.assemble import write_data_file
 from pipeline.sink.duplicates import count_duplicates
 from pipeline.sink.part import build_part, rows_digest
@@ -118,7 +118,7 @@ def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() ->
     part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
     assert part is not None
     store.put_new("p", part.data)
-    made = write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", 1, 2, 9),)), BY_LANG)
+    made = write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
     table = pq.read_table(io.BytesIO(made.data))
     assert table["id"].to_pylist() == ["r0", "r2"]
     assert "lang" not in table.schema.names
@@ -127,7 +127,20 @@ def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() ->
 
 def test_a_source_that_is_gone_means_overtaken() -> None:
     with pytest.raises(Overtaken):
-        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", 0, 1, 9),)), LAYOUT)
+        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", "0" * 64, 0, 1, 9),)), LAYOUT)
+
+
+@pytest.mark.parametrize("place", [4, 200, -40])
+def test_a_part_that_was_damaged_since_it_was_staged_is_never_published(place: int) -> None:
+    """Page checksums cover pages only, not their headers or the footer."""
+    store = MemoryStore()
+    part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
+    assert part is not None
+    damaged = bytearray(part.data)
+    damaged[place] ^= 1
+    store.put_new("p", bytes(damaged))
+    with pytest.raises(CommitError, match="sha256"):
+        write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
 
 
 @given(st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1))))

@@ -1,0 +1,115 @@
+"""Who works on what, and who has stopped getting on with it.
+
+A process that hangs or was stopped says nothing, and Ray looks after nodes only. So every worker says what it begins and
+ends, and sends signs of progress in between; the driver asks who has given none for too long, and kills that process. What it
+held counts as a death of the process over it.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process somewhere on the cluster, for good: a process id alone may be used again."""
+
+    node: str
+    process: int
+    started: str  # the system's own time of its start
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A worker that has shown no progress for too long."""
+
+    worker: Worker
+    task: str
+    silent_s: float
+
+
+@dataclass(slots=True)
+class _Step:
+    task: str
+    progress: int
+    changed: float  # when progress last changed, on the board's own clock
+
+
+class Board:
+    """Lives in a process of its own, as a Ray actor. Tasks are named by kind and id, as in `encode 0a1b…`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stopped = False
+        self._steps: dict[Worker, _Step] = {}
+        self._holder: dict[str, Worker] = {}
+        self._deaths: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        """No new unit is to be begun."""
+        self._stopped = True
+
+    def clear(self) -> None:
+        """Forget what was begun: everything is planned anew."""
+        self._steps.clear()
+        self._holder.clear()
+        self._deaths.clear()
+
+    def begin(self, worker: Worker, task: str) -> int | None:
+        """A worker begins a task: how many workers have begun it and never ended. None: it should not begin."""
+        if self._stopped:
+            return None
+        if self._holder.get(task, worker) != worker:
+            self._deaths[task] += 1
+        self._holder[task] = worker
+        self._steps[worker] = _Step(task, -1, self._clock())
+        return self._deaths[task]
+
+    def end(self, worker: Worker, task: str) -> None:
+        """A worker has ended a task, well or not."""
+        if self._holder.get(task) == worker:
+            del self._holder[task]
+        if worker in self._steps and self._steps[worker].task == task:
+            del self._steps[worker]
+
+    def show(self, worker: Worker, progress: int) -> None:
+        """A worker shows how far it is; any change is progress."""
+        step = self._steps.get(worker)
+        if step is not None and step.progress != progress:
+            step.progress, step.changed = progress, self._clock()
+
+    def overdue(self, timeout_s: float) -> list[Overdue]:
+        """Workers without progress for longer than that. Each is told of once: what it holds is over."""
+        now = self._clock()
+        late = [
+            Overdue(worker, s.task, now - s.changed) for worker, s in self._steps.items() if now - s.changed > timeout_s
+        ]
+        for one in late:
+            del self._steps[one.worker]
+        return late
+
+
+def this_worker(node: str) -> Worker:
+    """This process. `node`: what the cluster calls the machine."""
+    return Worker(node, os.getpid(), _started(os.getpid()))
+
+
+def kill_worker(worker: Worker) -> bool:
+    """Kill a process of this machine, if it is still the one that is meant."""
+    if _started(worker.process) != worker.started:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.process, signal.SIGKILL)
+    return True
+
+
+def _started(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:  # gone; or not Linux, where a process id has to do
+        return ""
