@@ -54,7 +54,11 @@ def embed_again(directory: Path, ledger: Ledger, texts: Sequence[str]) -> npt.ND
 
     recipe: Mapping[str, Any] = ledger.recipe
     model = SentenceTransformer(
-        str(directory), device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True
+        str(directory),
+        device="cpu",
+        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        local_files_only=True,
+        trust_remote_code=False,
     )
     model.max_seq_length = recipe["max_tokens"]
     shorter = ledger.dimensions < int(recipe["model"]["dimensions"])

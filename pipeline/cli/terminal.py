@@ -8,6 +8,11 @@ import sys
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
+from rich.text import Text
+
+CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+"""Control characters as pictures of them: a file name or an id must not steer the terminal that shows it."""
 
 
 class ReaderGone(Exception):
@@ -19,7 +24,11 @@ class ReaderGone(Exception):
 
 
 class _Console(Console):
-    """Where nobody reads any more, results end the command, and logs end the logs."""
+    """Where nobody reads any more, results end the command, and logs end the logs. Control characters show as pictures."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Text and strings without anything a terminal would obey; what else there is passes as it is."""
+        super().print(*map(_harmless, objects), **options)
 
     def on_broken_pipe(self) -> None:
         """Rich itself would end the process with exit code 1."""
@@ -78,6 +87,14 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _harmless(shown: Any) -> Any:
+    if isinstance(shown, Text):
+        harmless = shown.copy()
+        harmless.plain = shown.plain.translate(CONTROLS)  # as long as before, so styles stay where they are
+        return harmless
+    return shown.translate(CONTROLS) if isinstance(shown, str) else shown
 
 
 def _console(stream: TextIO) -> Console:

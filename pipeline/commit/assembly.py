@@ -17,7 +17,7 @@ from pipeline.spec import canonical_json, digest
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 """Raised whenever this program would cut or write data files in another way."""
 
 
@@ -58,7 +58,8 @@ def plan_assembly(
     files: list[DataFilePlan] = []
     for folder in sorted(by_folder):
         ordered = [source for _, source in sorted(by_folder[folder], key=lambda pair: pair[0])]
-        files.extend(DataFilePlan(len(files) + i, folder, run) for i, run in enumerate(_cut(ordered, target_bytes)))
+        first = len(files)
+        files.extend(DataFilePlan(first + i, folder, run) for i, run in enumerate(_cut(ordered, target_bytes)))
     identity = {
         "base": base,
         "units": sorted([[u.unit, u.generation] for u in kept] + [[u.unit, u.generation] for u in added]),

@@ -82,6 +82,7 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, 
     keys = [file.key for file in parts if _part_is_garbage(store, file, generations, rulings, retired)]
     keys.extend(file.key for file in quarantines if _aside_is_garbage(store, file, generations, rulings, retired))
     keys.extend(file.key for file in attempts if _highest(file, generations, retired) >= file.generation)
+    keys.extend(_ends_without_beginning(attempts))
     keys.extend(entry.key for entry in store.list(PROBE))
     if view is not None:
         keys.extend(_unpublished(store, view))
@@ -142,7 +143,10 @@ class _Needless:
 
     def __init__(self, store: Store, view: _View | None, lookup: Lookup, fetch: Fetch, *, abandon: bool) -> None:
         self._store, self._view, self._lookup, self._fetch, self._abandon = store, view, lookup, fetch, abandon
-        self._covered = {(unit.unit, unit.generation) for unit in view.head.units} if view else set()
+        units = view.head.units if view else ()
+        self._covered = {(unit.unit, unit.generation) for unit in units}
+        self._published = {unit.unit for unit in units}
+        self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
         self._versions: dict[str, str | None] = {}
         self._past_specs: frozenset[str] | None = None
 
@@ -151,8 +155,19 @@ class _Needless:
         return (record.unit, record.generation) in self._covered or self.begun(record)
 
     def begun(self, unit: UnitRecord | AttemptNote) -> bool:
-        """Of one that the head doesn't have: given up, of a spec that was replaced, or of a source that moved on."""
-        return self._abandon or self._is_replaced(unit.spec) or _moved_on(unit.pieces, self._lookup, self._versions)
+        """Of one that the head doesn't have: given up, of a spec that was replaced, of a source that moved on, or of one
+        that the head has from units that are cut otherwise."""
+        return (
+            self._abandon
+            or self._is_replaced(unit.spec)
+            or self._is_cut_otherwise(unit)
+            or _moved_on(unit.pieces, self._lookup, self._versions)
+        )
+
+    def _is_cut_otherwise(self, unit: UnitRecord | AttemptNote) -> bool:
+        if self._view is None or unit.spec != self._view.head.entry.spec or unit.unit in self._published:
+            return False
+        return all(_place(piece) in self._pieces for piece in unit.pieces)
 
     def _is_replaced(self, spec: str) -> bool:
         if self._view is None or spec == self._view.head.entry.spec:
@@ -161,6 +176,10 @@ class _Needless:
             entries = [read_entry(self._store, version) for version in self._view.earlier]
             self._past_specs = frozenset(entry.spec for entry in entries if entry is not None)
         return spec in self._past_specs
+
+
+def _place(piece: PieceRef) -> tuple[str, str, int, int]:
+    return (piece.uri, piece.version, piece.start, piece.stop)
 
 
 def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, str | None]) -> bool:
@@ -191,6 +210,12 @@ def _aside_is_garbage(
     retired: dict[str, int],
 ) -> bool:
     return retired.get(file.unit) == file.generation or _is_unnamed(store, file, generations, rulings)
+
+
+def _ends_without_beginning(attempts: Iterable[UnitFile]) -> Iterator[str]:
+    """Notes of the end of attempts that got no further than the note of their beginning: they say nothing to anybody."""
+    begun = {file.attempt for file in attempts if not file.key.endswith(".end")}
+    yield from (file.key for file in attempts if file.key.endswith(".end") and file.attempt not in begun)
 
 
 def _highest(file: UnitFile, generations: dict[str, int], retired: dict[str, int]) -> int:

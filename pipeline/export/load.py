@@ -57,7 +57,7 @@ def _duckdb(published: Published) -> str:
     return (
         f"CREATE TABLE {TABLE} AS\n"
         f"SELECT * REPLACE (embedding::FLOAT[{published.dimensions}] AS embedding)\n"
-        f"FROM read_parquet([\n{_lines(_uris(published))}\n], {options});\n"
+        f"FROM read_parquet([\n{_lines([_text(file.uri) for file in published.files])}\n], {options});\n"
     )
 
 
@@ -78,7 +78,9 @@ def _clickhouse(published: Published) -> str:
     if source is None:
         raise ConfigError(f"{published.root}: there is a ClickHouse statement for s3://, gs:// and local paths only")
     hive = 1 if published.partition_columns else 0
-    parts = "\n    UNION ALL\n".join(f"    SELECT * FROM {source}({uri}, 'Parquet')" for uri in _uris(published))
+    parts = "\n    UNION ALL\n".join(
+        f"    SELECT * FROM {source}({uri}, 'Parquet')" for uri in _escaped_uris(published)
+    )
     return (
         f"CREATE TABLE {TABLE} ENGINE = MergeTree ORDER BY id AS\n"
         f"SELECT * FROM (\n{parts}\n)\nSETTINGS use_hive_partitioning = {hive};\n"
@@ -89,11 +91,11 @@ def _bigquery(published: Published) -> str:
     if not published.root.startswith("gs://"):
         raise ConfigError(f"{published.root}: BigQuery loads from gs:// only; copy data/ there, or take another engine")
     columns = ", ".join(f"`{name}` {kind}" for name, kind in _typed("bigquery", published.partition_columns))
-    prefix = f",\n  hive_partition_uri_prefix = {_text(published.root + '/data')}" if columns else ""
+    prefix = f",\n  hive_partition_uri_prefix = {_escaped(published.root + '/data')}" if columns else ""
     folders = f"\nWITH PARTITION COLUMNS ({columns})" if columns else ""
     return (
         f"LOAD DATA INTO dataset.{TABLE}\nFROM FILES (\n  format = 'PARQUET',\n  enable_list_inference = true,\n"
-        f"  uris = [\n{_lines(_uris(published))}\n  ]{prefix}\n){folders};\n"
+        f"  uris = [\n{_lines(_escaped_uris(published))}\n  ]{prefix}\n){folders};\n"
     )
 
 
@@ -113,7 +115,7 @@ def _snowflake(published: Published) -> str:
         for run in _runs(published.files)
     )
     return (
-        f"CREATE STAGE {TABLE}_stage URL = {_text(f'{_STAGES[scheme]}://{place}/data/')} "
+        f"CREATE STAGE {TABLE}_stage URL = {_escaped(f'{_STAGES[scheme]}://{place}/data/')} "
         f"STORAGE_INTEGRATION = your_integration;\nCREATE TABLE {TABLE}_raw ({made});\n{copies}"
         f'CREATE TABLE {TABLE} AS SELECT * EXCLUDE "embedding",\n'
         f'  "embedding"::VECTOR(FLOAT, {published.dimensions}) AS "embedding" FROM {TABLE}_raw;\n'
@@ -121,12 +123,12 @@ def _snowflake(published: Published) -> str:
 
 
 def _folder_value(name: str, kind: str) -> str:
-    found = f"REGEXP_SUBSTR(METADATA$FILENAME, {_text(name + '=([^/]+)')}, 1, 1, 'e')"
+    found = f"REGEXP_SUBSTR(METADATA$FILENAME, {_escaped(name + '=([^/]+)')}, 1, 1, 'e')"
     return f"NULLIF({found}, {_text(_NULL)})::{kind}"
 
 
 def _below(published: Published, files: Sequence[DataFile]) -> list[str]:
-    return [_text(file.uri.removeprefix(f"{published.root}/data/")) for file in files]
+    return [_escaped(file.uri.removeprefix(f"{published.root}/data/")) for file in files]
 
 
 def _runs(files: Sequence[DataFile]) -> Iterator[Sequence[DataFile]]:
@@ -139,8 +141,8 @@ def _typed(engine: str, columns: Sequence[tuple[str, str]]) -> list[tuple[str, s
     return [(name, kinds.get("int" if kind in _INTEGERS else kind, "VARIANT")) for name, kind in columns]
 
 
-def _uris(published: Published) -> list[str]:
-    return [_text(file.uri) for file in published.files]
+def _escaped_uris(published: Published) -> list[str]:
+    return [_escaped(file.uri) for file in published.files]
 
 
 def _s3a(uri: str) -> str:
@@ -152,8 +154,13 @@ def _lines(items: Sequence[str]) -> str:
 
 
 def _text(value: str) -> str:
-    """A SQL string."""
+    """A string of standard SQL, where a backslash is just that (DuckDB)."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def _escaped(value: str) -> str:
+    """A string where backslashes escape (ClickHouse, BigQuery, Snowflake): doubled quotes alone could be broken out of."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _quoted(name: str) -> str:

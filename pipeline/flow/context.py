@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pipeline.encode.placement import Device, Precision
 from pipeline.model.lock import ModelLock, StagedModel
-from pipeline.model.resolve import stage_model
+from pipeline.model.resolve import ModelWatch, stage_model
 from pipeline.sink.schema import Layout
 from pipeline.source.records import Extraction, UnitPolicy
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
@@ -34,6 +34,10 @@ class ModelContext:
     def stage(self) -> StagedModel:
         """The model on this node, its files checked against the lock. Raises ModelError when they differ."""
         return stage_model(self.name, self.revision, self.cache, self.lock)
+
+    def watch(self) -> ModelWatch:
+        """Sees whether the model's files on this node are touched from now on."""
+        return ModelWatch(self.name, self.revision, self.cache)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ and the serial one is what the Ray one is compared with.
 """
 
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,7 +32,6 @@ class AssemblyTask:
     environment: WorkerEnvironment
     base: int
     assembly: str
-    attempt: str  # 32 hexadecimal characters, new for every task
     file: DataFilePlan
     layout: Layout
 
@@ -66,7 +66,8 @@ def assemble_file(task: AssemblyTask) -> AssemblyRecord:
     if standing is not None:
         return standing
     made = write_data_file(store, task.file, task.layout)
-    key = data_key(task.file.folder, task.base, task.assembly, task.file.k, task.attempt)
+    # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
+    key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
     create_file(store, key, made.data)
     slices = []
     first = 0

@@ -99,7 +99,10 @@ class _Workshop:
 
     def worker(self, while_waiting: Callable[[], None]) -> "_Worker":
         if self._worker is None or self._worker.ended:
-            self._worker = _Worker(self._context, self._threads, while_waiting)
+            try:
+                self._worker = _Worker(self._context, self._threads, while_waiting)
+            except OSError as error:
+                raise EncodeError(f"no process to try texts apart can be started here: {error.strerror}") from error
         return self._worker
 
     def __enter__(self) -> "_Workshop":

@@ -57,7 +57,8 @@ def retry_quarantine(output: str) -> int:
     generations = list_generations(store)
     rows = 0
     for record in _with_quarantine(store):
-        retire_unit(store, record, generations[record.unit] + 1, RETRY)
+        # A unit may have been committed since its generations were listed.
+        retire_unit(store, record, max(generations.get(record.unit, 0), record.generation) + 1, RETRY)
         rows += record.rows_quarantined
     return rows
 

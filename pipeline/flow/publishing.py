@@ -1,7 +1,6 @@
 """Assemble and publish: committed units → data files → the next snapshot; then collect and settle `_SUCCESS`."""
 
 import datetime
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head, republish
 from pipeline.commit.success import clear_success, settle_success
+from pipeline.commit.units import retire_unit
 from pipeline.errors import CommitError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
@@ -27,6 +27,7 @@ from pipeline.source.records import InputFile
 from pipeline.spec import Spec
 from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.environment import worker_environment
+from pipeline.storage.faults import translated
 from pipeline.storage.inputs import find
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
@@ -56,6 +57,7 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
     Raises Overtaken when another run published first, RefusedError when the result would lose rows.
     """
     plan, head = planned.plan, planned.head
+    failed = {**_still_without(planned), **failed}
     base = head.entry.version if head else 0
     if planned.same_spec:
         rows = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
@@ -73,10 +75,7 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
     if assembly.files:
         clear_success(job.store)
     environment = worker_environment()
-    tasks = [
-        AssemblyTask(job.store.root, environment, base, assembly.id, uuid.uuid4().hex, file, layout)
-        for file in assembly.files
-    ]
+    tasks = [AssemblyTask(job.store.root, environment, base, assembly.id, file, layout) for file in assembly.files]
     records = sorted(engine.assemble(tasks), key=lambda record: record.k)
     units = assembled_units(assembly, records, plan.kept, plan.committed)
     _check_complete(job.spec, units, failed, planned.files)
@@ -89,6 +88,38 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
         failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
         facts=_facts(job),
     )
+
+
+def _still_without(planned: Planned) -> dict[str, str]:
+    """URI → reason of what the head is without and no longer listed: in append mode the rest of such a file stays."""
+    if planned.head is None or not planned.same_spec:
+        return {}
+    listed = {file.uri for file in planned.files}
+    kept = {piece.uri for unit in planned.plan.kept for piece in unit.pieces} - listed
+    places = planned.head.entry.failed
+    return {uri: place.removeprefix(f"{uri}: ") for uri in kept for place in places if place.startswith(f"{uri}: ")}
+
+
+def retire_lost(store: Store, planned: Planned) -> int:
+    """Give up committed units whose staged rows are gone although nobody has published since the plan: something outside took
+    them away. How many there were; the next plan works them again.
+
+    Raises StorageError where it is the head itself that has lost a file.
+    """
+    head = read_head(store)
+    version = head.entry.version if head else 0
+    if version != (planned.head.entry.version if planned.head else 0):
+        return 0
+    lost = [unit for unit in planned.plan.committed if unit.part and store.size(unit.part.key) is None]
+    for unit in lost:
+        retire_unit(store, unit, unit.generation + 1, "its staged rows were taken away")
+    missing = [] if lost or head is None else [key for key in head.files if store.size(key) is None]
+    if missing:
+        raise StorageError(
+            f"{store.root}/{missing[0]} is gone, though the newest snapshot holds it ({len(missing)} such files): something "
+            "outside embedpipe removed it. Restore it, or write the job's result to another output.path"
+        )
+    return len(lost)
 
 
 def finish(store: Store, retain: int) -> Finish:
@@ -145,7 +176,10 @@ def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.Ch
     for key, first, rows in slices:
         if opened is None or opened[0] != key:
             try:
-                with filesystem.open_input_file(f"{root}/{key}") as file:
+                with (
+                    translated("reading", f"{store.root}/{key}"),
+                    filesystem.open_input_file(f"{root}/{key}") as file,
+                ):
                     opened = (key, pq.ParquetFile(file).read(columns=["id"])["id"])
             except FileNotFoundError as error:
                 raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held") from error

@@ -24,7 +24,7 @@ from pipeline.flow.engine import Engine
 from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
-from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan
+from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan, retire_lost
 from pipeline.flow.summary import Preflight, Summary
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 MAX_OVERTAKEN = 10
 """Rounds lost to other publishers. Each time somebody else made progress, so this is generous."""
+
+MAX_CHANGES = 10
+"""Times a file may change under its reader before the run gives up."""
 
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 """What a summary tells of the parity gate; device, format and reason stand beside it."""
@@ -57,6 +60,13 @@ def run_job(
         run = _Run(config, limit, allow_drop, replace, reporter or NullReporter(), stop)
         try:
             return run.go()
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            raise IncompleteError(
+                "this process may start no more threads: the limit on processes (ulimit -u, or a container's pids limit) is "
+                "reached. What is committed stays; raise the limit and run again"
+            ) from error
         finally:
             run.close()
 
@@ -90,6 +100,7 @@ class _Run:
         self.engine: Engine | None = None
         self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
         self.alone: set[str] = set()  # files of a group of small files that failed
+        self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
         self.duplicates: int | None = None
         self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
@@ -117,7 +128,9 @@ class _Run:
                 overtaken += 1
                 if overtaken > MAX_OVERTAKEN:
                     raise
-                self.reporter.emit(Note(f"overtaken, planning again: {error.message}"))
+                lost = retire_lost(job.store, planned)
+                why = f"{lost} units whose staged rows are gone are worked again" if lost else f"overtaken: {error.message}"
+                self.reporter.emit(Note(f"planning again: {why}"))
 
     def _encode_all(self, job: Job) -> Planned:
         """Encode until the plan has nothing pending but what has failed in this run."""
@@ -135,6 +148,7 @@ class _Run:
                     "Run the same command again to go on from there"
                 )
             idle_rounds = 0 if progress else idle_rounds + 1
+            self._check_changes()
             if idle_rounds >= self.config.execution.max_attempts:
                 raise IncompleteError(
                     f"{idle_rounds} rounds in a row committed nothing; the last problem: {problem or 'none was reported'}. "
@@ -159,12 +173,23 @@ class _Run:
             problem = error.message
         return settled, problem
 
+    def _check_changes(self) -> None:
+        """Raises when a file changes faster than it can be read: units of it are committed in each round, and never all."""
+        uri, times = max(self.changes.items(), key=lambda item: item[1], default=("", 0))
+        if times >= MAX_CHANGES:
+            raise IncompleteError(
+                f"{uri} changed under its reader {times} times in this run: it is written to faster than it is read. What is "
+                "committed stays. Let its writer finish, or give finished files names of their own, and run again"
+            )
+
     def _take(self, ack: Ack, segment: SegmentWork | None) -> None:
         """Note what became of a unit. A group of small files that failed is tried again file by file: only then is it
         known which of them is at fault."""
         if ack.error is not None and ack.state == "fatal":
             raise ack.error
         self.acks.append(ack)
+        if ack.state == "changed":
+            self.changes[ack.uri] += 1
         if ack.state == "done":
             self._note_placement(ack)
             self.reporter.emit(_done_event(ack))

@@ -91,7 +91,9 @@ class Reading:
     def __init__(self, context: JobContext) -> None:
         self.context = context
         self.store = context.open_store()
+        watch = context.model.watch()
         self.preparer = Preparer(context.model.stage().directory, context.model.lock, context.text)
+        watch.check()
         self.progress = 0  # grows as long as reading goes on, also over units that have their record
 
     def units(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
@@ -171,6 +173,7 @@ class Encoding:
         self.context = context
         self.store = context.open_store()
         self._threads = threads
+        self._watch = context.model.watch()
         self._isolated_answers = 0
         self._loading = False
         self._replica: tuple[Encoder, GateResult] | None = None
@@ -230,7 +233,7 @@ class Encoding:
         """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
         started, self._replica = time.monotonic(), None
         log.warning(
-            "%s: encoding unit %d has ended a process; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
+            "%s: attempts at unit %d ended without a word; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
         )
         found = isolate(
             self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_isolated
@@ -264,6 +267,7 @@ class Encoding:
         encode_s: float,
     ) -> EncodedUnit:
         prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors)
+        self._watch.check()  # weights are mapped from their file: what is written over it is computed with
         return EncodedUnit(
             task=unit.task,
             prepared=prepared,
@@ -328,6 +332,8 @@ class Staging:
         except InputError as error:
             return _refused(self.context, self.store, task, unit.attempt, error)
         except EmbedpipeError as error:
+            with contextlib.suppress(StorageError):  # as above
+                end_attempt(self.store, task.unit, task.generation, unit.attempt, error.message)
             return task_ack("error", task, error)
         state: AckState = "done" if ours or standing.state == "done" else "skipped"
         return Ack.of_record(state, record, padded_tokens=unit.padded_tokens, encode_s=unit.encode_s)

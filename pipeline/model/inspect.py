@@ -1,12 +1,12 @@
 """A model directory → its `ModelLock`, or the reason it is refused. Reads JSON and hashes files; nothing is executed."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.model.code import refuse_code
 from pipeline.model.lock import ModelLock, ModuleLock
 from pipeline.model.modules import read_modules, read_object, read_routes, transformer_settings
 from pipeline.model.weights import position_table, refuse_pointer
@@ -15,8 +15,6 @@ LOADED_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".jinja")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
                    "added_tokens.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")  # fmt: skip
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
-CODE_FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
-CODE_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
 OFFSET_POSITIONS = frozenset({
     "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer",
     "data2vec-text", "ibert", "xmod", "luke", "lilt", "esm", "markuplm", "layoutlmv3",
@@ -41,7 +39,7 @@ def inspect_model(directory: Path, name: str, revision: str | None) -> ModelLock
         raise ModelError(f"{directory} is a {settings['model_type']}, which doesn't give one vector for one text")
     modules = read_modules(directory)
     routes = read_routes(directory, modules)
-    _refuse_code(directory)
+    refuse_code(directory)
     for chain in routes.values():
         _refuse_chain(directory, chain)
     files = hash_files(directory)
@@ -100,26 +98,6 @@ def _facts(directory: Path, chain: Sequence[ModuleLock], files: Sequence[tuple[s
         "normalisation": _is_normalized(directory, chain),
         "way with prompts": all(settings.get("include_prompt", True) for settings in pooling),
     }
-
-
-def _refuse_code(directory: Path) -> None:
-    for path in (path for name in CODE_FILES for path in directory.rglob(name)):
-        settings = read_object(path)
-        for key in CODE_KEYS:
-            if settings.get(key):
-                raise ModelError(f"{path}: {key!r} asks for code from outside; such models are not loaded")
-    if escape := _escaping_link(directory):
-        raise ModelError(f"{escape} is a link to a place outside the model directory; copy the file itself")
-
-
-def _escaping_link(directory: Path) -> Path | None:
-    """A link out of the directory; the hub cache's own layout (snapshots/… → blobs/…) is fine."""
-    top = Path(os.path.realpath(directory))
-    homes = [top, *([top.parent.parent / "blobs"] if top.parent.name == "snapshots" else [])]
-    for path in directory.rglob("*"):
-        if path.is_symlink() and not any(Path(os.path.realpath(path)).is_relative_to(home) for home in homes):
-            return path
-    return None
 
 
 def _refuse_chain(directory: Path, chain: Sequence[ModuleLock]) -> None:

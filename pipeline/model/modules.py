@@ -15,6 +15,8 @@ from pipeline.model.lock import ModuleLock
 ALLOWED = frozenset({"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router"})
 """Modules whose code is sentence-transformers' own and whose vectors this program reproduces."""
 
+SHOWN = 60  # characters of a file's text in a message
+
 TRANSFORMER_SETTINGS = tuple(
     f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )  # fmt: skip
@@ -67,7 +69,7 @@ def find_route(directory: Path, task: str | None) -> str | None:
         return None
     routing = _routing(directory, router)
     routes, settings = routing["structure"], routing.get("parameters") or {}
-    mappings = {ast.literal_eval(key): route for key, route in (settings.get("route_mappings") or {}).items()}
+    mappings = {_mapped(directory, key): route for key, route in (settings.get("route_mappings") or {}).items()}
     for key in ((task, "text"), (task, None), (None, "text"), (None, None)):
         if key in mappings:
             return str(mappings[key])
@@ -127,6 +129,16 @@ def _module(directory: Path, path: str, dotted: str) -> ModuleLock:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ModelError(f"{directory}: the module path {path!r} leads out of the model directory")
     return ModuleLock(path, short)
+
+
+def _mapped(directory: Path, key: str) -> Any:
+    """What sentence-transformers writes as the text of a tuple; nothing in it is run."""
+    try:
+        mapped = ast.literal_eval(key)
+        hash(mapped)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ModelError(f"{directory}: the Router maps {key[:SHOWN]!r}, which is no (task, modality)") from error
+    return mapped
 
 
 def _routing(directory: Path, router: ModuleLock) -> Mapping[str, Any]:

@@ -6,15 +6,18 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.errors import EmbedpipeError, InputError, ModelError
+from pipeline.errors import EmbedpipeError, InputError, ModelError, StorageError
 from pipeline.model.inspect import LOADED_SUFFIXES, hash_files, inspect_model
 from pipeline.model.lock import ModelLock, StagedModel
-from pipeline.storage.inputs import expand, open_input
+from pipeline.storage.faults import translate
+from pipeline.storage.inputs import Found, expand, open_input
 from pipeline.storage.uri import parse
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -28,14 +31,15 @@ def resolve_model(name: str, revision: str | None, cache: str | None) -> StagedM
     name: a directory · an fsspec URL of one · `package:NAME`, a model carried by an installed package · a hub id with a
     `revision` of 40 hexadecimal characters. cache: where URLs and hub models are staged; default ~/.cache/embedpipe.
 
-    Raises ModelError when it isn't found or is refused.
+    Raises ModelError when it isn't found or is refused, StorageError when it can't be laid into the cache.
     """
     directory = _locate(name, revision, cache)
-    return StagedModel(str(directory), inspect_model(directory, name, revision))
+    with _reading(directory):
+        return StagedModel(str(directory), inspect_model(directory, name, revision))
 
 
 def stage_model(name: str, revision: str | None, cache: str | None, lock: ModelLock) -> StagedModel:
-    """The model called `name` on this node, whose files must be those it was locked with elsewhere. Raises ModelError."""
+    """The model called `name` on this node, whose files must be those it was locked with elsewhere. Raises as above."""
     staged = StagedModel(str(_locate(name, revision, cache)), lock)
     check_model(staged)
     return staged
@@ -49,14 +53,44 @@ def portable_name(name: str) -> str:
 
 def check_model(staged: StagedModel) -> None:
     """Raises ModelError when the files on this node are not exactly those the model was locked with."""
-    expected, found = dict(staged.lock.files), dict(hash_files(Path(staged.directory)))
+    directory = Path(staged.directory)
+    with _reading(directory):
+        expected, found = dict(staged.lock.files), dict(hash_files(directory))
     for path in sorted({**expected, **found}):
         if expected.get(path) != found.get(path):
             what = "new" if path not in expected else "missing" if path not in found else "another file"
             raise ModelError(
-                f"{Path(staged.directory, path)} is {what}: the model {staged.lock.name!r} was locked with sha256 "
+                f"{directory / path} is {what}: the model {staged.lock.name!r} was locked with sha256 "
                 f"{expected.get(path, '(none)')}. It changed since the job was resolved, or this node has another copy; run again"
             )
+
+
+class ModelWatch:
+    """Sees whether files of a model were touched since, without reading them.
+
+    A check of their hashes holds for the moment it is made, and float32 weights are read from their file for as long as
+    the replica lives: written over in place they change its vectors without a word.
+    """
+
+    def __init__(self, name: str, revision: str | None, cache: str | None) -> None:
+        self._directory = _locate(name, revision, cache)
+        self._seen = self._look()
+
+    def check(self) -> None:
+        """Raises ModelError when a file was written, replaced, added or removed."""
+        now = self._look()
+        touched = sorted(path for path in {*self._seen, *now} if self._seen.get(path) != now.get(path))
+        if touched:
+            raise ModelError(
+                f"{touched[0]} was changed while the model was in use, so its vectors can't be trusted: nothing made since "
+                "is committed. Run again; put a new model into a new directory"
+            )
+
+    def _look(self) -> dict[str, tuple[int, ...]]:
+        with _reading(self._directory):
+            found = [path for path in self._directory.rglob("*") if path.suffix in LOADED_SUFFIXES]
+            status = {str(path): path.stat() for path in found}
+        return {path: (s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_size) for path, s in status.items()}
 
 
 def _locate(name: str, revision: str | None, cache: str | None) -> Path:
@@ -102,29 +136,33 @@ def _staged(url: str, cache: Path) -> Path:
         raise ModelError(f"model {url}: {error.message}") from error
     identity = hashlib.sha256("".join(f"{file.uri}\0{file.version}\n" for file in files).encode()).hexdigest()[:32]
     target = cache / "models" / identity
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if target.is_dir():
-            return target
-        temporary = target.with_name(f"{identity}.{uuid.uuid4().hex}")
-        try:
-            for file in files:
-                path = temporary / file.uri[len(file.root.rstrip("/")) + 1 :]
-                if ".." in path.parts:
-                    raise ModelError(f"{file.uri} leads out of the model directory")
-                if path.suffix in LOADED_SUFFIXES:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with open_input(file.uri, file.version) as source, path.open("wb") as copy:
-                        shutil.copyfileobj(source, copy, COPY_BYTES)
-            temporary.mkdir(parents=True, exist_ok=True)
-            temporary.replace(target)
-        except ModelError:
-            raise
-        except EmbedpipeError as error:
-            raise ModelError(f"model {url} can't be staged to {target}: {error.message}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            _copy(url, files, target)
     return target
+
+
+def _copy(url: str, files: Sequence[Found], target: Path) -> None:
+    """Lay the files into `target` unless it is there; it has its name once it is whole."""
+    if target.is_dir():
+        return
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir()
+        for file in files:
+            path = temporary / file.uri[len(file.root.rstrip("/")) + 1 :]
+            if ".." in path.parts:
+                raise ModelError(f"{file.uri} leads out of the model directory")
+            if path.suffix in LOADED_SUFFIXES:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open_input(file.uri, file.version) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, COPY_BYTES)
+        temporary.replace(target)
+    except InputError as error:
+        raise ModelError(f"model {url} can't be staged to {target}: {error.message}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _from_hub(name: str, revision: str | None, cache: Path) -> Path:
@@ -142,7 +180,8 @@ def _from_hub(name: str, revision: str | None, cache: Path) -> Path:
         allow_patterns=[f"*{suffix}" for suffix in LOADED_SUFFIXES],
         ignore_patterns=["onnx/*", "openvino/*"],
     )
-    cache.mkdir(parents=True, exist_ok=True)
+    with _writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(cache / "hub.lock"):  # one download per node, however many workers ask
             found = download(cache_dir=cache / "hub", local_files_only=_offline())
@@ -155,6 +194,28 @@ def _from_hub(name: str, revision: str | None, cache: Path) -> Path:
                 f"({type(error).__name__}). Without a hub, name a directory, an object store URL or package:NAME"
             ) from error
     return Path(found)
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[None]:
+    """What the system says of a model's files leaves this block as a ModelError."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{directory}: the model can't be read, or was changed just now: {error}") from error
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """What the system says of the cache leaves this block as a StorageError: the model is not to blame."""
+    try:
+        yield
+    except EmbedpipeError:
+        raise
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        raise StorageError(
+            f"{translate(error, 'staging a model in', str(place)).message}. See execution.model_cache"
+        ) from error
 
 
 def _offline() -> bool:

@@ -42,9 +42,10 @@ def match_head(
             dropped.extend(units)
             gone_rows += 0 if listed else sum(unit.rows_out for unit in units)
             continue
-        again = [unit for unit in units if unit.unit in redo]
+        # What isn't listed (in append mode) can't be worked again.
+        again = [unit for unit in units if unit.unit in redo and len(listed) == len(pieces)]
         dropped.extend(again)
-        stay = [unit for unit in units if unit.unit not in redo]
+        stay = [unit for unit in units if unit not in again]
         kept.extend(stay)
         if is_complete(stay):
             for piece in listed:
@@ -90,8 +91,9 @@ def make_plan(
 
     unended: unit → attempts at the generation it is to be worked at that left no word of their end.
     """
+    kept, recut = _sort_out_recut(match, segments)
     published: dict[str, list[ManifestUnit]] = {}
-    for unit in match.kept:
+    for unit in kept:
         published.setdefault(unit.segment, []).append(unit)
     by_segment: dict[str, list[UnitRecord]] = {}
     for record in rulings.values():
@@ -118,7 +120,25 @@ def make_plan(
                 deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, unended)) if unended else (),
             )
         )
-    return Plan(match.kept, match.dropped, match.gone_rows, tuple(committed), tuple(pending), covered_files)
+    return Plan(
+        kept, (*match.dropped, *recut), match.gone_rows, tuple(committed), tuple(pending), covered_files
+    )
+
+
+def _sort_out_recut(
+    match: HeadMatch, segments: Mapping[str, Segment]
+) -> tuple[tuple[ManifestUnit, ...], tuple[ManifestUnit, ...]]:
+    """(who stays, who goes) of the kept units. A file that the head has in part only is cut anew, and a small one may come to
+    lie in another group: then all its rows are worked again, and what the head has of them goes."""
+    recut = {
+        unit.segment
+        for unit in match.kept
+        if unit.segment not in segments and any(piece.uri in match.open_files for piece in unit.pieces)
+    }
+    return (
+        tuple(unit for unit in match.kept if unit.segment not in recut),
+        tuple(unit for unit in match.kept if unit.segment in recut),
+    )
 
 
 def segments_by_id(spec_id: str, segments: Sequence[Segment], extraction: Extraction) -> dict[str, Segment]:

@@ -16,6 +16,8 @@ from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
 from pipeline.commit.success import settle_success
 from pipeline.commit.units import commit_unit, list_generations, read_unit
 from pipeline.errors import CommitError, Overtaken
+from pipeline.sink.records import FolderRows
+from pipeline.source.records import Segment
 from pipeline.storage.probe import mark
 
 SPEC = spec()
@@ -125,6 +127,14 @@ def test_the_same_units_from_the_same_base_make_the_same_assembly() -> None:
 def test_files_are_cut_at_the_target_size_and_by_folder() -> None:
     records = [done(SPEC, whole(input_file(f"{i}.jsonl"))) for i in range(5)]
     assert [len(file.slices) for file in plan_assembly(0, (), (), records, 2500, {}).files] == [2, 2, 1]
+
+
+def test_files_of_several_folders_are_numbered_without_gaps_and_once_each() -> None:
+    """The number is the key of a file's commit record: two files with one number could never both be published."""
+    folders = (FolderRows("a=1/", 0, 5), FolderRows("a=2/", 5, 5))
+    records = [dataclasses.replace(done(SPEC, whole(input_file(f"{i}.jsonl"))), folders=folders) for i in range(3)]
+    plan = plan_assembly(0, (), (), records, 1, {})
+    assert [file.k for file in plan.files] == list(range(6))
 
 
 def test_a_head_file_whose_units_stay_is_not_written_again() -> None:
@@ -240,6 +250,23 @@ def test_work_that_no_snapshot_has_is_given_up_only_when_asked() -> None:
     assert staged.part is not None
     assert staged.part.key not in store.objects
     assert set(head.files) <= set(store.objects)
+
+
+def test_staged_rows_of_a_unit_that_the_head_has_from_units_cut_otherwise_are_garbage() -> None:
+    """A group of small files that failed is worked file by file; what of it was committed as a group stays otherwise."""
+    store = MemoryStore()
+    group = stage(store, done(SPEC, Segment((*whole(A).pieces, *whole(B).pieces))))
+    release(store, [stage(store, done(SPEC, whole(A))), stage(store, done(SPEC, whole(B)))])
+    collect(store, find_garbage(store, unchanged))
+    assert group.part is not None
+    assert group.part.key not in store.objects
+
+
+def test_notes_of_the_end_of_attempts_that_never_began_are_garbage() -> None:
+    store = MemoryStore()
+    end_attempt(store, uuid_of("unit"), 0, uuid_of("a"), "the store was away")
+    collect(store, find_garbage(store, unchanged))
+    assert store.objects == {}
 
 
 def test_marks_that_a_killed_probe_left_are_garbage() -> None:
