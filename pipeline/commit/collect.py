@@ -144,29 +144,33 @@ class _Needless:
     def __init__(self, store: Store, view: _View | None, lookup: Lookup, fetch: Fetch, *, abandon: bool) -> None:
         self._store, self._view, self._lookup, self._fetch, self._abandon = store, view, lookup, fetch, abandon
         units = view.head.units if view else ()
-        self._covered = {(unit.unit, unit.generation) for unit in units}
-        self._published = {unit.unit for unit in units}
+        self._published = {unit.unit: unit for unit in units}
         self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
         self._versions: dict[str, str | None] = {}
         self._past_specs: frozenset[str] | None = None
 
     def committed(self, record: UnitRecord) -> bool:
         """Of a unit that is done: the head has its rows, or nobody will publish them."""
-        return (record.unit, record.generation) in self._covered or self.begun(record)
+        published = self._published.get(record.unit)
+        return (published is not None and published.generation >= record.generation) or self.begun(record)
 
     def begun(self, unit: UnitRecord | AttemptNote) -> bool:
-        """Of one that the head doesn't have: given up, of a spec that was replaced, of a source that moved on, or of one
-        that the head has from units that are cut otherwise."""
+        """Of one that the head doesn't have: given up, of a spec that was replaced, of a source that moved on, or with
+        rows that the head has all the same."""
         return (
             self._abandon
             or self._is_replaced(unit.spec)
-            or self._is_cut_otherwise(unit)
+            or self._is_published(unit)
             or _moved_on(unit.pieces, self._lookup, self._versions)
         )
 
-    def _is_cut_otherwise(self, unit: UnitRecord | AttemptNote) -> bool:
-        if self._view is None or unit.spec != self._view.head.entry.spec or unit.unit in self._published:
+    def _is_published(self, unit: UnitRecord | AttemptNote) -> bool:
+        """By another generation (which is worked anew only for the sake of quarantined rows), or by units cut otherwise."""
+        if self._view is None or unit.spec != self._view.head.entry.spec:
             return False
+        published = self._published.get(unit.unit)
+        if published is not None:
+            return not published.rows_quarantined
         return all(_place(piece) in self._pieces for piece in unit.pieces)
 
     def _is_replaced(self, spec: str) -> bool:

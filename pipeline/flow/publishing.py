@@ -25,10 +25,9 @@ from pipeline.plan.refuse import check_drop
 from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.records import InputFile
 from pipeline.spec import Spec
-from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.faults import translated
 from pipeline.storage.inputs import find
+from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
 
@@ -171,19 +170,24 @@ def count_duplicate_ids(job: Job, planned: Planned) -> int | None:
 
 def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.ChunkedArray]:
     """The id column of slices (key, first row, rows). Raises Overtaken when a file is gone."""
-    filesystem, root = arrow_filesystem(store.root)
     opened: tuple[str, pa.ChunkedArray] | None = None
     for key, first, rows in slices:
         if opened is None or opened[0] != key:
-            try:
-                with (
-                    translated("reading", f"{store.root}/{key}"),
-                    filesystem.open_input_file(f"{root}/{key}") as file,
-                ):
-                    opened = (key, pq.ParquetFile(file).read(columns=["id"])["id"])
-            except FileNotFoundError as error:
-                raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held") from error
+            opened = (key, _read_ids(store, key))
         yield opened[1].slice(first, rows)
+
+
+def _read_ids(store: Store, key: str) -> pa.ChunkedArray:
+    try:
+        file = open_stored(store, key)
+        if file is not None:
+            with file:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                return parquet.read(columns=["id"], use_threads=False)["id"]
+    except StorageError:
+        if store.size(key) is not None:
+            raise
+    raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
 
 
 def _newest(store: Store) -> int:

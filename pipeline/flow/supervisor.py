@@ -129,7 +129,11 @@ class _Run:
                 if overtaken > MAX_OVERTAKEN:
                     raise
                 lost = retire_lost(job.store, planned)
-                why = f"{lost} units whose staged rows are gone are worked again" if lost else f"overtaken: {error.message}"
+                why = (
+                    f"{lost} units whose staged rows are gone are worked again"
+                    if lost
+                    else f"overtaken: {error.message}"
+                )
                 self.reporter.emit(Note(f"planning again: {why}"))
 
     def _encode_all(self, job: Job) -> Planned:

@@ -233,7 +233,9 @@ class Encoding:
         """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
         started, self._replica = time.monotonic(), None
         log.warning(
-            "%s: attempts at unit %d ended without a word; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
+            "%s: attempts at unit %d ended without a word; its texts are tried apart",
+            unit.task.pieces[0].uri,
+            unit.task.k,
         )
         found = isolate(
             self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_isolated

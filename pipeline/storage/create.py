@@ -48,6 +48,7 @@ def _settle(
     store: Store, key: str, value: bytes, look: Callable[[], T | None], sleep: Callable[[float], None]
 ) -> T | None:
     """Put until it is known how it ended. None: our put was confirmed; otherwise what `look` found standing there."""
+    problem = "it says that something is there, and shows nothing"
     for pause in (*pauses(), 0.0):
         refused: StorageError | None = None
         try:
@@ -55,12 +56,11 @@ def _settle(
                 return None
         except StorageError as error:
             refused = None if error.retry else error
+            problem = error.message
         found = look()
         if found is not None:
             return found
         if refused is not None:
             raise refused
         sleep(pause)
-    raise TransientStorageError(
-        f"creating {store.root}/{key}: the store neither takes it nor says what is there; run again"
-    )
+    raise TransientStorageError(f"creating {store.root}/{key}: the store doesn't take it ({problem}); run again")
