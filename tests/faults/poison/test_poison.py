@@ -2,50 +2,16 @@
 
 import json
 import math
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from faults import oracle
-from faults.hooks import environment
-from support.jobs import make_config, text_of
+from faults.poison.bench import KINDS, attempts, run, write
+from support.jobs import make_config
 
 from pipeline.flow.maintenance import list_quarantine
 
-RUN = Path(__file__).parents[2] / "support" / "run_job.py"
 ROWS = 200
-KINDS = {
-    "aardvark": ("exit", "ended with exit code 3"),
-    "badger": ("segfault", "SIGSEGV"),
-    "cheetah": ("kill", "memory runs out"),
-    "donkey": ("hang", "no answer within 5 s"),
-    "elephant": ("memory", "MemoryError"),
-    "ferret": ("device", "doesn't fit into the memory"),
-    "gorilla": ("raise", "the kernel failed"),
-}
-
-
-def write(folder: Path, poison: dict[int, str], name: str = "x") -> dict[str, str]:
-    """A file with a word in some of its rows; the texts by id."""
-    folder.mkdir(exist_ok=True)
-    texts = {f"{name}-{row}": text_of(row) + (f" {poison[row]} again" if row in poison else "") for row in range(ROWS)}
-    lines = [json.dumps({"id": row, "text": text}) + "\n" for row, text in texts.items()]
-    (folder / f"{name}.jsonl").write_text("".join(lines))
-    return texts
-
-
-def run(config: object, tmp_path: Path, poison: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    settings = environment("faults.encoder", FAULTS_POISON=json.dumps(poison), FAULTS_LOG=str(tmp_path / "log"))
-    return subprocess.run(
-        [sys.executable, str(RUN), config.model_dump_json()], env=settings, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def attempts(tmp_path: Path) -> Counter[str]:
-    """How often each word was met."""
-    return Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
 
 
 def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model: str) -> None:
@@ -58,14 +24,14 @@ def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model:
         tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__unit_timeout_s=6,
         execution__replicas=2, output__max_rejected_share=0.1, units__text_mib=1,
     )  # fmt: skip
-    done = run(config, tmp_path, poison)
+    done = run(config, tmp_path / "log", poison)
     assert done.returncode == 0, done.stderr[-3000:]
     aside = list_quarantine(str(tmp_path / "out"))
     assert sorted(aside["id"].to_pylist()) == [f"{word}-77" for word in poison]
     assert set(aside["kind"].to_pylist()) == {"poison"}
     kept = {name: text for name, text in texts.items() if name not in aside["id"].to_pylist()}
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
-    assert max(attempts(tmp_path).values()) <= 2 * math.log2(ROWS) + 2
+    assert max(attempts(tmp_path / "log").values()) <= 2 * math.log2(ROWS) + 2
 
 
 def test_every_kind_of_poison_is_told_from_its_neighbours(tmp_path: Path, tiny_model: str) -> None:
@@ -76,14 +42,14 @@ def test_every_kind_of_poison_is_told_from_its_neighbours(tmp_path: Path, tiny_m
         tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1, execution__unit_timeout_s=5
     )
     poison = {word: what for word, (what, _) in KINDS.items()}
-    assert [run(config, tmp_path, poison).returncode for _ in range(3)] == [3, 3, 0]
+    assert [run(config, tmp_path / "log", poison).returncode for _ in range(3)] == [3, 3, 0]
     aside = {row["id"]: row for row in list_quarantine(str(tmp_path / "out")).to_pylist()}
     assert {name: row["kind"] for name, row in aside.items()} == {f"x-{20 * at}": "poison" for at in range(len(words))}
     for at, word in enumerate(words):
         assert KINDS[word][1] in aside[f"x-{20 * at}"]["reason"]
     kept = {name: text for name, text in texts.items() if name not in aside}
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
-    assert max(attempts(tmp_path).values()) <= 2 * math.log2(ROWS) + 2
+    assert max(attempts(tmp_path / "log").values()) <= 2 * math.log2(ROWS) + 2
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -97,17 +63,17 @@ def test_the_smallest_units_need_no_more_than_their_share_of_attempts(
     )
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=1)
     deaths = 0
-    while run(config, tmp_path, {"aardvark": "exit"}).returncode == 3:
+    while run(config, tmp_path / "log", {"aardvark": "exit"}).returncode == 3:
         deaths += 1
     assert deaths == rows
     assert list_quarantine(str(tmp_path / "out")).num_rows == rows
-    assert attempts(tmp_path)["aardvark"] <= 2 * rows
+    assert attempts(tmp_path / "log")["aardvark"] <= 2 * rows
 
 
 def test_a_text_that_gives_nan_only_in_company_keeps_its_vector(tmp_path: Path, tiny_model: str) -> None:
     texts = write(tmp_path / "in", {3: "hyena"})
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model)
-    done = run(config, tmp_path, {"hyena": "nan in company"})
+    done = run(config, tmp_path / "log", {"hyena": "nan in company"})
     assert done.returncode == 0, done.stderr
     assert oracle.check(str(tmp_path / "out"), texts, tiny_model).right
 
@@ -116,7 +82,7 @@ def test_a_serial_run_that_hangs_ends_itself(tmp_path: Path, tiny_model: str) ->
     """Nobody else looks after it; a job that hangs over night is found in the morning."""
     write(tmp_path / "in", {3: "ibex"})
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__unit_timeout_s=2)
-    done = run(config, tmp_path, {"ibex": "hang"})
+    done = run(config, tmp_path / "log", {"ibex": "hang"})
     assert done.returncode == 4
     assert "no progress for 2 s" in done.stderr or "no progress for 3 s" in done.stderr
 
@@ -125,8 +91,8 @@ def test_a_healthy_unit_whose_process_was_taken_away_twice_loses_nothing(tmp_pat
     """Suspicion is no verdict: machines are taken away too."""
     texts = write(tmp_path / "in", {3: "jackal"})
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model)
-    assert [run(config, tmp_path, {"jackal": "kill"}).returncode for _ in range(2)] == [-9, -9]
-    done = run(config, tmp_path, {})
+    assert [run(config, tmp_path / "log", {"jackal": "kill"}).returncode for _ in range(2)] == [-9, -9]
+    done = run(config, tmp_path / "log", {})
     assert done.returncode == 0, done.stderr
     assert oracle.check(str(tmp_path / "out"), texts, tiny_model).right
     assert list_quarantine(str(tmp_path / "out")).num_rows == 0
