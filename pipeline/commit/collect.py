@@ -201,7 +201,8 @@ def _part_is_garbage(
     rulings: dict[str, UnitRecord],
     retired: dict[str, int],
 ) -> bool:
-    if generations.get(file.unit, -1) > file.generation or retired.get(file.unit, -1) >= file.generation:
+    ruling = rulings.get(file.unit)  # read, not only listed: a part is worth more than a listing's word
+    if (ruling is not None and ruling.generation > file.generation) or retired.get(file.unit, -1) >= file.generation:
         return True
     return _is_unnamed(store, file, generations, rulings)
 

@@ -9,11 +9,23 @@ from typing import Any
 
 from pipeline.config.schema import Config, Execution, Input, Model, Output
 
-PLACES = ("input.paths", "input.root", "model.name", "output.path", "execution.address", "execution.model_cache")
+PLACES = (
+    "input.paths",
+    "input.root",
+    "model.name",
+    "output.path",
+    "execution.address",
+    "execution.model_cache",
+    "execution.events",
+)
 """Keys that hold a path or a URL."""
 
 _USER_INFO = re.compile(r"://(?:[^/\s:@]*:[^\s@]*|[^/\s@]*)@")  # a secret key may hold slashes
-_SIGNED = re.compile(r"[?&](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=)", re.IGNORECASE)
+_SIGNED = re.compile(
+    r"[?&;](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=|awsaccesskeyid=|(?:account|sharedaccess)key=|password=|secret=)",
+    re.IGNORECASE,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -36,7 +48,8 @@ def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_contradictions(config: Config) -> Iterator[str]:
-    """Problems between keys."""
+    """Problems between keys, and with values that their type allows but nothing can use."""
+    yield from _unusable(config.model_dump())
     yield from _of_input(config.input)
     yield from _of_model(config.model)
     yield from _of_output(config.output, config.input)
@@ -107,6 +120,24 @@ def _of_places(source: Input, output: Output) -> Iterator[str]:
 def _of_execution(execution: Execution) -> Iterator[str]:
     if execution.engine == "serial" and execution.address is not None:
         yield "execution.address: there is no cluster with execution.engine serial; leave one of them out"
+    for key, place in (("model_cache", execution.model_cache), ("events", execution.events)):
+        if place is not None and ("://" in place or "::" in place):
+            yield f"execution.{key}: {place!r} is no local path; what is written there lies on the machine's own disk"
+
+
+def _unusable(value: Any, key: str = "") -> Iterator[str]:
+    """Text that no tokenizer or record takes, or no file system. YAML can spell it: `"\\ud800"`, `"\\0"`."""
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            yield f"{key}: {value!r} holds half a surrogate pair, which is no character"
+        elif "\0" in value and key.partition("[")[0] in PLACES:
+            yield f"{key}: {value!r} holds a zero byte, which no path may"
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _unusable(inner, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _unusable(inner, f"{key}[{number}]")
 
 
 def _repeated(key: str, values: tuple[str, ...]) -> Iterator[str]:

@@ -128,7 +128,7 @@ class Execution(Section):
     wave_units: Annotated[int, Field(ge=1, le=100_000)] = Field(20_000, description="Segments of one Ray Data graph.")
     max_attempts: Annotated[int, Field(ge=1)] = Field(3, description="Rounds without any progress before giving up.")
     unit_timeout_s: Annotated[int, Field(ge=1)] = Field(
-        3600, description="No acknowledgement for this long ends a round."
+        600, description="A worker without any progress for this long is killed; a forward pass is progress."
     )
     model_cache: str | None = Field(None, description="Where models are staged on a node. Default: ~/.cache/embedpipe.")
     log_format: Literal["text", "json"] = "text"

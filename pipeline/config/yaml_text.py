@@ -1,7 +1,8 @@
 """YAML text → plain mappings, lists and scalars, with limits on what a file may make of us.
 
 Stricter than `yaml.safe_load`: a key given twice is an error, a key is the text that stands there (`null:` and `on:`
-are words here, as in `rows.null`), and neither nesting nor aliases can blow up.
+are words here, as in `rows.null`), tags (`!!int`, `!!python/…`) are not taken, and neither nesting nor aliases nor
+numbers can blow up.
 """
 
 from typing import Any
@@ -14,6 +15,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 20_000
 """Counted with every alias written out."""
+MAX_DIGITS = 64
+"""Of a number. YAML's base 60 (`1:30:00`) takes quadratic time, and Python won't print what has thousands of digits."""
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -58,6 +61,10 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.get_mark())
+        tag = getattr(self.peek_event(), "tag", None)
+        if tag is not None:
+            problem = f"could not determine a constructor for the tag {tag!r}: tags are not taken; put text in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -75,7 +82,17 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any
     return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
+def _construct_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    if len(node.value) > MAX_DIGITS:
+        raise yaml.MarkedYAMLError(problem=f"a number of more than {MAX_DIGITS} digits", problem_mark=node.start_mark)
+    whole = node.tag == "tag:yaml.org,2002:int"
+    number: int | float = loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+    return number
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
 _MERGE = "tag:yaml.org,2002:merge"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 

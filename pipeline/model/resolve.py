@@ -18,7 +18,7 @@ from pipeline.model.inspect import LOADED_SUFFIXES, hash_files, inspect_model
 from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.storage.faults import translate
 from pipeline.storage.inputs import Found, expand, open_input
-from pipeline.storage.uri import parse
+from pipeline.storage.uri import local_path, parse
 
 REVISION = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -47,7 +47,7 @@ def stage_model(name: str, revision: str | None, cache: str | None, lock: ModelL
 
 def portable_name(name: str) -> str:
     """The name as another working directory or machine understands it: a relative directory becomes an absolute one."""
-    is_directory = bool(name) and "://" not in name and Path(name).expanduser().is_dir()
+    is_directory = bool(name) and "://" not in name and local_path(name).is_dir()
     return str(parse(name)) if is_directory else name
 
 
@@ -94,12 +94,12 @@ class ModelWatch:
 
 
 def _locate(name: str, revision: str | None, cache: str | None) -> Path:
-    kept = Path(cache or Path.home() / ".cache" / "embedpipe").expanduser()
+    kept = local_path(cache or "~/.cache/embedpipe")
     if name.startswith("package:"):
         return _in_package(name.removeprefix("package:"))
     if "://" in name:
         return _staged(name, kept)
-    path = Path(name).expanduser()
+    path = local_path(name)
     if name and path.is_dir():
         return path.absolute()
     if path.is_absolute() or name.startswith((".", "~")) or not HUB_ID.fullmatch(name):

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -9,14 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.source.expansion import cut_expanded, encoded_columns
+from pipeline.source.expansion import Dictionaries, cut_expanded
 from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
-from pipeline.source.streams import check_not_empty
+from pipeline.source.streams import check_not_empty, one_line
 
 BUFFER_BYTES = 4 << 20
 """Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once."""
 
+EVERY_ROW = 1 << 62
+SHOWN_CHARS = 40  # of a column's name, which in a damaged file may be anything
 STREAM_MAGIC, STREAM_END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
 AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
@@ -25,7 +28,9 @@ def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Ite
     """Batches of rows [start, stop) of a Parquet or Arrow file. Raises InputError naming file and row group."""
     check_not_empty(piece.file)
     names = needed_paths(extraction)
-    if piece.measure == "rows" and piece.start == piece.stop:
+    if piece.measure == "bytes":  # the whole of a file whose footer could not be read when it was planned
+        piece = replace(piece, stop=EVERY_ROW)
+    elif piece.start == piece.stop:
         return
     read = _parquet if piece.file.format == "parquet" else _arrow
     for first, batch in read(stream, piece, names):
@@ -39,22 +44,17 @@ def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Ite
 def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     file = piece.file
     with _failing(file, "the footer"):
-        metadata = pq.read_metadata(stream)
-        parquet = pq.ParquetFile(
-            stream,
-            metadata=metadata,
-            read_dictionary=encoded_columns(metadata, names),
-            pre_buffer=False,
-            buffer_size=BUFFER_BYTES,
-            page_checksum_verification=True,
-        )
-        present = set(parquet.schema_arrow.names)
+        parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+        dictionaries = Dictionaries(stream, parquet, names)
+    _check_counts(parquet.metadata, file)
+    present = set(parquet.schema_arrow.names)
     columns = [name for name in names if name in present or name.split(".")[0] in present]
     first = 0
     for group in range(parquet.num_row_groups):
         metadata = parquet.metadata.row_group(group)
         if piece.start <= first < piece.stop:
-            start, size = first, _batch_rows(metadata.num_rows, metadata.total_byte_size)
+            size = _batch_rows(metadata.num_rows, metadata.total_byte_size)
+            start, size = first, max(1, min(size, BATCH_BYTES // max(1, dictionaries.longest(group))))
             with _failing(file, f"row group {group}"):
                 for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
                     yield start, batch
@@ -64,6 +64,16 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
                     f"{file.uri}: row group {group} gave {start - first} rows, its footer says {metadata.num_rows}"
                 )
         first += metadata.num_rows
+
+
+def _check_counts(metadata: pq.FileMetaData, file: InputFile) -> None:
+    """A footer has no checksum; numbers in it that contradict each other would lose rows without a word."""
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+        raise InputError(
+            f"{file.uri}: the footer says {metadata.num_rows:,} rows for the file, and {sum(counts):,} for its row groups "
+            f"of {min(counts, default=0):,} to {max(counts, default=0):,} rows; restore or replace the file"
+        )
 
 
 def _arrow(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -107,11 +117,16 @@ def _streamed(stream: BinaryIO, file: InputFile, wanted: Set[str]) -> Iterator[t
         yield first, batch
         first += batch.num_rows
         index += 1
+    check_stream_end(stream, file, index)
+
+
+def check_stream_end(stream: BinaryIO, file: InputFile, batches: int) -> None:
+    """Raise InputError where an Arrow stream, read to where pyarrow takes it to end, was cut off or goes on."""
     end = stream.tell()
     stream.seek(max(0, end - len(STREAM_END)))
     if end != file.size or stream.read() != STREAM_END:
         raise InputError(
-            f"{file.uri}: the Arrow stream ends at byte {end:,} of {file.size:,}, after record batch {index - 1}, "
+            f"{file.uri}: the Arrow stream ends at byte {end:,} of {file.size:,}, after {batches:,} record batches, "
             f"{'and has no end mark' if end == file.size else 'but the file goes on'}; restore or replace the file"
         )
 
@@ -167,7 +182,7 @@ class _failing:  # noqa: N801  (reads as a word)
             error, InputError
         ):
             raise InputError(
-                f"{self.file.uri}: {self.place} can't be read: {error}; restore or replace the file"
+                f"{self.file.uri}: {self.place} can't be read: {one_line(error)}; restore or replace the file"
             ) from error
 
 
@@ -207,8 +222,14 @@ def _reach(batch: pa.RecordBatch, file: InputFile, name: str) -> pa.Array | None
 def missing_column(file: InputFile, name: str, present: Sequence[str]) -> InputError:
     """The error for a column that a file doesn't have."""
     near = difflib.get_close_matches(name, present, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, present[:12])) or 'no columns'}"
+    hint = (
+        f"did you mean {_shown(near[0])}?" if near else f"it has {', '.join(map(_shown, present[:12])) or 'no columns'}"
+    )
     return InputError(f"{file.uri}: there is no column {name!r}; {hint}")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= SHOWN_CHARS else f"{name[:SHOWN_CHARS]}…")
 
 
 def check_unique(file: InputFile, name: str, present: Sequence[str]) -> None:

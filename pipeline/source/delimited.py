@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.source.columnar import check_unique, missing_column
 from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
-from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed
+from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed, one_line
 
 
 class _Blocks(io.RawIOBase):
@@ -61,12 +61,13 @@ def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> It
 
 def csv_rows(stream: BinaryIO, file: InputFile, delimiter: str, longest: int) -> Iterator[list[str]]:
     """The header, then every row that isn't blank. Bytes that aren't UTF-8 stand as lone surrogates: which rows have
-    them is for `extract`. Raises InputError naming the row that isn't CSV, or has a field beyond `longest`."""
+    them is for `extract`. Raises InputError naming the row that isn't CSV, or has a line or a field beyond `longest`."""
     raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
     buffered = io.BufferedReader(raw, BLOCK_BYTES)
     text = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(max(longest, 1 << 17))
-    rows = csv.reader(text, delimiter="\t" if file.format == "tsv" else delimiter, strict=True)
+    longest = max(longest, 1 << 17)
+    csv.field_size_limit(longest)
+    rows = csv.reader(_lines(text, longest), delimiter="\t" if file.format == "tsv" else delimiter, strict=True)
     number = -1
     try:
         for fields in rows:
@@ -75,7 +76,15 @@ def csv_rows(stream: BinaryIO, file: InputFile, delimiter: str, longest: int) ->
                 number += 1
     except csv.Error as error:
         place = f"row {number:,}" if number >= 0 else "the header"
-        raise InputError(f"{file.uri}, {place}: {error}; check quotes and input.csv_delimiter") from error
+        raise InputError(f"{file.uri}, {place}: {one_line(error)}; check quotes and input.csv_delimiter") from error
+
+
+def _lines(text: io.TextIOWrapper, longest: int) -> Iterator[str]:
+    """Lines, so that one without end doesn't come into memory whole."""
+    while line := text.readline(longest + 1):
+        if len(line) > longest:
+            raise csv.Error(f"a line is longer than {longest:,} characters, four times rows.max_text_bytes")
+        yield line
 
 
 def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[str, ...], file: InputFile) -> Columns:

@@ -2,6 +2,7 @@
 long value. Small files can stand for terabytes of text in this way; they are decoded a few rows at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,23 @@ VIEWS = (pa.string_view(), pa.binary_view())
 VIEW_INTS = 4  # a view is 16 bytes; the first four are the value's length
 
 
-def encoded_columns(metadata: pq.FileMetaData, names: Sequence[str]) -> list[str]:
-    """Those of the columns that hold text in dictionaries: to be read as such, since sizes in the footer are those of
-    the dictionaries, and a batch of them decoded could have any size."""
-    found: set[str] = set()
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema in names and column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
-                found.add(column.path_in_schema)
-    return sorted(found)
+class Dictionaries:
+    """The dictionaries of a Parquet file's text columns. Sizes in its footer are those of the file with each value there
+    once, so that they don't tell what a batch of rows takes."""
+
+    def __init__(self, stream: BinaryIO, parquet: pq.ParquetFile, names: Sequence[str]) -> None:
+        # From the schema: pyarrow ends the process over what a damaged footer may say of a single column chunk.
+        columns = map(parquet.schema.column, range(len(parquet.schema)))
+        self._names = [c.path for c in columns if c.path in names and c.physical_type == "BYTE_ARRAY"]
+        self._file = pq.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=self._names, pre_buffer=False)
+
+    def longest(self, group: int) -> int:
+        """Bytes of the longest value in a dictionary of the row group; 0 where the row group tells of none."""
+        try:
+            row = next(self._file.iter_batches(1, row_groups=[group], columns=self._names, use_threads=False), None)
+        except (pa.ArrowException, OSError, ValueError, MemoryError):
+            return 0  # an encoding without dictionaries, or damage, which is for the reader to tell of
+        return max(map(_longest, row.columns), default=0) if row is not None else 0
 
 
 def cut_expanded(values: Mapping[str, pa.Array], rows: int) -> Iterator[tuple[int, int]]:
@@ -40,24 +48,26 @@ def cut_expanded(values: Mapping[str, pa.Array], rows: int) -> Iterator[tuple[in
         start = stop
 
 
+def _longest(array: pa.Array) -> int:
+    if pa.types.is_struct(array.type):
+        return max(map(_longest, array.flatten()), default=0)
+    return int(_lengths(array.dictionary).max(initial=0)) if pa.types.is_dictionary(array.type) else 0
+
+
 def _expanded_sizes(array: pa.Array) -> npt.NDArray[np.int64] | int:
     """Bytes of each value once decoded; 0 for columns that lie in memory as they are."""
-    if pa.types.is_dictionary(array.type) and is_text(array.type) and len(array.dictionary):
-        values = array.dictionary
-        sizes = _view_sizes(values) if values.type in VIEWS else _lengths(values)
-        picked = pa.array(sizes).take(array.indices)
+    if pa.types.is_dictionary(array.type) and is_text(array.type):
+        picked = pa.array(_lengths(array.dictionary)).take(array.indices)
         return np.asarray(picked.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
-    return _view_sizes(array) if array.type in VIEWS else 0
+    return _lengths(array) if array.type in VIEWS else 0
 
 
 def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
     if pa.types.is_null(values.type):
         return np.zeros(len(values), np.int64)
-    return np.asarray(pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
-
-
-def _view_sizes(array: pa.Array) -> npt.NDArray[np.int64]:
-    """pyarrow has no function for the length of a view. What stands where a value is null is no length."""
-    views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, VIEW_INTS)
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    return np.where(valid, views[array.offset : array.offset + len(array), 0], 0).astype(np.int64)
+    if values.type not in VIEWS:
+        return np.asarray(pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    # pyarrow has no function for the length of a view; what stands where a value is null is no length
+    views = np.frombuffer(values.buffers()[1], np.int32).reshape(-1, VIEW_INTS)
+    valid = values.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(valid, views[values.offset : values.offset + len(values), 0], 0).astype(np.int64)

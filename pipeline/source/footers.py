@@ -38,6 +38,8 @@ def _footer(file: InputFile) -> Footer | None:
 def _parquet(stream: BinaryIO) -> Footer:
     metadata = pq.read_metadata(stream)
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    if any(group.num_rows < 0 for group in groups):
+        raise ValueError("negative rows")
     return Footer(tuple(group.num_rows for group in groups), tuple(group.total_byte_size for group in groups))
 
 

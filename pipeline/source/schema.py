@@ -8,11 +8,18 @@ import pyarrow.parquet as pq
 
 from pipeline.config.schema import Input, Rows
 from pipeline.errors import ConfigError, InputError
-from pipeline.source.columnar import arrow_schema, check_unique, is_arrow_stream, missing_column, open_arrow
+from pipeline.source.columnar import (
+    arrow_schema,
+    check_stream_end,
+    check_unique,
+    is_arrow_stream,
+    missing_column,
+    open_arrow,
+)
 from pipeline.source.delimited import csv_rows
 from pipeline.source.extract import is_string, is_text, template_fields
 from pipeline.source.records import KINDS, Extraction, InputFile
-from pipeline.source.streams import blocks, check_not_empty, decompressed, lines
+from pipeline.source.streams import blocks, check_not_empty, decompressed, lines, one_line
 from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
@@ -133,9 +140,9 @@ def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
         with open_input(file.uri, file.version) as stream:
             if file.format == "parquet":
                 parquet = pq.ParquetFile(stream)
-                return list(_flat(parquet.schema_arrow)), parquet.metadata.num_rows > 0
+                return list(_flat(parquet.schema_arrow)), parquet.metadata.num_rows != 0
             if file.format == "arrow":
-                return list(_flat(arrow_schema(stream))), _arrow_has_rows(stream)
+                return list(_flat(arrow_schema(stream))), _arrow_has_rows(stream, file)
             if file.format in ("csv", "tsv"):
                 rows = csv_rows(stream, file, source.csv_delimiter, longest)
                 types = [(name, pa.string()) for name in next(rows, ())]
@@ -146,14 +153,20 @@ def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
             texts = template_fields(source.template) if source.template else (source.text,)
             return _jsonl_types(lines(plain, 0, longest), file, set(texts))
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise InputError(f"{file.uri}: not a readable {file.format} file: {error}") from error
+        raise InputError(
+            f"{file.uri}: not a readable {file.format} file: {one_line(error)}; restore or replace the file"
+        ) from error
 
 
-def _arrow_has_rows(stream: BinaryIO) -> bool:
+def _arrow_has_rows(stream: BinaryIO, file: InputFile) -> bool:
     streamed = is_arrow_stream(stream)
     reader = open_arrow(stream, frozenset())
     batches = reader if streamed else map(reader.get_batch, range(reader.num_record_batches))
-    return any(batch.num_rows for batch in batches)
+    if any(batch.num_rows for batch in batches):
+        return True
+    if streamed:
+        check_stream_end(stream, file, 0)
+    return False
 
 
 def _flat(fields: Sequence[pa.Field], prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:

@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.source.records import InputFile
 
 BLOCK_BYTES = 1 << 20
+SAID = 300  # characters of what a library says that a message quotes
 BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
@@ -23,6 +24,13 @@ def check_not_empty(file: InputFile) -> None:
     if file.size == 0 and (file.compression != "none" or file.format in ("parquet", "arrow")):
         kind = file.format if file.compression == "none" else file.compression
         raise InputError(f"{file.uri}: is empty: 0 bytes are no {kind} file; restore, replace or remove the file")
+
+
+def one_line(error: BaseException) -> str:
+    """What a library said of a file: on one line, without the control characters it may quote, and not at length."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said if len(said) <= SAID else f"{said[:SAID]}…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in said)
 
 
 def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
@@ -51,14 +59,15 @@ def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Ite
             block = stream.read(BLOCK_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
             raise InputError(
-                f"{file.uri}: the {file.compression} stream is damaged or cut off after {read:,} inflated bytes ({error}); "
+                f"{file.uri}: the {file.compression} stream is damaged or cut off after {read:,} inflated bytes "
+                f"({one_line(error)}); "
                 "restore or replace the file"
             ) from error
         except OSError as error:
             if isinstance(error, InputError) or file.compression == "none":
                 raise
             raise InputError(
-                f"{file.uri}: the {file.compression} stream is damaged after {read:,} inflated bytes ({error})"
+                f"{file.uri}: the {file.compression} stream is damaged after {read:,} inflated bytes ({one_line(error)})"
             ) from error
         if not block:
             return

@@ -27,7 +27,7 @@ _SECRET_NAME = re.compile(
 # Secret keys may hold slashes, so a user info with a colon may too.
 _USERINFO = re.compile(r"(?<=://)(?:[^/\s:'\"]*:[^\s@'\"]*|[^/\s@'\"]*)@")
 _SIGNED_QUERY = re.compile(
-    r"\?[^\s'\"<>]*(?:x-amz-|x-goog-|signature|awsaccesskeyid|googleaccessid|sig=|token|password|secret)[^\s'\"<>]*",
+    r"[?;][^\s'\"<>]*(?:x-amz-|x-goog-|signature|accesskey|accountkey|googleaccessid|sig=|token|password|secret)[^\s'\"<>]*",
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 6  # characters; a shorter value ("true", "none") would black out ordinary words

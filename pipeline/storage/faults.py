@@ -39,7 +39,8 @@ _SYSTEM = {
 
 def client_errors() -> tuple[type[BaseException], ...]:
     """What the client libraries loaded so far may raise, besides bugs."""
-    found: list[type[BaseException]] = [OSError, http.client.HTTPException]
+    # RecursionError: botocore goes after a redirect to another region, and after the next one in answer to that.
+    found: list[type[BaseException]] = [OSError, http.client.HTTPException, RecursionError]
     for module, names in (
         ("botocore.exceptions", ("BotoCoreError", "ClientError", "HTTPClientError")),
         ("botocore.parsers", ("ParserError",)),

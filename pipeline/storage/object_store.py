@@ -42,7 +42,7 @@ def dataset_filesystem(scheme: Scheme) -> Any:
         if scheme == "s3":
             from pipeline.storage.s3 import s3_filesystem
 
-            return s3_filesystem(retries=ATTEMPTS)
+            return s3_filesystem(attempts=ATTEMPTS)
         from pipeline.storage.generic import generic_filesystem
 
         return generic_filesystem(scheme)

@@ -1,10 +1,11 @@
-"""Seekable streams over range requests of an object, and over a local file, whose errors are the program's own."""
+"""Seekable streams over range requests, and over a local file, whose errors are the program's own."""
 
 import io
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.storage.faults import as_input_error, translated
+from pipeline.storage.store import Store
 
 _SMALLEST_BYTES = 64 * 1024
 _LARGEST_BYTES = 8 * 1024 * 1024
@@ -87,3 +88,11 @@ class LocalReader(io.FileIO):
 def buffered(reader: io.RawIOBase) -> io.BufferedReader:
     """The reader with fast small reads and lines."""
     return io.BufferedReader(reader, _SMALLEST_BYTES)
+
+
+def open_stored(store: Store, key: str) -> io.BufferedReader | None:
+    """A file of the output; None when it is gone. What it reads raises like `Store.get_range`."""
+    size = store.size(key)
+    if size is None:
+        return None
+    return buffered(RangeReader(size, lambda start, stop: store.get_range(key, start, stop - start)))

@@ -16,27 +16,28 @@ import s3fs
 from fsspec.asyn import sync
 
 from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.direct import DirectSession
 from pipeline.storage.environment import redact
 from pipeline.storage.faults import client_errors, translate, translated
 from pipeline.storage.object import Stat
-from pipeline.storage.retry import http_answer, retry
+from pipeline.storage.retry import ATTEMPTS, http_answer, retry
 
 DELETE_BATCH = 1000  # keys; the protocol's limit
 CONNECTIONS = 64
 CONNECT_SECONDS = 5
 READ_SECONDS = 60  # without a single byte
-DIFFERENT_READS = 4  # answers that all differ, before giving up
 
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-def s3_filesystem(retries: int) -> s3fs.S3FileSystem:
-    """A client of its own that caches nothing. `retries`: attempts s3fs makes by itself; with 1 it never repeats."""
+def s3_filesystem(attempts: int) -> s3fs.S3FileSystem:
+    """A client of its own that caches nothing. `attempts`: how often it asks by itself; with 1 it never repeats."""
     config: dict[str, Any] = {
-        "retries": {"mode": "standard", "total_max_attempts": 1},
+        "retries": {"mode": "standard", "total_max_attempts": attempts},
         "max_pool_connections": CONNECTIONS,
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,
+        "http_session_cls": DirectSession,
     }
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         # Checksums in trailers are slow on many S3-compatible stores and refused by some.
@@ -44,7 +45,7 @@ def s3_filesystem(retries: int) -> s3fs.S3FileSystem:
     filesystem = s3fs.S3FileSystem(
         config_kwargs=config, use_listings_cache=False, skip_instance_cache=True, default_cache_type="none"
     )
-    filesystem.retries = retries
+    filesystem.retries = attempts  # of bodies that were cut short, which botocore doesn't repeat
     return filesystem
 
 
@@ -52,7 +53,7 @@ class S3Objects:
     """See `object.Objects`."""
 
     def __init__(self) -> None:
-        self._fs = s3_filesystem(retries=1)
+        self._fs = s3_filesystem(attempts=1)
 
     def head(self, path: str) -> Stat | None:
         try:
@@ -73,7 +74,7 @@ class S3Objects:
         if etag is not None:
             request["IfMatch"] = f'"{etag}"'
         seen: set[bytes] = set()
-        while len(seen) < DIFFERENT_READS:
+        for _ in range(ATTEMPTS):
             answer = retry(partial(self._read_once, path, request, etag))
             if answer is None:
                 return None
@@ -86,7 +87,7 @@ class S3Objects:
             seen.add(digest)
             del data, answer  # not both in memory at once
         raise TransientStorageError(
-            f"reading s3://{path}: {DIFFERENT_READS} answers, each with other bytes; something on the way damages them"
+            f"reading s3://{path}: {ATTEMPTS} answers, each with other bytes; something on the way damages them"
         )
 
     def _read_once(self, path: str, request: Mapping[str, Any], etag: str | None) -> tuple[bytes, bool] | None:
@@ -154,7 +155,7 @@ class S3Objects:
         if method not in ("list_objects_v2", "delete_objects"):
             request["Key"] = key
         try:
-            response: dict[str, Any] = self._fs.call_s3(method, Bucket=bucket, **request)
+            response: dict[str, Any] = sync(self._fs.loop, _call, self._fs, method, {"Bucket": bucket, **request})
         except client_errors() as error:
             status, code = http_answer(error)
             if status in absent and code != "NoSuchBucket":
@@ -170,6 +171,16 @@ def _md5_of_whole(response: Mapping[str, Any], length: int) -> str | None:
     part = total not in ("", str(length))
     encrypted = response.get("ServerSideEncryption", "AES256") != "AES256" or response.get("SSECustomerAlgorithm")
     return None if part or encrypted or not _MD5.fullmatch(etag) else etag
+
+
+async def _call(filesystem: s3fs.S3FileSystem, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    """One request. `filesystem.call_s3` would wait after a failure even where it isn't to ask again."""
+    await filesystem.set_session()
+    call = getattr(await filesystem.get_s3(request["Bucket"]), method)
+    response: dict[str, Any] = await call(
+        **filesystem._get_s3_method_kwargs(call, **request)
+    )  # adds RequestPayer & Co.
+    return response
 
 
 async def _drain(body: Any) -> bytes:

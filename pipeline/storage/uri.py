@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage.environment import redact
 
 Scheme = Literal["file", "s3", "gs", "az"]
+_LIKE_A_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 SCHEMES: dict[str, Scheme] = {"file": "file", "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az"}
 
 
@@ -27,6 +28,10 @@ def parse(uri: str) -> Place:
     """Understand a path or URI. Raises ConfigError without repeating credentials."""
     name, separator, rest = uri.partition("://")
     if not separator:
+        if _LIKE_A_URI.match(uri):
+            raise ConfigError(
+                f"{redact(uri)!r}: a URI has two slashes after its scheme; a local name with a colon is written ./name"
+            )
         return Place("file", _absolute(uri))
     if "::" in name:
         raise ConfigError(
@@ -61,12 +66,17 @@ def parse_root(uri: str) -> Place:
     return Place(place.scheme, path)
 
 
+def local_path(path: str) -> Path:
+    """With `~` as the user's own home; `~other` is just a name."""
+    return Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
+
+
 def _absolute(path: str) -> str:
     """Absolute and without `.`, `..` or `//`, but with links kept and a slash at the end kept: it says 'a folder'."""
     if not path:
         raise ConfigError("an empty path names nothing")
     slash = "/" if path.endswith("/") else ""
-    clean = (Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)).absolute().as_posix()
+    clean = local_path(path).absolute().as_posix()
     parts: list[str] = []
     for part in clean.split("/"):
         if part == ".." and parts:
