@@ -55,12 +55,16 @@ _Dumper.add_representer(str, _represent_text)
 
 
 class _Loader(yaml.SafeLoader):
-    depth = 0
+    depth = nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.get_mark())
+        self.nodes += 1
+        if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            raise yaml.MarkedYAMLError(
+                problem=_TOO_DEEP if self.depth > MAX_DEPTH else f"more than {MAX_NODES} values",
+                problem_mark=self.get_mark(),
+            )
         tag = getattr(self.peek_event(), "tag", None)
         if tag is not None:
             problem = f"could not determine a constructor for the tag {tag!r}: tags are not taken; put text in quotes"

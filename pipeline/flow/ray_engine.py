@@ -30,7 +30,7 @@ from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, check_shared, con
 from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.unit import EncodedUnit, Encoding, PreparedUnit, Reading, Staging, task_ack
+from pipeline.flow.unit import MAX_DEATHS, EncodedUnit, Encoding, PreparedUnit, Reading, Staging, task_ack
 from pipeline.flow.watchdog import Board, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
@@ -96,9 +96,10 @@ class RayEngine:
         while not self._closed.wait(_beat_s(timeout)):
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
                 for late in ray.get(self._board.overdue.remote(timeout), timeout=timeout):
-                    log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
                     place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
-                    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker).remote(late.worker)
+                    kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
+                    if ray.get(kill.remote(late.worker), timeout=timeout):  # not gone already
+                        log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
@@ -229,9 +230,11 @@ def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
             continue
         desk = Desk(board, reading.context.unit_timeout_s)
         work: SegmentWork = pickle.loads(payload.as_buffer())
-        units = reading.units(work)
+        units: Iterator[PreparedUnit | Ack] | None = None
         while True:
             with desk.task(f"read {work.id}", lambda: reading.progress) as deaths:
+                if units is None:
+                    units = reading.units_apart(work) if (deaths or 0) >= MAX_DEATHS else reading.units(work)
                 unit = None if deaths is None else next(units, None)
             if unit is None:
                 break

@@ -24,6 +24,7 @@ from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChang
 from pipeline.flow.acks import Ack, AckState, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
+from pipeline.flow.read_apart import read_apart
 from pipeline.flow.replica import encode_finite, load_replica, not_finite
 from pipeline.plan.records import SegmentWork
 from pipeline.sink.part import Part, build_part, build_quarantine, rows_digest
@@ -95,6 +96,14 @@ class Reading:
         self.preparer = Preparer(context.model.stage().directory, context.model.lock, context.text)
         watch.check()
         self.progress = 0  # grows as long as reading goes on, also over units that have their record
+
+    def units_apart(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
+        """The same from a process that may die: others have died over this segment."""
+        log.warning("%s: reading it has ended processes; it is read apart", work.pieces[0].uri)
+        yield from read_apart(self.context, work, self._give_up, self._count)
+
+    def _count(self) -> None:
+        self.progress += 1
 
     def units(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
         """The units of a segment that have no record yet, prepared one by one."""
@@ -174,7 +183,7 @@ class Encoding:
         self.store = context.open_store()
         self._threads = threads
         self._watch = context.model.watch()
-        self._isolated_answers = 0
+        self._waits = 0
         self._loading = False
         self._replica: tuple[Encoder, GateResult] | None = None
         self._load()
@@ -184,7 +193,7 @@ class Encoding:
         """Changes as long as encoding goes on. Loading a model takes the time it takes."""
         if self._loading:
             return int(time.monotonic())
-        return self._isolated_answers + (self._replica[0].stats.batches if self._replica else 0)
+        return self._waits + (self._replica[0].stats.batches if self._replica else 0)
 
     def encode(self, unit: PreparedUnit, deaths: int = 0) -> EncodedUnit | Ack:
         """Vectors of a unit's texts, unless somebody has committed the unit meanwhile.
@@ -237,9 +246,7 @@ class Encoding:
             unit.task.pieces[0].uri,
             unit.task.k,
         )
-        found = isolate(
-            self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_isolated
-        )
+        found = isolate(self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_wait)
         prepared = unit.prepared
         for text, how in found.poison.items():
             prepared = prepared.reject(pa.array([text]), "poison", f"encoded alone, {how}")
@@ -309,8 +316,8 @@ class Encoding:
                 self._loading = False
         return self._replica
 
-    def _count_isolated(self) -> None:
-        self._isolated_answers += 1
+    def _count_wait(self) -> None:
+        self._waits += 1
 
 
 class Staging:

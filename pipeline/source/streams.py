@@ -81,7 +81,8 @@ def _check_encoding(head: bytes, file: InputFile) -> None:
     """UTF-16 tells itself by its mark, or by a zero beside each letter; as UTF-8 it would be rows of rubbish."""
     zeros = [byte == 0 for byte in head[:4]]
     if head.startswith(UTF16_BOMS) or zeros in ([False, True, False, True], [True, False, True, False]):
-        raise InputError(f"{file.uri}, byte 0: the file is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
+        name = "UTF-32" if head[:4].count(0) == 2 and head.startswith(UTF16_BOMS) else "UTF-16"
+        raise InputError(f"{file.uri}, byte 0: the file is {name}, not UTF-8; convert it: iconv -f {name} -t UTF-8")
 
 
 def lines(source: Iterator[bytes], start: int, longest: int) -> Iterator[tuple[int, int, bytes, bool]]:

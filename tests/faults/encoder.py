@@ -1,7 +1,7 @@
 """A scripted encoder in place of the model: fast, its vector a function of the text, and it dies where it is told to.
 
 Settings: FAULTS_POISON, JSON {word: what a text holding that word does}; FAULTS_LOG, a file that gets a line each time one does;
-FAULTS_ENCODE_S, seconds per text.
+FAULTS_ENCODE_S, seconds per text; FAULTS_READ, JSON {word: what reading a text that holds it does}.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 DIMENSIONS = 32  # those of tests/support/models.py's tiny model, whose tokenizer and lock the job uses
 
@@ -115,4 +116,20 @@ def _patch(replica: ModuleType) -> None:
     replica.load_replica = lambda context, threads: (ScriptedEncoder(context.model.stage().directory), Gate())  # type: ignore[attr-defined]
 
 
-HOOKS = {"pipeline.flow.replica": _patch}
+def _patch_reading(prepare: ModuleType) -> None:
+    poison = json.loads(os.environ.get("FAULTS_READ", "{}"))
+    real = prepare.Preparer.prepare
+
+    def suffering(self: object, rows: pa.Table) -> object:
+        for text in rows["text"].to_pylist():
+            for word, what in poison.items():
+                if text is not None and word in text:
+                    note(word)
+                    suffer(what, np.zeros(1, np.float32), alone=False)
+        return real(self, rows)
+
+    if poison:
+        prepare.Preparer.prepare = suffering
+
+
+HOOKS = {"pipeline.flow.replica": _patch, "pipeline.text.prepare": _patch_reading}

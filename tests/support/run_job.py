@@ -17,7 +17,8 @@ class Printer:
 
 if __name__ == "__main__":
     try:
-        run_job(Config.model_validate(json.loads(sys.argv[1])), reporter=Printer())
+        summary = run_job(Config.model_validate(json.loads(sys.argv[1])), reporter=Printer())
     except EmbedpipeError as error:
         print(error.message, file=sys.stderr)
         sys.exit(error.exit_code)
+    sys.exit(summary.exit_code)

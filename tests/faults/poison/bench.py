@@ -33,11 +33,11 @@ def write(folder: Path, poison: dict[int, str], name: str = "x", rows: int = 200
     return texts
 
 
-def run(config: Config, log: Path, poison: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+def run(config: Config, log: Path, poison: dict[str, str], **settings: str) -> "subprocess.CompletedProcess[str]":
     """The job, to its end or that of its process. `log` gets a line each time poison is met."""
-    settings = environment("faults.encoder", FAULTS_POISON=json.dumps(poison), FAULTS_LOG=str(log))
+    hooks = environment("faults.encoder", FAULTS_POISON=json.dumps(poison), FAULTS_LOG=str(log), **settings)
     command = [sys.executable, str(RUN), config.model_dump_json()]
-    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=hooks, capture_output=True, text=True, check=False)
 
 
 def attempts(log: Path) -> Counter[str]:

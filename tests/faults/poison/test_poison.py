@@ -22,10 +22,19 @@ def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model:
         texts |= write(tmp_path / "in", {77: word}, word)
     config = make_config(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__unit_timeout_s=6,
-        execution__replicas=2, output__max_rejected_share=0.1, units__text_mib=1,
+        execution__replicas=2, output__max_rejected_share=0.3, units__text_mib=1,
     )  # fmt: skip
-    done = run(config, tmp_path / "log", poison)
-    assert done.returncode == 0, done.stderr[-3000:]
+    texts |= write(tmp_path / "in", {}, "healthy")
+    write(tmp_path / "in", {150: "lizard"}, "unreadable")
+    done = run(config, tmp_path / "log", poison, FAULTS_READ=json.dumps({"lizard": "segfault"}))
+    assert done.returncode == 4, done.stderr[-3000:]  # the snapshot is without the unit that can't be read
+    entry = oracle.newest(oracle.reader(str(tmp_path / "out")))
+    assert entry is not None
+    assert len(entry["failed"]) == 1
+    assert (
+        "unreadable.jsonl: reading it ends the process that does, every time: its process was ended by SIGSEGV"
+        in entry["failed"][0]
+    )
     aside = list_quarantine(str(tmp_path / "out"))
     assert sorted(aside["id"].to_pylist()) == [f"{word}-77" for word in poison]
     assert set(aside["kind"].to_pylist()) == {"poison"}

@@ -1,0 +1,81 @@
+"""A segment over which two processes have died or hung: read in a third one, which may die too.
+
+What kills it may be a file that a library can't cope with, or a text that its tokenizer can't. Then the unit is `failed`, with
+its file and how the process ended; the run goes on, and all other files' rows are safe.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from pipeline.errors import EmbedpipeError, InputError
+from pipeline.flow.acks import Ack, failed_ack
+from pipeline.flow.context import JobContext
+from pipeline.flow.throwaway import Ended, Throwaway
+from pipeline.plan.records import SegmentWork
+
+if TYPE_CHECKING:
+    from pipeline.flow.unit import PreparedUnit
+
+BEAT_S = 2.0
+
+
+def read_apart(
+    context: JobContext,
+    work: SegmentWork,
+    give_up: Callable[[SegmentWork, int, InputError], Ack],
+    while_waiting: Callable[[], None],
+) -> "Iterator[PreparedUnit | Ack]":
+    """What `Reading.units` gives. `give_up`: commits that a unit failed. `while_waiting`: called now and then; the process
+    that is waited for has a deadline of its own."""
+    k = 0
+    process = Throwaway(serve_segment)
+    try:
+        process.send((context, work))
+        while (message := process.receive(context.unit_timeout_s, while_waiting)) is not None:
+            if isinstance(message, int):
+                continue  # a sign of life
+            if isinstance(message, EmbedpipeError):
+                yield failed_ack("error", work, k, message)
+                return
+            if not isinstance(message, Ack):
+                k = message.task.k + 1
+            yield message
+    except Ended as how:
+        while k in work.done:
+            k += 1
+        uri = work.pieces[0].uri
+        yield give_up(work, k, InputError(f"{uri}: reading it ends the process that does, every time: {how}"))
+    finally:
+        process.end()
+
+
+def serve_segment(connection: Connection) -> None:
+    """The throw-away process: a job and a segment come in; its units go out, numbers in between that change as it gets on,
+    and None at the end."""
+    from pipeline.flow.unit import Reading
+
+    context, work = connection.recv()
+    lock, ended = threading.Lock(), threading.Event()
+    try:
+        reading = Reading(context)
+    except EmbedpipeError as error:
+        connection.send(error)
+        return
+
+    def beat() -> None:
+        seen = reading.progress
+        while not ended.wait(BEAT_S):
+            if reading.progress != seen:
+                seen = reading.progress
+                with lock:
+                    connection.send(seen)
+
+    threading.Thread(target=beat, daemon=True).start()
+    for unit in reading.units(work):
+        with lock:
+            connection.send(unit)
+    ended.set()
+    with lock:
+        connection.send(None)
