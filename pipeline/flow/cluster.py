@@ -145,8 +145,9 @@ def plan_pool(execution: Execution) -> Pool:
     node_cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     threads = execution.threads or min(MAX_THREADS, max(1, node_cores))
     replicas = execution.replicas or max(1, cores // threads)
-    # What is left over keeps reading and staging going beside the encoders. Ray takes whole cores only above one.
-    share = (cores - max(1.0, cores / 16)) / replicas
+    # What is left over keeps reading and staging going beside the encoders, on each node: one that has no room for a reader
+    # would wait for ever, and so would a replica that wants more than any node has. Ray takes whole cores only above one.
+    share = min((cores - max(1.0, cores / 16)) / replicas, node_cores - READ_CPUS)
     return Pool(replicas, threads, math.floor(share) if share >= 1 else round(max(share, 0.1), 2), None)
 
 

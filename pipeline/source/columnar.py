@@ -20,6 +20,9 @@ BUFFER_BYTES = 4 << 20
 
 EVERY_ROW = 1 << 62
 SHOWN_CHARS = 40  # of a column's name, which in a damaged file may be anything
+UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, AttributeError, TypeError, LookupError)
+"""What pyarrow raises on damaged files. MemoryError: a length that is nonsense. The last three come out of extension types,
+which Ray registers in its workers, when a file makes up what theirs hold."""
 STREAM_MAGIC, STREAM_END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
 AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
@@ -177,10 +180,7 @@ class _failing:  # noqa: N801  (reads as a word)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # MemoryError: a length that is nonsense
-        if isinstance(error, pa.ArrowException | OSError | ValueError | MemoryError) and not isinstance(
-            error, InputError
-        ):
+        if isinstance(error, UNREADABLE) and not isinstance(error, InputError):
             raise InputError(
                 f"{self.file.uri}: {self.place} can't be read: {one_line(error)}; restore or replace the file"
             ) from error

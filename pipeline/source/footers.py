@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.source.columnar import is_arrow_stream, open_arrow
+from pipeline.source.columnar import UNREADABLE, is_arrow_stream, open_arrow
 from pipeline.source.records import Footer, InputFile
 from pipeline.storage.inputs import open_input
 
@@ -31,7 +30,7 @@ def _footer(file: InputFile) -> Footer | None:
     try:
         with open_input(file.uri, file.version) as stream:
             return _parquet(stream) if file.format == "parquet" else _arrow(stream, file.size)
-    except (pa.ArrowException, InputError, OSError, ValueError, MemoryError):
+    except (*UNREADABLE, InputError):
         return None
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.config.schema import Input, Rows
 from pipeline.errors import ConfigError, InputError
 from pipeline.source.columnar import (
+    UNREADABLE,
     arrow_schema,
     check_stream_end,
     check_unique,
@@ -152,7 +153,7 @@ def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
                 return [("text", pa.string())], next(plain, None) is not None
             texts = template_fields(source.template) if source.template else (source.text,)
             return _jsonl_types(lines(plain, 0, longest), file, set(texts))
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{file.uri}: not a readable {file.format} file: {one_line(error)}; restore or replace the file"
         ) from error
