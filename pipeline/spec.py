@@ -164,4 +164,6 @@ def segment_id(spec_id: str, segment: Segment, extraction: Extraction) -> str:
 
 def unit_id(segment: str, k: int) -> str:
     """Identity of the k-th unit of a segment: 32 hexadecimal characters."""
-    return digest({"segment": segment, "k": k})[:32]
+    # The canonical JSON of {"segment": segment, "k": k}, spelled out: a plan looks for units it can't know of by the hundred
+    # thousand.
+    return hashlib.sha256(f'{{"k":{k},"segment":"{segment}"}}'.encode()).hexdigest()[:32]

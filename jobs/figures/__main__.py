@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pipeline
-from jobs.figures import first_unit, kills, memory, parity, recipe, sts
+from jobs.figures import first_unit, kills, memory, parity, recipe, resume, sts
 from jobs.figures.common import PROJECT, Figure, machine
 
 DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
@@ -24,6 +24,7 @@ ALL: dict[str, Callable[[Path], Figure]] = {
     "kills": kills.measure,
     "memory": memory.measure,
     "first_unit": first_unit.measure,
+    "resume": resume.measure,
 }
 HEAD = """# Figures
 

@@ -1,0 +1,104 @@
+"""The job that is swept: four source files before, four after a change, and what must come of them.
+
+Six units, rows in four partition folders, rows that can't be embedded; after the change a file that has changed, one that is
+gone, one that is new, and two that are as they were, one of them alone in its folder.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+UNIT_ROWS = 6
+FILLER = " and goes on to speak of the hills beyond, the towns below, and the long way home" * 5
+"""Makes a file of five such rows bigger than those that are grouped with others."""
+
+Row = tuple[str, str | None, str]  # id, text, lang
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the output must hold."""
+
+    texts: dict[str, str]
+    folders: dict[str, str]  # id → partition folder
+    aside: frozenset[str]  # ids of quarantined rows
+
+
+def rows_of(name: str, edition: int) -> list[Row]:
+    """The rows of a source file."""
+    languages = {"many": ("en", "de"), "gone": ("de",), "stays": ("fr",), "new": ("it",), "tiny": ("en",)}[name]
+    count = {"many": 14, "tiny": 2}.get(name, 6)
+    rows: list[Row] = []
+    for number in range(count):
+        text = f"{name} {number} edition {edition if name == 'many' else 1}{'' if name == 'tiny' else FILLER}"
+        quarantined = name in ("many", "stays") and number == 2
+        rows.append((f"{name}-{number}", None if quarantined else text, languages[number % len(languages)]))
+    return rows
+
+
+EDITIONS = {1: ("many", "gone", "stays", "tiny"), 2: ("many", "new", "stays", "tiny")}
+
+
+def expected(edition: int) -> Expected:
+    """What a run over an edition of the source must give."""
+    rows = [row for name in EDITIONS[edition] for row in rows_of(name, edition)]
+    return Expected(
+        texts={row: text for row, text, _ in rows if text is not None},
+        folders={row: f"lang={lang}" for row, text, lang in rows if text is not None},
+        aside=frozenset(row for row, text, _ in rows if text is None),
+    )
+
+
+class Source:
+    """The input folder, a link to the edition that counts. Files that stay are the same files in both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "in"
+        self._folder = folder
+        for edition, names in EDITIONS.items():
+            place = folder / f"edition-{edition}"
+            place.mkdir(parents=True)
+            for name in names:
+                file = place / f"{name}.{'parquet' if name in ('gone', 'new') else 'jsonl'}"
+                before = folder / "edition-1" / file.name
+                if edition == 2 and name != "many" and before.exists():
+                    os.link(before, file)
+                else:
+                    _write(file, rows_of(name, edition))
+        self.show(1)
+
+    def show(self, edition: int) -> None:
+        """Let the input be that edition."""
+        link = self._folder / "link"
+        link.symlink_to(f"edition-{edition}", target_is_directory=True)
+        link.rename(self.path)
+
+
+def _write(file: Path, rows: list[Row]) -> None:
+    table: list[dict[str, Any]] = [dict(zip(("id", "text", "lang"), row, strict=True)) for row in rows]
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(table), file, compression="none", use_dictionary=False)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in table))
+
+
+def write_config(file: Path, source: Source, model: str) -> None:
+    """The job as YAML; the output is left to the command line."""
+    config = {
+        "input": {"paths": [str(source.path)], "text": "text", "id": "id"},
+        "model": {"name": model},
+        "output": {"path": "set-by-the-command", "partition_by": ["lang"], "max_rejected_share": 0.5},
+        "units": {"rows": UNIT_ROWS, "text_mib": 1},
+        "execution": {"engine": "serial", "device": "cpu", "model_cache": str(file.parent / "models")},
+    }
+    file.write_text(json.dumps(config))
+
+
+def run_command(config: Path, output: str) -> list[str]:
+    """`embedpipe run`, as typed. The change takes away more than a tenth of the rows."""
+    return ["run", "--config", str(config), "--set", f"output.path={output}", "--allow-drop"]
