@@ -18,7 +18,7 @@ class Fault:
     """What happens to the next `times` requests with this method whose path contains `path`."""
 
     method: str
-    action: str  # a status with code as in "503 SlowDown"; or: lost, truncated, unconditional, swallowed, undeletable
+    action: str  # a status with code as in "503 SlowDown"; or: lost, truncated, flipped, unconditional, swallowed, undeletable
     times: int = 1
     path: str = ""
 
@@ -78,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         if action == "lost":
             self.close_connection = True
             return
+        if action == "flipped":
+            data = data[:-1] + bytes([data[-1] ^ 1 << self.proxy.count(self.command) % 8])  # each time another bit
         self.answer(status, sent, data, truncated=action == "truncated")
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815

@@ -169,6 +169,20 @@ def test_a_change_in_the_middle_of_reading_is_noticed(base: str, write: Write) -
         file.read()
 
 
+@pytest.mark.parametrize("size", [1000, 300_000])
+@pytest.mark.parametrize("said", [-1, 1])
+def test_an_object_of_another_size_than_was_said_is_not_read_short(s3_bucket: str, size: int, said: int) -> None:
+    """A listing damaged on its way may say so: a digit of the size is one bit from another."""
+    import boto3
+
+    boto3.client("s3").put_object(Bucket=s3_bucket.removeprefix("s3://"), Key="a", Body=b"a" * size)
+    found = find(f"{s3_bucket}/a")
+    assert found is not None
+    etag = found.version.rpartition("-")[0]
+    with pytest.raises(SourceChanged), open_input(found.uri, f"{etag}-{size + said}") as file:
+        file.read()
+
+
 def test_a_file_that_is_gone_has_changed(base: str, write: Write) -> None:
     write("a.bin", b"a")
     with pytest.raises(SourceChanged), open_input(f"{base}/none", "x-1") as file:

