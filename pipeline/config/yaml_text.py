@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
                 problem=_TOO_DEEP if self.depth > MAX_DEPTH else f"more than {MAX_NODES} values",
                 problem_mark=self.get_mark(),
             )
-        tag = getattr(self.peek_event(), "tag", None)
+        tag = getattr(self.peek_event(), "tag", None)  # type: ignore[no-untyped-call]
         if tag is not None:
             problem = f"could not determine a constructor for the tag {tag!r}: tags are not taken; put text in quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())

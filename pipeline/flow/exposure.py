@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
+from pipeline.storage.environment import redact
 
 ANSWER_S = 5.0
 _OFF = frozenset({"", "0", "false", "no", "off"})
@@ -29,8 +30,8 @@ def refuse_open_dashboard(url: str) -> None:
     """
     if not _is_loopback(urlsplit(url).hostname or "") and _lets_in(url):
         raise ConfigError(
-            f"{url}: the Ray dashboard is open: whoever reaches it can run code on the cluster and read what this job may "
-            "read. Start the cluster with RAY_AUTH_MODE=token (infra/README.md), or bind its dashboard to 127.0.0.1"
+            f"{redact(url)}: the Ray dashboard is open: whoever reaches it can run code on the cluster and read what this job "
+            "may read. Start the cluster with RAY_AUTH_MODE=token (infra/README.md), or bind its dashboard to 127.0.0.1"
         )
 
 

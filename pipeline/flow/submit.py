@@ -24,6 +24,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, IncompleteError
 from pipeline.flow.exposure import refuse_open_dashboard
 from pipeline.model.resolve import portable_name
+from pipeline.storage.environment import redact
 from pipeline.storage.uri import parse
 
 CONFIG_FILE = "job.yaml"
@@ -62,7 +63,8 @@ def submit_job(
     stopped or lost.
     """
     refuse_open_dashboard(address)
-    with _reported(address):
+    shown = redact(address)
+    with _reported(shown):
         client = _connect(address)
         with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
             pack(config, Path(folder))
@@ -73,8 +75,8 @@ def submit_job(
                     metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
                 )
             )
-        show(f"submitted as {job} to {address}\n")
-        return _follow(client, job, address, show) if follow else 0
+        show(f"submitted as {job} to {shown}\n")
+        return _follow(client, job, shown, show) if follow else 0
 
 
 def pack(config: Config, folder: Path) -> None:

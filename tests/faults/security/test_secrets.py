@@ -1,0 +1,99 @@
+"""No secret of the environment is in anything that a job writes or says, however it ends."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from faults.security.canary import Canary
+from faults.security.secrets import files, found, objects, planted, run_command
+from support.jobs import make_config
+
+from pipeline.cli.app import main
+from pipeline.config.load import dump_config
+
+DENIED = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>"
+)
+
+
+@pytest.fixture
+def bucket(s3_bucket: str) -> str:
+    return s3_bucket.removeprefix("s3://")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Ray's sockets need a short path."""
+    with tempfile.TemporaryDirectory(prefix="s-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("engine", ["serial", "ray"])
+def test_a_whole_job_writes_no_secret(
+    engine: str, short: Path, tiny_model: str, moto_endpoint: str, bucket: str
+) -> None:
+    """Logs, events, records, manifests, footers, the summary, and all that Ray writes into its session."""
+    settings = planted(moto_endpoint)
+    code, said = run_command(short, settings, tiny_model, bucket, engine)
+    assert code == 0, said.decode()
+    written = [*objects(settings, bucket), *files(short), ("output", said)]
+    assert len(written) > 10
+    assert any("session_" in name for name, _ in written) == (engine == "ray")
+    assert found(settings, iter(written)) == []
+
+
+def test_the_scan_finds_what_it_looks_for(moto_endpoint: str) -> None:
+    settings = planted(moto_endpoint)
+    secret = settings["AWS_SECRET_ACCESS_KEY"]
+    assert found(settings, iter([("log", f"key={secret}".encode())])) == ["AWS_SECRET_ACCESS_KEY in log"]
+
+
+@pytest.mark.parametrize("failure", ["wrong endpoint", "access denied", "no such bucket"])
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_job_that_fails_tells_no_secret(
+    failure: str, place: str, tmp_path: Path, tiny_model: str, moto_endpoint: str,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """SDKs quote in their errors what they were given."""
+    monkeypatch.setattr("pipeline.storage.retry.ATTEMPTS", 2)
+    with Canary(tmp_path, b"" if failure == "wrong endpoint" else DENIED) as store:
+        settings = planted(moto_endpoint if failure == "no such bucket" else f"http://{store.host}")
+        settings["AWS_ENDPOINT_URL"] = settings["AWS_ENDPOINT_URL"].replace(
+            "//", f"//someone:{settings['HF_TOKEN']}@", 1
+        )
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "b"}\n')
+        missing = f"s3://b-{uuid.uuid4().hex}/x"
+        source, output = (missing, str(tmp_path / "out")) if place == "input" else (str(tmp_path / "in.jsonl"), missing)
+        (tmp_path / "job.yaml").write_text(dump_config(make_config(source, output, tiny_model)))
+        code = main(["--debug", "run", "-c", str(tmp_path / "job.yaml"), "--json"])
+    said = capfd.readouterr()
+    assert code in (3, 4), said.err
+    assert found(settings, iter([("stdout", said.out.encode()), ("stderr", said.err.encode()), *files(tmp_path)])) == []
+
+
+def test_what_is_submitted_holds_no_secret(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's package and settings are shown in the cluster's dashboard."""
+    from pipeline.flow.submit import _settings, pack
+
+    settings = planted("http://127.0.0.1:9")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    pack(make_config("s3://b/in/", "s3://b/out", tiny_model, execution__engine="ray"), tmp_path)
+    assert found(settings, iter([("settings", repr(_settings()).encode()), *files(tmp_path)])) == []
+
+
+def test_boto_itself_would_have_told() -> None:
+    """The endpoint's user info is what SDKs put into their messages: the scan above is not about nothing."""
+    client = boto3.client(
+        "s3", endpoint_url="http://someone:secret@127.0.0.1:9", region_name="us-east-1", aws_access_key_id="k",
+        aws_secret_access_key="s", config=Config(retries={"total_max_attempts": 1}),
+    )  # fmt: skip
+    with pytest.raises(Exception, match="secret@"):
+        client.list_buckets()
