@@ -10,9 +10,7 @@ from typing import Any, NoReturn, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-"""Control characters as pictures of them: a file name or an id must not steer the terminal that shows it."""
+from pipeline.progress.controls import PICTURES
 
 
 class ReaderGone(Exception):
@@ -92,9 +90,9 @@ def leave(code: int) -> NoReturn:
 def _harmless(shown: Any) -> Any:
     if isinstance(shown, Text):
         harmless = shown.copy()
-        harmless.plain = shown.plain.translate(CONTROLS)  # as long as before, so styles stay where they are
+        harmless.plain = shown.plain.translate(PICTURES)  # as long as before, so styles stay where they are
         return harmless
-    return shown.translate(CONTROLS) if isinstance(shown, str) else shown
+    return shown.translate(PICTURES) if isinstance(shown, str) else shown
 
 
 def _console(stream: TextIO) -> Console:

@@ -200,8 +200,9 @@ class _Run:
         elif ack.state == "failed" and segment is not None and len(segment.pieces) > 1:
             self.alone.update(piece.uri for piece in segment.pieces)
         elif ack.state == "failed":
-            self.failed[ack.segment] = ack.message
-            self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=ack.message))
+            reason = ack.message.removeprefix(ack.uri).lstrip(",: ")
+            self.failed[ack.segment] = reason
+            self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason))
 
     def _note_placement(self, ack: Ack) -> None:
         """Say once where and in which number format units are encoded, why, and what the parity gate measured."""
@@ -251,7 +252,7 @@ class _Run:
         if failed and lost_bytes > allowed * planned.input_bytes:
             shown = "\n".join(f"  {uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
             raise InputError(
-                f"{len(failed)} of {len(planned.files)} input files could not be read to their end; they are "
+                f"{len(failed)} of {len(planned.files)} input files can't be read, or hold rows that are refused; they are "
                 f"{lost_bytes / max(1, planned.input_bytes):.1%} of the input's bytes, and output.max_rejected_share allows "
                 f"{allowed:.1%}. Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
             )

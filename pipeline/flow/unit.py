@@ -132,10 +132,7 @@ class Reading:
         return units if context.limit is None else _first_rows(units, context.limit)
 
     def _prepare(self, work: SegmentWork, source: SourceUnit, size: int) -> PreparedUnit:
-        try:
-            prepared = self.preparer.prepare(source.rows)
-        except InputError as error:
-            raise InputError(f"{source.spans[0].uri}, {error.message}") from error
+        prepared = self.preparer.prepare(source.rows, [piece.uri for piece in work.pieces])
         out, aside = prepared.rows.num_rows, prepared.rejected.num_rows
         if out + aside != source.rows.num_rows:
             raise EncodeError(

@@ -120,9 +120,7 @@ def make_plan(
                 deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, unended)) if unended else (),
             )
         )
-    return Plan(
-        kept, (*match.dropped, *recut), match.gone_rows, tuple(committed), tuple(pending), covered_files
-    )
+    return Plan(kept, (*match.dropped, *recut), match.gone_rows, tuple(committed), tuple(pending), covered_files)
 
 
 def _sort_out_recut(

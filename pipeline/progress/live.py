@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.progress.controls import PICTURES
 from pipeline.progress.events import Event
 from pipeline.progress.reporters import duration_text, size_text
 from pipeline.progress.tally import Counts, Tally
@@ -62,7 +63,7 @@ def draw(counts: Counts) -> RenderableType:
     if counts.files:
         lines.append(_figures(counts))
     if counts.note:
-        lines.append(Text(counts.note, style="yellow", overflow="ellipsis", no_wrap=True))
+        lines.append(Text(counts.note.translate(PICTURES), style="yellow", overflow="ellipsis", no_wrap=True))
     return Group(*lines)
 
 

@@ -1,6 +1,7 @@
 """Prepare: a unit's rows → token ids of its distinct texts, and for every row which of them is its own."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,12 +56,12 @@ class Preparer:
         self._policy = policy
         self._tokens = Tokens(model_directory, min(policy.max_tokens, lock.max_tokens))
 
-    def prepare(self, unit_rows: pa.Table) -> Prepared:
+    def prepare(self, unit_rows: pa.Table, uris: Sequence[str]) -> Prepared:
         """Rows as the reader gave them → token ids. Identical texts are folded: encoded once, given to every row.
 
-        Raises InputError for empty texts where the policy refuses them.
+        uris: of the segment's pieces. Raises InputError for empty texts where the policy refuses them.
         """
-        unit_rows = self._judge_empty(unit_rows)
+        unit_rows = self._judge_empty(unit_rows, uris)
         accepted = unit_rows.filter(pc.is_null(unit_rows["kind"]))
         refused = unit_rows.filter(pc.is_valid(unit_rows["kind"])).select(REJECTED)
         refused = refused.set_column(2, "id", refused["id"].cast(pa.string()))
@@ -79,14 +80,16 @@ class Preparer:
         rows = rows.append_column("vector", pa.array(own))
         return Prepared(rows, refused, ids, offsets)
 
-    def _judge_empty(self, rows: pa.Table) -> pa.Table:
+    def _judge_empty(self, rows: pa.Table, uris: Sequence[str]) -> pa.Table:
         if self._policy.empty == "embed":
             return rows
         blank = pc.equal(pc.utf8_trim_whitespace(rows["text"]), "")
         blank = pc.and_(pc.fill_null(blank, False), pc.is_null(rows["kind"]))
         if self._policy.empty == "refuse" and pc.any(blank).as_py():
-            position = rows.filter(blank)["position"][0].as_py()
-            raise InputError(f"position {position:,}: the text is empty, and rows.empty is refuse")
+            first = rows.filter(blank).slice(0, 1).to_pylist()[0]
+            raise InputError(
+                f"{uris[first['file']]}, position {first['position']:,}: the text is empty, and rows.empty is refuse"
+            )
         kind = pc.if_else(blank, pa.scalar("empty"), rows["kind"])
         reason = pc.if_else(blank, pa.scalar("the text is empty or whitespace only"), rows["reason"])
         names = rows.column_names

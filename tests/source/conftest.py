@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hypothesis import settings
 
 from pipeline.config.schema import Input, Rows
+from pipeline.errors import InputError
 from pipeline.source.discover import discover
 from pipeline.source.footers import read_footers
 from pipeline.source.read import read_segment
@@ -40,13 +41,21 @@ def plan(
 
 
 def read_units(source: Input, rows: Rows = ASIDE, policy: UnitPolicy = POLICY, **options: Any) -> list[SourceUnit]:
-    segments, extraction = plan(source, rows, policy, **options)
+    """An input without any row is refused; here it has none."""
+    try:
+        segments, extraction = plan(source, rows, policy, **options)
+    except InputError as error:
+        if "there is no row in it" not in error.message:
+            raise
+        return []
     return [unit for segment in segments for unit in read_segment(segment, extraction, policy, policy.rows)]
 
 
 def read_table(source: Input, rows: Rows = ASIDE, policy: UnitPolicy = POLICY, **options: Any) -> pa.Table:
     """All rows, in the order in which segments and units have them."""
-    return pa.concat_tables([unit.rows for unit in read_units(source, rows, policy, **options)])
+    units = read_units(source, rows, policy, **options)
+    columns = ["position", "id", "text", "kind", "raw", *(f"keep.{name}" for name in source.keep)]
+    return pa.concat_tables([unit.rows for unit in units]) if units else pa.table({name: [] for name in columns})
 
 
 def read_rows(path: str | Path, **options: Any) -> list[tuple[Any, str | None, str | None]]:

@@ -110,6 +110,8 @@ def test_rows_of_compressed_lines_are_numbered(tmp_path: Path, suffix: str) -> N
 @pytest.mark.parametrize("suffix", PACK)
 def test_an_empty_member_has_no_rows(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"0.jsonl{suffix}").write_bytes(PACK[suffix](b""))
-    (tmp_path / f"1.jsonl{suffix}").write_bytes(b"")
     (tmp_path / f"2.jsonl{suffix}").write_bytes(PACK[suffix](DATA))
     assert read_rows(tmp_path) == DUE
+    (tmp_path / f"1.jsonl{suffix}").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1\.jsonl\.\w+: is empty: 0 bytes are no (gzip|zstd) file"):
+        read_rows(tmp_path)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError, SourceChanged
 from pipeline.source.read import read_segment
+from pipeline.source.streams import one_line
 
 from .conftest import FORMATS, PATIENT, POLICY, arrow_bytes, parquet_bytes, plan, read_rows, source_of
 
@@ -71,6 +72,33 @@ def test_a_corrupt_row_group_is_named_and_those_before_it_are_read(tmp_path: Pat
     assert next(units).rows["id"].to_pylist() == [row[0] for row in ROWS[:50]]
     with pytest.raises(InputError, match=r"a\.parquet: row group 1 can't be read: .*(?i:checksum|crc)"):
         list(units)
+
+
+def zigzag(number: int) -> bytes:
+    """As Thrift's compact protocol writes it, with the type of a 64-bit field before it."""
+    return b"\x16" + bytes([(2 * number) & 127 | 128, 2 * number >> 7])
+
+
+@pytest.mark.parametrize("said", [250, 350])
+def test_a_parquet_footer_that_contradicts_itself_is_named(tmp_path: Path, said: int) -> None:
+    """A footer has no checksum: with too few rows in it, those left out would be missing without a word."""
+    path = tmp_path / "a.parquet"
+    place = PARQUET.index(zigzag(300))
+    path.write_bytes(PARQUET[:place] + zigzag(said) + PARQUET[place + 3 :])
+    with pytest.raises(InputError, match=rf"a\.parquet: the footer says {said} rows for the file, and 300 for its row"):
+        read_rows(path)
+
+
+def test_what_a_library_says_stands_on_one_line_of_the_message(tmp_path: Path) -> None:
+    """pyarrow quotes bytes of the file, which no terminal should be sent."""
+    assert one_line(ValueError("a\n\tb \x1b[31m")) == "a b \\x1b[31m"
+    assert len(one_line(ValueError("x" * 10_000))) < 310
+    assert one_line(MemoryError()) == "MemoryError"
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"x" * 50_000 + b",id\n1,a\n")
+    with pytest.raises(InputError) as raised:
+        read_rows(path)
+    assert len(raised.value.message) < 300
 
 
 @pytest.mark.parametrize("name", ["a.parquet", *ARROW])

@@ -49,15 +49,13 @@ Row = tuple[int, str | None, str | None, str | None, bytes | None]
 
 def read_pieces(path: Path, name: str, cuts: Sequence[int]) -> list[Row]:
     """(position, id, text, kind, raw) of all rows, from the byte ranges between the cuts one after the other."""
-    first = path.with_name("0.jsonl")
+    first = path.with_stem("0")
     first.write_bytes(b'{"id": "0", "text": "resolves the columns"}')
     lines = name == "text"
     source = source_of(first, path, text="text", id=None if lines else "id", format="auto")
     files = {file.uri: file for file in discover(source)}
     file = files[str(path)]
-    extraction = inspect(
-        [file] if lines else list(files.values()), source, Rows(malformed="quarantine", max_text_bytes=CAP), ()
-    )
+    extraction = inspect(list(files.values()), source, Rows(malformed="quarantine", max_text_bytes=CAP), ())
     rows: list[Row] = []
     for start, stop in itertools.pairwise([0, *cuts, file.size]):
         end = start
@@ -90,13 +88,15 @@ def expected(line: bytes) -> tuple[str | None, str | None, str | None]:
     if len(line) > 4 * CAP:
         return None, None, "oversize"
     try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError:
-        return None, None, "invalid_utf8"
+        row = json.loads(line.decode(errors="replace"))
     except ValueError:
         return None, None, "malformed"
     if not isinstance(row, dict):
         return None, None, "malformed"
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return None, None, "invalid_utf8"
     row_id, text = row.get("id"), row.get("text")
     if not isinstance(text, str | None):
         return row_id, None, "not_a_string"

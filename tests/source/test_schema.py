@@ -12,7 +12,7 @@ from pipeline.config.schema import Config, Rows
 from pipeline.errors import ConfigError, InputError
 from pipeline.source.discover import discover
 
-from .conftest import parquet_bytes, plan, read_rows, source_of
+from .conftest import FORMATS, parquet_bytes, plan, read_rows, source_of, zstd_bytes
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -118,6 +118,38 @@ def test_columns_are_those_of_the_first_file_with_rows(tmp_path: Path) -> None:
         plan(source_of(tmp_path))
     (tmp_path / "3.jsonl").write_bytes(b'{"id": 7, "text": "a"}\n')
     assert read_rows(tmp_path) == [(7, "a", None)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_input_without_any_row_is_refused_whatever_its_format(tmp_path: Path, name: str) -> None:
+    """Columns without rows publish nothing that anybody asked for; JSON lines would not even have columns."""
+    (tmp_path / name).write_bytes(FORMATS[name]([]))
+    with pytest.raises(InputError, match=f"{name}: there is no row in it, nor in any other input file"):
+        plan(source_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl.gz", "a.csv.zst", "a.txt.gz"])
+def test_a_file_of_no_bytes_that_cant_be_empty_is_named(tmp_path: Path, name: str) -> None:
+    """What wrote it failed: alone, and beside a file that has rows."""
+    touch(tmp_path, name)
+    options = {"id": None, "text": None} if ".txt" in name else {}
+    for friend in ({}, {"0.txt": b"a\n"} if ".txt" in name else {"0.jsonl": b'{"id": "1", "text": "a"}\n'}):
+        for other, data in friend.items():
+            (tmp_path / other).write_bytes(data)
+        with pytest.raises(InputError, match=rf"{name}: is empty: 0 bytes are no (parquet|arrow|gzip|zstd) file"):
+            read_rows(tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.csv.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_named_with_what_to_do(tmp_path: Path, name: str, encoding: str) -> None:
+    """Line by line it would be rows that are no JSON, columns nobody named, and text full of zeros."""
+    content = '{"id": "1", "text": "a"}\n' if "jsonl" in name else "id,text\n1,a\n"
+    data = content.encode(encoding)
+    (tmp_path / name).write_bytes({".gz": gzip.compress, ".zst": zstd_bytes}.get(Path(name).suffix, bytes)(data))
+    options = {"id": None, "text": None} if ".txt" in name else {}
+    with pytest.raises(InputError, match=f"{name}, byte 0: the file is UTF-16, not UTF-8; convert it"):
+        read_rows(tmp_path, **options)
 
 
 def test_the_first_row_decides_no_more_than_others_what_the_text_is(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pipeline.config.schema import Rows
 from pipeline.source import columnar, delimited, text_lines
 from pipeline.source.read import read_segment
-from pipeline.source.records import SourceUnit, UnitPolicy
+from pipeline.source.records import Segment, SourceUnit, UnitPolicy
 
-from .conftest import FORMATS, PATIENT, jsonl_bytes, plan, read_table, read_units, source_of
+from .conftest import FORMATS, PATIENT, POLICY, jsonl_bytes, plan, read_table, read_units, source_of
 
 SIZES = st.lists(st.sampled_from([0, 1, 2, 5, 30, 100]), max_size=60)
 
@@ -98,8 +98,12 @@ def test_rows_that_fill_a_unit_exactly_end_the_segment_with_it(tmp_path: Path) -
 
 
 def test_a_segment_without_rows_is_one_unit_without_rows(tmp_path: Path) -> None:
+    """A file without rows is one, as long as some other has rows."""
     (tmp_path / "a.csv").write_bytes(b"id,text\n")
-    [unit] = read_units(source_of(tmp_path))
+    (tmp_path / "b.csv").write_bytes(b"id,text\n1,a\n")
+    segments, extraction = plan(source_of(tmp_path))
+    pieces = [piece for segment in segments for piece in segment.pieces]
+    [unit] = read_segment(Segment((pieces[0],)), extraction, POLICY, POLICY.rows)
     assert (unit.k, unit.eof, unit.rows.num_rows) == (0, True, 0)
     assert [(span.start, span.stop) for span in unit.spans] == [(0, 0)]
     assert unit.rows.schema.names == ["file", "position", "id", "text", "kind", "reason", "raw"]

@@ -19,6 +19,9 @@ from pipeline.text.tokens import Tokens
 Empty = Literal["quarantine", "embed", "refuse"]
 
 
+URIS = ["a.jsonl"]
+
+
 def preparer(model: str, *, prompt: str = "", max_tokens: int = 16, empty: Empty = "embed") -> Preparer:
     return Preparer(model, inspect_model(Path(model), "m", None), TextPolicy(prompt, max_tokens, empty))
 
@@ -57,7 +60,7 @@ def test_every_row_finds_its_own_text_and_no_text_is_encoded_twice(
     tiny: tuple[Preparer, Tokens], texts: list[str | None]
 ) -> None:
     made, tokens = tiny
-    prepared = made.prepare(unit(texts))
+    prepared = made.prepare(unit(texts), URIS)
     rows = prepared.rows.to_pylist()
     accepted = [(index, text) for index, text in enumerate(texts) if text is not None]
     assert [(row["position"], row["id"], row["keep.lang"]) for row in rows] == [(n, 100 + n, "en") for n, _ in accepted]
@@ -73,14 +76,14 @@ def test_every_row_finds_its_own_text_and_no_text_is_encoded_twice(
 def test_a_text_is_cut_at_the_lower_of_the_two_limits(tiny_model: str) -> None:
     """A limit above what the model can address would be an index error on the device."""
     for asked, due in ((10, 10), (128, 128), (5000, 128)):
-        prepared = preparer(tiny_model, max_tokens=asked).prepare(unit(["word " * 400, "w"]))
+        prepared = preparer(tiny_model, max_tokens=asked).prepare(unit(["word " * 400, "w"]), URIS)
         assert np.diff(prepared.offsets).tolist() == [due, 3]
         assert prepared.rows["token_count"].to_pylist() == [402, 3]
         assert prepared.rows["truncated"].to_pylist() == [True, False]
 
 
 def test_a_text_exactly_as_long_as_the_limit_is_not_cut(tiny_model: str) -> None:
-    prepared = preparer(tiny_model, max_tokens=6).prepare(unit(["a b c d", "a b c d e"]))
+    prepared = preparer(tiny_model, max_tokens=6).prepare(unit(["a b c d", "a b c d e"]), URIS)
     assert prepared.rows["token_count"].to_pylist() == [6, 7]
     assert prepared.rows["truncated"].to_pylist() == [False, True]
 
@@ -89,7 +92,7 @@ BLANK = ["", " ", "\t\r\n", "\u00a0\u2003", "a", None]
 
 
 def test_empty_texts_are_set_aside_where_that_is_asked_for(tiny_model: str) -> None:
-    prepared = preparer(tiny_model, empty="quarantine").prepare(unit(BLANK))
+    prepared = preparer(tiny_model, empty="quarantine").prepare(unit(BLANK), URIS)
     assert prepared.rows["position"].to_pylist() == [4]
     assert prepared.rejected.column_names == list(REJECTED)
     assert prepared.rejected["kind"].to_pylist() == ["empty"] * 4 + ["null"]
@@ -97,20 +100,20 @@ def test_empty_texts_are_set_aside_where_that_is_asked_for(tiny_model: str) -> N
 
 
 def test_empty_texts_are_embedded_unless_told_otherwise(tiny_model: str) -> None:
-    prepared = preparer(tiny_model).prepare(unit(BLANK))
+    prepared = preparer(tiny_model).prepare(unit(BLANK), URIS)
     assert prepared.rows["token_count"].to_pylist() == [2, 2, 2, 2, 3]
 
 
 def test_an_empty_text_can_fail_the_unit(tiny_model: str) -> None:
     made = preparer(tiny_model, empty="refuse")
-    with pytest.raises(InputError, match="position 1: the text is empty"):
-        made.prepare(unit(["a", " ", "b"]))
-    assert made.prepare(unit(["a", None])).rows.num_rows == 1  # what is set aside already isn't judged again
+    with pytest.raises(InputError, match="a.jsonl, position 1: the text is empty"):
+        made.prepare(unit(["a", " ", "b"]), URIS)
+    assert made.prepare(unit(["a", None]), URIS).rows.num_rows == 1  # what is set aside already isn't judged again
 
 
 @pytest.mark.parametrize("texts", [[], [None, None]])
 def test_a_unit_without_texts_is_a_unit(tiny_model: str, texts: list[str | None]) -> None:
-    prepared = preparer(tiny_model).prepare(unit(texts))
+    prepared = preparer(tiny_model).prepare(unit(texts), URIS)
     assert (prepared.rows.num_rows, prepared.rejected.num_rows) == (0, len(texts))
     assert prepared.offsets.tolist() == [0]
     assert prepared.rows.schema.field("truncated").type == pa.bool_()
@@ -118,7 +121,7 @@ def test_a_unit_without_texts_is_a_unit(tiny_model: str, texts: list[str | None]
 
 
 def test_all_rows_of_a_rejected_text_are_set_aside(tiny_model: str) -> None:
-    prepared = preparer(tiny_model).prepare(unit(["a", "b", None, "a", "c"]))
+    prepared = preparer(tiny_model).prepare(unit(["a", "b", None, "a", "c"]), URIS)
     left = prepared.reject(pa.array([0, 2]), "not_finite", "why")
     assert left.rows["position"].to_pylist() == [1]
     rejected = left.rejected.to_pylist()

@@ -1,0 +1,123 @@
+"""Small files that stand for far more than they are: read in bounded memory, or refused."""
+
+import io
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from faults.corpus.case import Case, Counts, Refused
+from faults.corpus.formats import PACK
+
+MIB = 1 << 20
+PLAIN = {"id": None, "text": None}
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    for suffix in PACK:
+        yield Case(
+            f"{suffix}: a line of 400 MiB in as good as nothing", f"a.txt{suffix}", partial(_packed, suffix, b"x" * MIB, 400),
+            Counts({"oversize": 1}), options=PLAIN,
+        )  # fmt: skip
+        line = json.dumps({"id": "1", "text": "x" * (MIB - 30)}).encode() + b"\n"
+        yield Case(
+            f"{suffix}: 400 MiB of rows in as good as nothing", f"a.jsonl{suffix}", partial(_packed, suffix, line, 400),
+            Counts({"": 400}),
+        )  # fmt: skip
+        yield Case(
+            f"{suffix}: a quoted field of 400 MiB", f"a.csv{suffix}", partial(_packed, suffix, b"x" * MIB, 400, b'id,text\n1,"'),
+            Refused("row 0: a line is longer than 33,554,432 characters"),
+        )  # fmt: skip
+        yield Case(
+            f"{suffix}: a quoted field of 60 MiB of lines", f"a.csv{suffix}",
+            partial(_packed, suffix, (b"x" * 63 + b"\n") * (MIB // 64), 60, b'id,text\n1,"'),
+            Refused("row 0: field larger than field limit"),
+        )  # fmt: skip
+    for kind in ("string", "binary", "large_string", "dictionary"):
+        yield Case(
+            f"Parquet: 600 rows of the same MiB as {kind}", "a.parquet", partial(_parquet, kind, 600), Counts({"": 600})
+        )
+    yield Case(
+        "Parquet: the same MiB in a struct",
+        "a.parquet",
+        _nested,
+        Counts({"": 600}),
+        options={"text": "s.text"},
+        company=False,
+    )
+    yield Case("Parquet: 500 rows of a MiB each, packed well", "a.parquet", partial(_zeros, 500), Counts({"": 500}))
+    yield Case("Parquet: 200,000 nulls", "a.parquet", _nulls, Counts({"null": 200_000}), options={"id": None})
+    for kind in ("dictionary", "string_view"):
+        for streamed in (False, True):
+            yield Case(
+                f"Arrow {'stream' if streamed else 'file'}: 600 rows of the same MiB as {kind}", "a.arrow",
+                partial(_arrow, kind, 600, streamed), Counts({"": 600}),
+            )  # fmt: skip
+    yield Case("Arrow: 200,000 nulls", "a.arrow", _arrow_nulls, Counts({"null": 200_000}), options={"id": None})
+
+
+def _packed(suffix: str, block: bytes, times: int, head: bytes = b"") -> bytes:
+    """Members one after the other are one stream."""
+    pack = PACK[suffix]
+    return pack(head) + pack(block) * times
+
+
+def _same(kind: str, count: int) -> pa.Array:
+    """One text of a MiB, so many times."""
+    value = pa.array(["x" * MIB])
+    if kind == "string_view":
+        view = value.cast(pa.string_view())
+        _, views, *data = view.buffers()
+        return pa.Array.from_buffers(pa.string_view(), count, [None, pa.py_buffer(bytes(views)[:16] * count), *data])
+    values = value if kind == "dictionary" else value.cast(pa.type_for_alias(kind))
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), values)
+
+
+def _ids(count: int) -> pa.Array:
+    return pa.array([str(number) for number in range(count)])
+
+
+def _write(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, write_page_checksum=True, write_statistics=False, **options)
+    return sink.getvalue()
+
+
+def _parquet(kind: str, count: int) -> bytes:
+    return _write(pa.table({"id": _ids(count), "text": _same(kind, count)}), compression="zstd")
+
+
+def _nested() -> bytes:
+    text = pa.StructArray.from_arrays([_same("dictionary", 600)], ["text"])
+    return _write(pa.table({"id": _ids(600), "s": text}), compression="zstd")
+
+
+def _zeros(count: int) -> bytes:
+    """Different texts, so that none is in a dictionary, in pages of a row each."""
+    texts = pa.array([f"{number:08}" + "0" * (MIB - 8) for number in range(count)])
+    return _write(
+        pa.table({"id": _ids(count), "text": texts}), compression="zstd", use_dictionary=False, write_batch_size=1
+    )
+
+
+def _nulls() -> bytes:
+    return _write(pa.table({"text": pa.nulls(200_000, pa.string())}))
+
+
+def _arrow(kind: str, count: int, streamed: bool) -> bytes:
+    table = pa.table({"id": _ids(count), "text": _same(kind, count)})
+    sink = pa.BufferOutputStream()
+    with (pa.ipc.new_stream if streamed else pa.ipc.new_file)(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _arrow_nulls() -> bytes:
+    table = pa.table({"text": pa.nulls(200_000)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())

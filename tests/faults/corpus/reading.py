@@ -1,0 +1,72 @@
+"""Reading a folder as a run does: discover, look at columns, footers, segments, units; with the memory it took."""
+
+import gc
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from faults.corpus.case import Read, Row
+
+from pipeline.config.schema import Input
+from pipeline.config.schema import Rows as RowSettings
+from pipeline.errors import InputError
+from pipeline.source.discover import discover
+from pipeline.source.footers import read_footers
+from pipeline.source.read import read_segment
+from pipeline.source.records import Extraction, InputFile, UnitPolicy
+from pipeline.source.schema import inspect
+from pipeline.source.segments import cut_segments
+
+POLICY = UnitPolicy(16_384, 32 << 20, 64 << 20)
+"""The defaults: what is bounded here is bounded in a job."""
+
+SHOWN_ROWS, SHOWN_BYTES = 1000, 1 << 20
+"""What is kept of a file to be compared; beyond it rows are counted by their kinds."""
+
+
+def read_folder(folder: Path, options: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Read]:
+    """What became of each file below a folder, by URI. A refusal of the whole folder stands under ""."""
+    source = Input(**{"paths": (str(folder),), "text": "text", "id": "id", **options})
+    try:
+        files = discover(source)
+        extraction = inspect(files, source, RowSettings(**rows), ())
+    except InputError as error:
+        return {"": Read(refusal=error.message)}
+    return {file.uri: _read_file(file, extraction) for file in files}
+
+
+def _read_file(file: InputFile, extraction: Extraction) -> Read:
+    found: list[Row] = []
+    kinds: Counter[str] = Counter()
+    try:
+        for segment in cut_segments([file], read_footers([file]), POLICY):
+            for unit in read_segment(segment, extraction, POLICY, POLICY.rows):
+                kinds.update(kind or "" for kind in unit.rows["kind"].to_pylist())
+                if len(found) + unit.rows.num_rows <= SHOWN_ROWS and unit.rows["text"].nbytes <= SHOWN_BYTES:
+                    found.extend(zip(*(unit.rows[name].to_pylist() for name in ("id", "text", "kind")), strict=True))
+    except InputError as error:
+        return Read(found, kinds, error.message)
+    return Read(found, kinds)
+
+
+class Peak:
+    """How far this process's resident memory rises, in MiB, between its making and `grown`."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        pa.default_memory_pool().release_unused()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self._before = _status("VmRSS")
+
+    def grown(self) -> float:
+        """MiB so far."""
+        return (_status("VmHWM") - self._before) / 1024
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])

@@ -1,0 +1,89 @@
+"""Many rows that share one long value: a small file whose text decoded would fill any memory."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.source import expansion
+from pipeline.source.columnar import read_columnar
+from pipeline.source.expansion import cut_expanded
+
+from .conftest import PATIENT, arrow_bytes, parquet_bytes, plan, read_rows, source_of
+
+VALUES = st.lists(st.none() | st.text("aé", max_size=9), max_size=30)
+KINDS = {
+    "dictionary": lambda values: pa.array(values, pa.string()).dictionary_encode(),
+    "large dictionary": lambda values: pa.array(values, pa.large_binary()).dictionary_encode(),
+    "string_view": lambda values: pa.array(values, pa.string_view()),
+    "binary_view": lambda values: pa.array(values, pa.binary_view()),
+}
+
+
+@PATIENT
+@given(VALUES, st.sampled_from(sorted(KINDS)), st.integers(0, 5))
+def test_runs_are_as_long_as_fits_and_cover_each_row_once(values: list[str | None], kind: str, skip: int) -> None:
+    """Also of a slice, whose values lie at an offset."""
+    room = 12
+    array = KINDS[kind](values)[skip:]
+    sizes = [len((value or "").encode()) for value in values[skip:]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expansion, "BATCH_BYTES", room)
+        runs = list(cut_expanded({"text": array}, len(array)))
+    assert [row for start, stop in runs for row in range(start, stop)] == list(range(len(array)))
+    for start, stop in runs:
+        assert stop == start + 1 or sum(sizes[start:stop]) <= room
+    for (start, stop), _ in itertools.pairwise(runs):
+        assert sum(sizes[start : stop + 1]) > room, "the next row would have fitted"
+
+
+def test_columns_that_lie_in_memory_as_they_are_stay_whole() -> None:
+    array = pa.array(["x" * 3_000_000] * 3)
+    assert list(cut_expanded({"text": array, "id": pa.array([1, 2, 3])}, 3)) == [(0, 3)]
+    assert list(cut_expanded({"text": pa.nulls(3).dictionary_encode()}, 3)) == [(0, 3)]
+
+
+def table_of(kind: str) -> pa.Table:
+    """Three hundred rows of one text of 100 kB."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array(["x" * 100_000]))
+    ids = pa.array([f"{row}" for row in range(300)])
+    if kind == "s.text":
+        return pa.table({"id": ids, "s": pa.StructArray.from_arrays([text], ["text"])})
+    return pa.table({"id": ids, "text": text})
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+@pytest.mark.parametrize("text", ["text", "s.text"])
+def test_rows_that_share_a_long_value_are_decoded_a_few_at_a_time(tmp_path: Path, name: str, text: str) -> None:
+    """The footer's sizes are those of the value once: it would take 30 MB at a time."""
+    path = tmp_path / name
+    table = table_of(text)
+    path.write_bytes(parquet_bytes(table) if name == "a.parquet" else arrow_bytes(table))
+    assert path.stat().st_size < 300_000
+    [segment], extraction = plan(source_of(path, text=text))
+    with path.open("rb") as stream:
+        batches = [len(columns.position) for columns in read_columnar(stream, segment.pieces[0], extraction)]
+    assert sum(batches) == 300
+    assert max(batches) <= 4_194_304 // 100_000
+    assert [row[0] for row in read_rows(path, text=text)] == [f"{row}" for row in range(300)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
+        {"use_dictionary": False, "column_encoding": {"text": "DELTA_LENGTH_BYTE_ARRAY"}},
+        {"dictionary_pagesize_limit": 100, "write_batch_size": 5},
+        {"use_dictionary": False},
+    ],
+)
+def test_encodings_without_dictionaries_are_read_as_before(tmp_path: Path, options: dict[str, Any]) -> None:
+    """pyarrow refuses to read some of them as dictionaries."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"id": [f"{row}" for row in range(500)], "text": [f"text {row}" for row in range(500)]})
+    path.write_bytes(parquet_bytes(table, **options))
+    assert read_rows(path) == [(f"{row}", f"text {row}", None) for row in range(500)]
