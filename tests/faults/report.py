@@ -50,8 +50,8 @@ EVERYWHERE = (
 )
 
 MUST_BE_ZERO = frozenset(
-    {"violations", "mutants_alive", "partial_reads", "failed_runs", "not_isolated", "over_attempts", "uploads_left", "wrong", "crashes",
-     "over_memory", "over_time", "canaries_fired", "secrets_found", *(name for name, _ in EVERYWHERE)}
+    {"violations", "mutants_alive", "partial_reads", "failed_runs", "not_isolated", "over_attempts", "uploads_left", "wrong",
+     "crashes", "over_memory", "over_time", "canaries_fired", "secrets_found", *(name for name, _ in EVERYWHERE)}
 )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_empty_texts_are_embedded_unless_told_otherwise(tiny_model: str) -> None
 
 def test_an_empty_text_can_fail_the_unit(tiny_model: str) -> None:
     made = preparer(tiny_model, empty="refuse")
-    with pytest.raises(InputError, match="a.jsonl, position 1: the text is empty"):
+    with pytest.raises(InputError, match=r"a\.jsonl, position 1: the text is empty"):
         made.prepare(unit(["a", " ", "b"]), URIS)
     assert made.prepare(unit(["a", None]), URIS).rows.num_rows == 1  # what is set aside already isn't judged again
 

@@ -1,0 +1,189 @@
+"""One output from its first version to its last, through faults, and what must be true of it then."""
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from faults import oracle
+from faults.chaos.cluster import Cluster
+from faults.chaos.collector import collecting
+from faults.chaos.job import Driver, make_config
+from faults.chaos.processes import until
+from faults.chaos.striker import Caught, Striker
+from faults.chaos.strikes import Fault
+from faults.chaos.watch import Watch, data_files
+from faults.chaos.world import World
+
+log = logging.getLogger(__name__)
+
+MAX_RUNS = 12
+RUN_S = 300
+"""After that a run counts as hanging."""
+
+REFUSED = 3  # the exit code of a run that would replace another spec's snapshot
+OTHER_PROMPT = "passage: "
+ZERO = ("partial_reads", "lost", "duplicated", "mispaired", "leftovers", "failed_runs", "bugs")
+
+
+class Clusters:
+    """The cluster that is there now; another one, when its head was killed."""
+
+    def __init__(self) -> None:
+        self._now: Cluster | None = None
+
+    def get(self) -> Cluster:
+        """One that jobs can run on."""
+        if self._now is not None and not self._now.alive:
+            self.close()
+        if self._now is None:
+            self._now = Cluster()
+        self._now.mend()
+        return self._now
+
+    def close(self) -> None:
+        """Kill it."""
+        if self._now is not None:
+            self._now.__exit__(None, None, None)
+            self._now = None
+
+
+class Round:
+    """`counts` says what was done and found. The environment must be that of a client of the output's store."""
+
+    def __init__(self, clusters: Clusters, folder: Path, output: str, model: str, settings: Mapping[str, str]) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(ZERO, 0))
+        self.world = World(folder / "in", folder.name)
+        self.output, self.model = output, model
+        self._clusters, self._settings = clusters, dict(settings)
+        self._config = make_config(self.world.folder, output, model, folder / "cache")
+
+    def watch(self) -> Watch:
+        """A reader of the output."""
+        return Watch(self.output, self._states, self.model)
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Collections beside the runs."""
+        return collecting(self.output, self._clusters.get().environment | self._settings)
+
+    def start(self, *options: str, prompt: str | None = None) -> Driver:
+        """A run of the job; with a prompt it is another spec."""
+        model = self._config["model"] | ({} if prompt is None else {"prompt": prompt})
+        return Driver(self._clusters.get(), self._config | {"model": model}, self._settings, *options)
+
+    def publish(self, faults: Sequence[Fault], *options: str, drivers: int = 1) -> bool:
+        """Run the job, again and again, until it ends well. `drivers`: how many the first time, at once."""
+        todo = list(faults)
+        for _ in range(MAX_RUNS):
+            striker = Striker(self._clusters.get(), self.counts)
+            striker.set(todo)
+            running = [self.start(*options) for _ in range(drivers)]
+            drivers = 1
+            self._suffer(striker, todo, running)
+            striker.clear()
+            if 0 in [self._end(driver) for driver in running]:
+                return True
+        log.error("%s: %d runs did not end well; the last said: %s", self.output, MAX_RUNS, running[-1].told)
+        self.counts["failed_runs"] += 1
+        return False
+
+    def compete(self) -> None:
+        """Two specs at once, both asked to replace what is there: each is published or refused. Ours has the last word."""
+        running = [self.start("--replace"), self.start("--replace", prompt=OTHER_PROMPT)]
+        codes = [self._end(driver) for driver in running]
+        if not set(codes) <= {0, REFUSED}:
+            log.error("%s: two specs at once ended with %s: %s", self.output, codes, [one.told for one in running])
+            self.counts["failed_runs"] += 1
+        self.publish([], "--replace")
+
+    def judge(self) -> None:
+        """Hold the output against the source, collect, and look for what is left over."""
+        cluster = self._clusters.get()
+        until(lambda: not cluster.processes(r"ray::(?!IDLE)"), 60)  # what a killed driver left running
+        verdict = oracle.check(self.output, self.world.states[-1], self.model)
+        self.counts.update(
+            rows=verdict.rows,
+            lost=len(verdict.lost),
+            duplicated=len(verdict.doubled) + len(verdict.foreign),
+            mispaired=len(verdict.mispaired),
+        )
+        if not verdict.right:
+            log.error("%s: %s", self.output, verdict)
+        left = self.leftovers()
+        self.counts["leftovers"] += len(left)
+        if left:
+            log.error("%s: left over after gc: %s", self.output, left)
+
+    def leftovers(self) -> list[str]:
+        """What lies there after a collection and belongs to nothing."""
+        command = [sys.executable, "-m", "pipeline", "gc", self.output]
+        environment = self._clusters.get().environment | self._settings
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        output = oracle.reader(self.output)
+        entry = oracle.newest(output)
+        assert entry is not None
+        named = {entry["manifest"]["key"], "_SUCCESS", *data_files(output, entry)}
+        records = tuple(f"_embedpipe/{kind}/" for kind in ("log", "spec", "unit"))
+        return [key for key in sorted(output.keys()) if key not in named and not key.startswith(records)]
+
+    def _states(self) -> Sequence[Mapping[str, str]]:
+        states = list(self.world.states)
+        return [*states, {key: OTHER_PROMPT + text for key, text in states[-1].items()}] if states else []
+
+    def _suffer(self, striker: Striker, todo: list[Fault], running: list[Driver]) -> None:
+        """Faults, as somebody comes by, as long as somebody runs. What could not be done is kept for the next run."""
+
+        def over() -> bool:
+            return all(driver.code is not None for driver in running)
+
+        while todo and striker.cluster.alive and (found := striker.catch(todo, over)) is not None:
+            fault, caught = found
+            todo.remove(fault)
+            log.info("%s: process %d meets %s", self.output, caught.process, fault)
+            if fault.manner == "overtake":
+                self._overtake(striker, caught, running)
+            elif fault.manner == "stop":
+                striker.stop(caught, over)
+            elif fault.manner == "part":
+                striker.part(caught, over)
+            else:
+                striker.kill(fault, caught, running)
+
+    def _overtake(self, striker: Striker, caught: Caught, running: list[Driver]) -> None:
+        """Stop a driver, have another do its work, and let it go on: it must end well too."""
+        striker.clear(caught)
+        stopped = next((driver for driver in running if driver.id == caught.process), None)
+        if stopped is None:  # one of an earlier run
+            caught.let_go()
+            return
+        stopped.strike(signal.SIGSTOP)
+        caught.let_go()
+        other = self.start()
+        running.append(other)
+        self._end(other)
+        stopped.strike(signal.SIGCONT)
+        self._end(stopped)
+        self.counts.update(("zombies", "zombies.driver"))
+        if other.code != 0 or stopped.code != 0:
+            log.error("%s: overtaken ended with %s, the other with %s: %s %s",
+                      self.output, stopped.code, other.code, stopped.told, other.told)  # fmt: skip
+            self.counts["failed_runs"] += 1
+
+    def _end(self, driver: Driver) -> int | None:
+        """Wait for a run's end; its exit code. One that hangs is killed."""
+        until(lambda: driver.code is not None, RUN_S)
+        if driver.code is None:
+            log.error("%s: a run hangs: %s", self.output, driver.told)
+            driver.strike(signal.SIGKILL)
+            self.counts["failed_runs"] += 1
+        elif driver.code == 1:
+            log.error("%s: a run took what happened for a bug: %s", self.output, driver.told)
+            self.counts["bugs"] += 1
+        log.info("%s: a run ended with %s after %.0f s", self.output, driver.code, time.monotonic() - driver.started)
+        self.counts.update(("runs", f"exits.{driver.code}"))
+        return driver.code

@@ -1,0 +1,141 @@
+"""Carries out faults on a cluster, and counts them."""
+
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults.chaos.cluster import Cluster
+from faults.chaos.job import TIMEOUT_S, Driver
+from faults.chaos.processes import gone, parent_of, until
+from faults.chaos.strikes import HOLDER, Fault
+from faults.chaos.traps import PHASES
+
+log = logging.getLogger(__name__)
+
+CATCH_S = 120
+STEPS = tuple(f"after {names[0]}" for modules in PHASES.values() for names in modules.values())
+"""Where a worker's step is over."""
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A process held at a place."""
+
+    file: Path
+    process: int
+
+    def let_go(self) -> None:
+        """It goes on, once it isn't stopped."""
+        self.file.unlink(missing_ok=True)
+
+
+class Striker:
+    """Sets traps on one cluster, and strikes."""
+
+    def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
+        self.cluster, self.counts = cluster, counts
+
+    def set(self, faults: Sequence[Fault]) -> None:
+        """Set a trap for each fault; the first process to come by is held."""
+        for fault in faults:
+            if self._held(fault) is None:
+                self._trap(fault).write_text(str(fault.chance))
+
+    def catch(self, faults: Sequence[Fault], over: Callable[[], bool]) -> tuple[Fault, Caught] | None:
+        """Wait for who is caught first; None when it's over before."""
+        self.set(faults)
+        found: list[tuple[Fault, Caught]] = []
+
+        def look() -> bool:
+            found.extend((fault, caught) for fault in faults if (caught := self._held(fault)) is not None)
+            return bool(found) or over()
+
+        until(look, CATCH_S)
+        return found[0] if found else None
+
+    def clear(self, keep: Caught | None = None) -> None:
+        """Take all traps away, and let go whoever is held."""
+        for file in self.cluster.traps.iterdir():
+            if keep is None or file != keep.file:
+                file.unlink(missing_ok=True)
+
+    def kill(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> None:
+        """Kill the victim while the caught process is held."""
+        victim = self._victim(fault, caught, drivers)
+        if victim is not None and self.cluster.strike(victim, signal.SIGKILL):
+            until(lambda: gone(victim), 10)
+            name = HOLDER[fault.phase] if fault.victim == "holder" else fault.victim
+            self.counts.update(("kills", f"kills.{fault.phase}", f"victim.{name}"))
+        caught.let_go()
+        if self.cluster.alive:
+            self.cluster.mend()
+
+    def stop(self, caught: Caught, over: Callable[[], bool]) -> None:
+        """Stop a worker in the middle of its work. The run must kill it, or be over without it; then it goes on."""
+        self.clear(caught)
+        self.cluster.strike(caught.process, signal.SIGSTOP)
+        caught.let_go()
+        until(lambda: gone(caught.process) or over(), 12 * TIMEOUT_S)
+        self.counts.update(("zombies", "zombies.killed" if gone(caught.process) else "zombies.late"))
+        self.cluster.strike(caught.process, signal.SIGCONT)
+
+    def part(self, caught: Caught, over: Callable[[], bool]) -> None:
+        """Stop a worker and its raylet, as when a machine pauses, until the run is over; then the worker goes on at once."""
+        self.clear(caught)
+        raylet = parent_of(caught.process)
+        if raylet not in self.cluster.nodes:
+            caught.let_go()
+            return
+        self.cluster.strike(raylet, signal.SIGSTOP)
+        self.cluster.strike(caught.process, signal.SIGSTOP)
+        caught.let_go()
+        self.cluster.give_up(raylet)
+        until(over, 20 * TIMEOUT_S)
+        self.counts.update(("zombies", "zombies.late"))
+        self._go_on(caught.process)
+        self.cluster.strike(raylet, signal.SIGCONT)
+        if not until(lambda: gone(raylet), 20):  # it is told that it counts as dead, and ends
+            log.info("raylet %d does not end although it counts as dead", raylet)
+            self.cluster.strike(raylet, signal.SIGKILL)
+
+    def _go_on(self, process: int) -> None:
+        """Let a stopped worker do what it was about to do, place by place, to the end of its step."""
+        traps = self.cluster.traps
+        trap = traps / str(process)
+        trap.write_text("1")
+        self.cluster.strike(process, signal.SIGCONT)
+        while until(lambda: next(traps.glob(f"held {process} *"), None) or gone(process), 10) and not gone(process):
+            held = next(traps.glob(f"held {process} *"))
+            self.counts.update(("zombies.steps",))
+            if held.name.endswith(STEPS):
+                held.unlink()
+                break
+            trap.write_text("1")
+            held.unlink()
+        trap.unlink(missing_ok=True)
+
+    def _victim(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> int | None:
+        if fault.victim == "holder":
+            return caught.process
+        if fault.victim == "driver":
+            return next((driver.id for driver in drivers if driver.code is None), None)
+        if fault.victim == "gcs":
+            return self.cluster.gcs
+        if fault.victim == "board":
+            return next((process.id for process in self.cluster.processes(r"ray::Board")), None)
+        parent = parent_of(caught.process)
+        return parent if parent in self.cluster.nodes else self.cluster.nodes[0]
+
+    def _trap(self, fault: Fault) -> Path:
+        return self.cluster.traps / f"{fault.phase} {fault.place}"
+
+    def _held(self, fault: Fault) -> Caught | None:
+        for file in self.cluster.traps.glob(f"held * {fault.phase} {fault.place}"):
+            process = int(file.name.split()[1])
+            if not gone(process):
+                return Caught(file, process)
+            file.unlink(missing_ok=True)
+        return None

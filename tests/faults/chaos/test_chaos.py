@@ -1,0 +1,120 @@
+"""Real processes of a real Ray cluster are killed and stopped; the output must be right afterwards, and at every moment before."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults.chaos.round import ZERO, Clusters, Round
+from faults.chaos.strikes import HOLDER, Fault
+from faults.chaos.watch import Watch
+from faults.sweep.places import Place, open_place
+
+FILES, ROWS = 6, 1600
+
+
+@pytest.fixture(scope="module")
+def clusters() -> Iterator[Clusters]:
+    made = Clusters()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with open_place(getattr(request, "param", "local"), tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def round_(clusters: Clusters, place: Place, tmp_path: Path, tiny_model: str) -> Round:
+    """An output of which nothing is there yet, and its input."""
+    made = Round(clusters, tmp_path / "round", place.root("out"), tiny_model, place.settings)
+    made.world.begin(FILES, ROWS)
+    return made
+
+
+def assert_all_well(round_: Round, watch: Watch) -> None:
+    """What must be zero is zero, and the reader has seen something."""
+    round_.judge()
+    counts = round_.counts + watch.counts
+    assert {name: counts[name] for name in ZERO} == dict.fromkeys(ZERO, 0)
+    assert counts["rows"] == len(round_.world.states[-1])
+    assert counts["versions"] >= 1
+    assert counts["polls"] >= 10
+
+
+def test_each_kind_of_process_is_killed_in_its_phase(round_: Round) -> None:
+    faults = [
+        Fault("planning", "after plan_now"),
+        Fault("reading", "after Reading._prepare"),
+        Fault("encoding", "after begin_attempt"),
+        Fault("encoding", "before Encoding.encode", "raylet"),
+        Fault("staging", "after create_file"),
+        Fault("staging", "before commit_unit", "board"),
+        Fault("assembling", "after create_file"),
+        Fault("publishing", "after encode_manifest"),
+    ]
+    with round_.watch() as watch:
+        assert round_.publish(faults)
+    assert {phase for phase in HOLDER if round_.counts[f"kills.{phase}"]} == set(HOLDER)
+    assert {name for name in (*HOLDER.values(), "raylet", "board") if not round_.counts[f"victim.{name}"]} == set()
+    assert_all_well(round_, watch)
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_worker_that_comes_back_when_all_is_published_changes_nothing(round_: Round) -> None:
+    """One was stopped with its machine, so nobody could kill it; another one is killed by the watchdog."""
+    with round_.watch() as watch, round_.collecting():
+        assert round_.publish(
+            [
+                Fault("encoding", "after begin_attempt", manner="stop"),
+                Fault("staging", "before create_file", manner="part"),
+            ]
+        )
+    assert round_.counts["zombies.killed"] == 1
+    assert round_.counts["zombies.late"] == 1
+    assert round_.counts["zombies.steps"] >= 1
+    assert_all_well(round_, watch)
+
+
+def test_a_driver_that_was_stopped_while_another_did_its_work_ends_well(round_: Round) -> None:
+    with round_.watch() as watch:
+        assert round_.publish([Fault("publishing", "before publish", manner="overtake")])
+    assert round_.counts["zombies.driver"] == 1
+    assert round_.counts["exits.0"] == 2
+    assert_all_well(round_, watch)
+
+
+def test_two_drivers_at_once_publish_one_snapshot_and_both_end_well(round_: Round) -> None:
+    with round_.watch() as watch:
+        assert round_.publish([], drivers=2)
+    assert round_.counts["exits.0"] == 2
+    assert watch.counts["versions"] == 1
+    assert_all_well(round_, watch)
+
+
+def test_a_cluster_that_lost_its_head_is_left_and_another_one_goes_on(round_: Round) -> None:
+    with round_.watch() as watch:
+        assert round_.publish([Fault("staging", "after commit_unit", "gcs")])
+    assert round_.counts["victim.gcs"] == 1
+    assert_all_well(round_, watch)
+    assert_a_broken_output_is_noticed(round_)
+
+
+def assert_a_broken_output_is_noticed(round_: Round) -> None:
+    """The reader and the judge would have seen it."""
+    output = Path(round_.output)
+    watch = round_.watch()
+    assert watch.look() == ""
+    (output / "_embedpipe/part/00").mkdir(parents=True)
+    (output / "_embedpipe/part/00/left").touch()
+    assert round_.leftovers() == ["_embedpipe/part/00/left"]
+    data = sorted(output.glob("data/*.parquet"))
+    data[0].rename(tmp := output / "aside")
+    assert "gone or changed" in watch.look()
+    assert round_.watch().counts["partial_reads"] == 0
+    shutil.copy(tmp, data[0])
+    assert "gone or changed" in watch.look()
+    shutil.rmtree(output / "_embedpipe/log")
+    assert watch.look() == "version none after version 1"

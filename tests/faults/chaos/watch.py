@@ -1,0 +1,127 @@
+"""A reader who looks at an output again and again while it is being written, and never may see part of a version.
+
+A version is read whole when it is first seen; as its files are never written twice, later looks hold each file's mark against
+the one it had then. Now and then the same is asked of `pipeline.open_snapshot`.
+"""
+
+import io
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from faults import oracle
+from faults.chaos.eyes import eyes
+
+import pipeline
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY = 25
+"""Looks for one through `open_snapshot`."""
+
+States = Callable[[], Sequence[Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A version that was read whole."""
+
+    state: int  # of the input
+    marks: Mapping[str, str]  # file → what must not change
+
+
+class Watch:
+    """A thread that polls; a context manager. `states` gives what a version may hold, id → text; they may grow meanwhile."""
+
+    def __init__(self, root: str, states: States, model: str) -> None:
+        self.root = root
+        self.counts: Counter[str] = Counter(polls=0, partial_reads=0, versions=0)
+        self._model, self._states = model, states
+        self._eyes, self._output = eyes(root), oracle.reader(root)
+        self._seen: dict[int, Seen] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="reader", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._eyes.pause_s):
+            try:
+                wrong = self.look()
+            except Exception as error:  # a reader must never meet one
+                wrong = f"{type(error).__name__}: {error}"
+            self.counts["polls"] += 1
+            if wrong:
+                self.counts["partial_reads"] += 1
+                log.error("%s: a reader saw %s", self.root, wrong)
+
+    def look(self) -> str:
+        """What is wrong with what can be seen now; "" where it's one whole version, or nothing yet."""
+        while True:
+            version, latest = self._eyes.newest(), max(self._seen, default=0)
+            if version < latest:
+                return f"version {version or 'none'} after version {latest}"
+            if version == 0:
+                return ""
+            try:
+                wrong = self._compare(version) if version in self._seen else self._read(version)
+            except Exception:
+                if self._eyes.newest() == version:
+                    raise
+                continue
+            if wrong and self._eyes.newest() > version:
+                continue  # overtaken: a file that's gone belongs to a version that is over
+            return wrong
+
+    def _read(self, version: int) -> str:
+        entry = oracle.newest(self._output)
+        if entry is None or entry["version"] != version:
+            return f"no version {version}"
+        files = [entry["manifest"]["key"], *data_files(self._output, entry)]
+        marks = {key: self._eyes.mark(key) for key in files}
+        rows = oracle.published(self._output, entry)
+        state = self._state_of(rows)
+        if state is None:
+            return f"version {version} with {len(rows)} rows, which no state of the input has"
+        self._seen[version] = Seen(state, marks)
+        self.counts["versions"] += 1
+        return ""
+
+    def _compare(self, version: int) -> str:
+        for key, mark in self._seen[version].marks.items():
+            if self._eyes.mark(key) != mark:
+                return f"version {version} with {key} gone or changed"
+        return self._open(version) if self.counts["polls"] % SNAPSHOT_EVERY == 0 else ""
+
+    def _open(self, version: int) -> str:
+        wanted = self._states()[self._seen[version].state].keys()
+        ids = pipeline.open_snapshot(self.root).to_table(columns=["id"], use_threads=False)["id"].to_pylist()
+        if len(ids) == len(wanted) and set(ids) == wanted:
+            return ""
+        return f"{len(ids)} rows instead of {len(wanted)} through open_snapshot at version {version}"
+
+    def _state_of(self, rows: list[tuple[str, np.ndarray]]) -> int | None:
+        states = self._states()
+        alike = [index for index in reversed(range(len(states))) if len(states[index]) == len(rows)]
+        return next((index for index in alike if oracle.judge(rows, states[index], self._model).right), None)
+
+
+def data_files(output: oracle.Reader, entry: Mapping[str, Any]) -> set[str]:
+    """The data files that an entry's manifest names."""
+    data = output.read(entry["manifest"]["key"])
+    if data is None:
+        raise oracle.Overtaken(entry["manifest"]["key"])
+    units = pq.ParquetFile(io.BytesIO(data)).read(columns=["slices"], use_threads=False).to_pylist()
+    return {part["file"] for unit in units for part in unit["slices"]}

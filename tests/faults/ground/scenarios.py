@@ -1,0 +1,206 @@
+"""The ground a run stands on changes under it: each scenario does one thing at one moment, then runs again as a user would."""
+
+import errno
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from faults import oracle
+from faults.ground.model import swap_letters
+from faults.ground.moments import ALL, INPUT, MODEL, OUTPUT, S3, at_moment
+from faults.ground.running import Outcome, config_of, exact, mixed, run, settle
+from faults.ground.world import Bucket, Folder, World
+
+from pipeline.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where scenarios work."""
+
+    folder: Path  # empty
+    model: str
+    bucket: str | None = None  # s3://…/prefix: sources and outputs lie there instead
+
+    def world(self, kind: str) -> World:
+        """A fresh source."""
+        place = Bucket(f"{self.bucket}/in") if self.bucket else Folder(self.folder / "in")
+        return World(place, kind)
+
+    @property
+    def output(self) -> str:
+        return f"{self.bucket}/out" if self.bucket else str(self.folder / "out")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a scenario showed."""
+
+    first: Outcome  # the run under which the ground changed
+    again: Outcome  # the run after it
+    verdict: oracle.Verdict  # of what is published in the end
+    mixed: tuple[str, ...]  # files of which the first run has published a mixture
+    struck: bool  # whether the moment came at all
+
+    @property
+    def right(self) -> bool:
+        """Whether everything ended as it must."""
+        return self.first.code != 1 and self.again.code == 0 and self.verdict.right and not self.mixed
+
+    def __str__(self) -> str:
+        wrong = [f"{name} {len(found)}" for name in ("lost", "foreign", "doubled", "mispaired")
+                 if (found := getattr(self.verdict, name))]  # fmt: skip
+        return f"first {self.first}\nagain {self.again}\nmixed {self.mixed}, wrong {wrong}, struck {self.struck}"
+
+
+def source_changes(ground: Ground, kind: str, how: str, moment: int, name: str = "b") -> Proof:
+    """A file changes."""
+    world = ground.world(kind)
+    config = config_of(world, ground.output, ground.model)
+    with at_moment(moment, lambda: world.change(how, name), S3 if ground.bucket else INPUT) as clock:
+        first = run(config)
+    if not clock.struck:
+        world.change(how, name)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def model_changes(ground: Ground, how: str, moment: int) -> Proof:
+    """A file of the model changes or goes, or all of it; then the old model is laid back."""
+    world = ground.world("jsonl")
+    model = ground.folder / "model"
+    shutil.copytree(ground.model, model)
+    config = config_of(world, ground.output, str(model))
+    with at_moment(moment, lambda: change_model(model, how), (*INPUT, *MODEL, *OUTPUT)) as clock:
+        first = run(config)
+    shutil.rmtree(model, ignore_errors=True)
+    shutil.copytree(ground.model, model)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def change_model(model: Path, how: str) -> None:
+    """`tokenizer` and `weights` are written over in place, `card` is a file more, `gone` is all of it."""
+    if how == "gone":
+        shutil.rmtree(model)
+    elif how == "card":
+        (model / "vocab.json").write_text("{}")
+    elif how == "tokenizer":
+        swap_letters(next(model.rglob("tokenizer.json")))
+    else:
+        weights = next(model.rglob("*.safetensors"))
+        data = weights.read_bytes()
+        with weights.open("r+b") as file:
+            file.write(data[:-64] + bytes(64))
+
+
+def output_goes(ground: Ground, moment: int) -> Proof:
+    """The output folder is taken away under the run."""
+    world = ground.world("parquet")
+    config = config_of(world, ground.output, ground.model)
+    with at_moment(moment, lambda: shutil.rmtree(ground.output, ignore_errors=True), ALL) as clock:
+        first = run(config)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def disk_is_full(ground: Ground, number: int, moment: int) -> Proof:
+    """From a moment on nothing is flushed or named, and no folder made: `number` is the system's reason."""
+    world = ground.world("jsonl")
+    config = config_of(world, ground.output, ground.model)
+
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
+
+    points = ((os, "fsync"), (os, "link"), (Path, "mkdir"))
+    with at_moment(moment, refuse, points, forever=True) as clock:
+        first = run(config)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def handles_run_out(ground: Ground, kind: str, left: int, moment: int) -> Proof:
+    """From a moment on this process may open only so many files more at a time."""
+    world = ground.world(kind)
+    config = config_of(world, ground.output, ground.model)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+
+    def take() -> None:
+        highest = max(int(handle.name) for handle in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + left + 1, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(left):
+            os.close(taken.pop())
+
+    try:
+        with at_moment(moment, take, (*INPUT, *OUTPUT)) as clock:
+            first = run(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for handle in taken:
+            os.close(handle)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def threads_run_out(ground: Ground, moment: int) -> Proof:
+    """From a moment on no thread can be started."""
+    world = ground.world("parquet")
+    config = config_of(world, ground.output, ground.model)
+
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    with at_moment(moment, refuse, ((threading.Thread, "start"),), forever=True) as clock:
+        first = run(config)
+    return _settled(config, world, ground.model, first, struck=clock.struck)
+
+
+def interrupted(config: Config, moment: int, **options: Any) -> tuple[Outcome, bool]:
+    """A run that ends at a moment as if it were killed there; whether it was."""
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    with at_moment(moment, end, (*INPUT, *MODEL, *OUTPUT)) as clock:
+        try:
+            return run(config, **options), False
+        except KeyboardInterrupt:
+            return Outcome(4, "interrupted"), clock.struck
+
+
+def clock_jumps(ground: Ground, seconds: float, moment: int) -> Proof:
+    """A run is interrupted; the next one lives on another day."""
+    world = ground.world("jsonl")
+    config = config_of(world, ground.output, ground.model)
+    first, struck = interrupted(config, moment)
+    with another_day(seconds):
+        return _settled(config, world, ground.model, first, struck=struck)
+
+
+@contextmanager
+def another_day(seconds: float) -> Iterator[None]:
+    """Python's clocks are off by so much."""
+    import time
+
+    now, now_ns = time.time, time.time_ns
+    with (
+        patch.object(time, "time", lambda: now() + seconds),
+        patch.object(time, "time_ns", lambda: now_ns() + int(seconds * 1e9)),
+    ):
+        yield
+
+
+def _settled(config: Config, world: World, model: str, first: Outcome, *, struck: bool) -> Proof:
+    found = tuple(mixed(config, world, model))
+    again, verdict = settle(config, world, model)
+    return Proof(first, again, verdict, found, struck)
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+__all__ = ["NO_SPACE", "Ground", "Proof", "exact"]

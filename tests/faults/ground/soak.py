@@ -1,0 +1,115 @@
+"""The scenarios at random moments, for as long as wanted: case n is the same wherever it is run."""
+
+import logging
+import os
+import random
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from faults.ground.model import save_letters
+from faults.ground.scenarios import (
+    NO_SPACE,
+    Ground,
+    Proof,
+    clock_jumps,
+    disk_is_full,
+    handles_run_out,
+    model_changes,
+    output_goes,
+    source_changes,
+    threads_run_out,
+)
+from faults.ground.world import FORMATS, NAMES, Bucket, Folder
+from faults.ledger import Chunk
+
+log = logging.getLogger(__name__)
+
+SHARES = {"source": 10, "object": 3, "model": 3, "output": 2, "disk": 3, "handles": 3, "threads": 1, "clock": 2}
+"""How often each scenario comes up."""
+
+
+def soak(first: int, seconds: float) -> Chunk:
+    """Cases from `first` on, for about so many seconds."""
+    until = time.monotonic() + seconds
+    counts: Counter[str] = Counter(lost=0, duplicated=0, mispaired=0, tracebacks=0, mixed=0, stuck=0)
+    number = first
+    with tempfile.TemporaryDirectory() as folder, _server():
+        model = save_letters(Path(folder, "model"))
+        while time.monotonic() < until:
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                _count(number, Path(work), model, counts)
+            number += 1
+    return Chunk(number, dict(counts))
+
+
+def play(number: int, folder: Path, model: str) -> tuple[str, Proof]:
+    """One case, by its number."""
+    draw = random.Random(f"ground {number}")
+    scenario = draw.choices(list(SHARES), list(SHARES.values()))[0]
+    ground = Ground(folder, model, _bucket() if scenario == "object" else None)
+    kind, name = draw.choice(FORMATS), draw.choice(NAMES)
+    if scenario == "source":
+        return scenario, source_changes(ground, kind, draw.choice(Folder.changes), draw.randint(1, 60), name)
+    if scenario == "object":
+        return scenario, source_changes(ground, kind, draw.choice(Bucket.changes), draw.randint(1, 150), name)
+    if scenario == "model":
+        how = draw.choice(("tokenizer", "weights", "card", "gone"))
+        return scenario, model_changes(ground, how, draw.randint(1, 240))
+    if scenario == "output":
+        return scenario, output_goes(ground, draw.randint(1, 300))
+    if scenario == "disk":
+        return scenario, disk_is_full(ground, draw.choice(NO_SPACE), draw.randint(1, 200))
+    if scenario == "handles":
+        return scenario, handles_run_out(ground, kind, draw.randint(0, 4), draw.randint(1, 200))
+    if scenario == "threads":
+        return scenario, threads_run_out(ground, draw.randint(1, 12))
+    return scenario, clock_jumps(ground, draw.choice((86_400.0, -86_400.0)), draw.randint(1, 230))
+
+
+def _count(number: int, folder: Path, model: str, counts: Counter[str]) -> None:
+    scenario, proof = play(number, folder, model)
+    counts.update(["ground_cases", f"ground_cases.{scenario}"])
+    counts["struck"] += proof.struck
+    counts["lost"] += len(proof.verdict.lost)
+    counts["duplicated"] += len(proof.verdict.doubled) + len(proof.verdict.foreign)
+    counts["mispaired"] += len(proof.verdict.mispaired)
+    counts["mixed"] += len(proof.mixed)
+    counts["tracebacks"] += (proof.first.code == 1) + (proof.again.code == 1)
+    counts["stuck"] += proof.again.code != 0
+    if not proof.right:
+        log.error(
+            "ground case %d (%s): faults.ground.soak.play(%d, folder, model)\n%s", number, scenario, number, proof
+        )
+
+
+def _bucket() -> str:
+    """A fresh bucket on the server."""
+    import boto3
+
+    name = f"ground-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}/case"
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    """An S3 server on loopback, for as long as this holds."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing", "AWS_REGION": "us-east-1",
+                "AWS_SECRET_ACCESS_KEY": "testing-secret", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    try:
+        with patch.dict(os.environ, settings):
+            yield
+    finally:
+        server.stop()

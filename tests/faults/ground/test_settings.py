@@ -1,0 +1,178 @@
+"""The config or the surroundings change between a run that was killed and the next: what decides a row is another spec, and
+what doesn't changes nothing and keeps what is committed."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import oracle
+from faults.ground.model import save_letters
+from faults.ground.running import Outcome, config_of, exact, run
+from faults.ground.scenarios import Ground, interrupted
+from faults.ground.world import World
+from faults.hooks import environment
+from support.jobs import make_config, text_of, write_jsonl
+
+from pipeline.errors import RefusedError
+
+RUN = Path(__file__).parents[2] / "support" / "run_job.py"
+MIDDLE = 130  # of what a run asks of disk and model
+OTHER_SPEC: dict[str, dict[str, Any]] = {
+    "smaller units": {"units__rows": 50},
+    "another text column": {"input__text": "id"},
+    "a template": {"input__text": None, "input__template": "{text}"},
+    "another precision": {"model__precision": "exact"},
+    "a prompt": {"model__prompt": "query: "},
+    "fewer tokens": {"model__max_tokens": 100},
+    "partitions": {"output__partition_by": ["lang"]},
+    "kept columns": {"input__keep": ["lang"]},
+    "generated ids": {"input__id": None},
+    "another policy for rows": {"rows__empty": "quarantine"},
+}
+SAME_SPEC: dict[str, dict[str, Any]] = {
+    "another root": {"input__root": "/"},
+    "the files one by one": {"input__paths": None},
+    "threads": {"execution__threads": 2},
+    "batches": {"execution__token_budget": 512},
+    "patience": {"execution__max_attempts": 1, "execution__unit_timeout_s": 60},
+    "file size": {"output__file_mib": 1},
+    "append": {"output__mode": "append"},
+}
+
+
+def killed(ground: Ground, kind: str = "jsonl", **changes: Any) -> tuple[World, int]:
+    """A run that ended in its middle, and how many units it left committed."""
+    world = ground.world(kind)
+    for name in ("a", "b", "c"):  # bigger, and with a language
+        write_jsonl(Path(world.place.path, f"{name}.jsonl"), range(ord(name) * 1000, ord(name) * 1000 + 240))
+    _, struck = interrupted(config_of(world, ground.output, ground.model, **changes), MIDDLE)
+    assert struck
+    units = list(Path(ground.output, "_embedpipe", "unit").rglob("*.json"))
+    assert 0 < len(units) < 12
+    return world, len(units)
+
+
+def texts() -> dict[str, str]:
+    return {f"id-{row}": text_of(row) for name in "abc" for row in range(ord(name) * 1000, ord(name) * 1000 + 240)}
+
+
+@pytest.mark.parametrize("change", OTHER_SPEC)
+def test_a_setting_that_decides_rows_makes_another_spec(ground: Ground, change: str) -> None:
+    """Nothing of the killed run's is used, and once one spec is published the other one is refused."""
+    world, _ = killed(ground)
+    other = config_of(world, ground.output, ground.model, **OTHER_SPEC[change])
+    outcome = run(other)
+    assert outcome.code == 0, outcome
+    assert outcome.summary is not None
+    assert outcome.summary.units_encoded == outcome.summary.units
+    assert outcome.summary.rows == 720
+    refused = run(config_of(world, ground.output, ground.model))
+    assert refused.code == RefusedError.exit_code
+    assert "another spec" in refused.message
+
+
+@pytest.mark.parametrize("change", SAME_SPEC)
+def test_a_setting_that_decides_nothing_keeps_what_is_committed(ground: Ground, change: str) -> None:
+    world, committed = killed(ground)
+    changes = dict(SAME_SPEC[change])
+    if "input__paths" in changes:
+        changes["input__paths"] = [f"{world.place.path}/{name}.jsonl" for name in "cab"]
+    outcome = run(config_of(world, ground.output, ground.model, **changes))
+    assert outcome.code == 0, outcome
+    assert outcome.summary is not None
+    assert outcome.summary.units_encoded == outcome.summary.units - committed
+    assert oracle.check(ground.output, texts(), ground.model).right
+
+
+def test_another_model_under_the_same_name_is_another_spec(ground: Ground) -> None:
+    world, _ = killed(ground)
+    other = save_letters(ground.folder / "other", seed=7)
+    outcome = run(config_of(world, ground.output, other))
+    assert outcome.summary is not None
+    assert outcome.summary.units_encoded == outcome.summary.units
+    refused = run(config_of(world, ground.output, ground.model))
+    assert refused.code == RefusedError.exit_code
+    assert "different model" in refused.message
+
+
+def test_a_root_that_generated_ids_are_made_from_is_part_of_what_a_row_is(ground: Ground) -> None:
+    world, _ = killed(ground, input__id=None)
+    config = config_of(world, ground.output, ground.model, input__id=None, input__root=str(ground.folder))
+    outcome = run(config)
+    assert outcome.summary is not None
+    assert outcome.summary.units_encoded == outcome.summary.units
+    output = oracle.reader(ground.output)
+    entry = oracle.newest(output)
+    assert entry is not None
+    assert all(row.startswith("in/") for row, _ in oracle.published(output, entry))
+
+
+def test_half_in_bfloat16_and_half_in_float32_is_told_for_each_unit(ground: Ground) -> None:
+    """`gated` leaves the number format to the machine, and the next machine may be another one."""
+    world = ground.world("jsonl")
+    config = config_of(world, ground.output, ground.model)
+    _, struck = interrupted(config, MIDDLE, dtype="bfloat16")
+    assert struck
+    outcome = run(config, dtype="float32")
+    assert outcome.code == 0, outcome
+    assert exact(config, world, ground.model).right
+    assert _formats(ground) == {"bfloat16", "float32"}
+
+
+def _formats(ground: Ground) -> set[str]:
+    """Number formats in the newest manifest."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    output = oracle.reader(ground.output)
+    entry = oracle.newest(output)
+    assert entry is not None
+    manifest = output.read(entry["manifest"]["key"])
+    assert manifest is not None
+    return set(pq.read_table(io.BytesIO(manifest))["dtype"].to_pylist())
+
+
+def test_hash_seed_locale_time_zone_folder_and_umask_change_nothing(tmp_path: Path, letters: str) -> None:
+    """Killed as one user would run it, and run again as another one would, by another path to the same input."""
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(400))
+    write_jsonl(tmp_path / "in" / "b.jsonl", range(400, 440))
+    with (tmp_path / "in" / "b.jsonl").open("a") as file:
+        file.write('{"id": "id-440", "text": "zyzzyva"}\n')
+    config = make_config("in", "out", letters, units__rows=100)
+    first = {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "FAULTS_POISON": '{"zyzzyva": "exit"}'}
+    killed_run = _subprocess(config.model_dump_json(), tmp_path, 0o022, first)
+    assert killed_run.returncode == 3
+    committed = killed_run.stdout.count("unit ")
+    (tmp_path / "elsewhere").mkdir()
+    moved = make_config("../in", "../out", letters, units__rows=100)
+    then = {"PYTHONHASHSEED": "2", "TZ": "America/Los_Angeles", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = _subprocess(moved.model_dump_json(), tmp_path / "elsewhere", 0o077, then)
+    assert done.returncode == 0, done.stderr
+    assert committed + done.stdout.count("unit ") == 5
+    expected = {f"id-{row}": text_of(row) for row in range(440)} | {"id-440": "zyzzyva"}
+    assert oracle.check(str(tmp_path / "out"), expected, letters).right
+
+
+def _subprocess(config: str, folder: Path, umask: int, settings: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(RUN), config],
+        env=environment("faults.encoder", **settings), cwd=folder, umask=umask, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_an_output_that_was_moved_is_whole_and_goes_on(ground: Ground) -> None:
+    """Keys are relative: the folder may be renamed between any two runs."""
+    world, committed = killed(ground)
+    moved = ground.folder / "moved"
+    Path(ground.output).rename(moved)
+    outcome: Outcome = run(config_of(world, str(moved), ground.model))
+    assert outcome.summary is not None
+    assert outcome.summary.units_encoded == outcome.summary.units - committed
+    moved.rename(ground.output)
+    again = run(config_of(world, ground.output, ground.model))
+    assert again.summary is not None
+    assert not again.summary.published
+    assert oracle.check(ground.output, texts(), ground.model).right

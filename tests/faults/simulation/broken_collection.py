@@ -1,0 +1,107 @@
+"""Broken variants of collection: what may be deleted, and which units given up."""
+
+from collections.abc import Sequence
+
+from faults.simulation.binding import Replacement
+from faults.simulation.mutation import after, before, mutant, put, rewrite
+
+from pipeline.commit import collect
+
+
+@mutant("A part without a record is taken for a dead run's.")
+def parts_without_record_collected() -> Sequence[Replacement]:
+    return rewrite(collect._is_unnamed, ("return False  # no record yet", "return True  # no record yet"))
+
+
+@mutant("Data files made for the next version are collected.")
+def data_of_next_version_collected() -> Sequence[Replacement]:
+    return rewrite(collect._unpublished, ("base < version", "base <= version"))
+
+
+@mutant("Assembly records for the next version are collected.")
+def assemblies_of_next_version_collected() -> Sequence[Replacement]:
+    return rewrite(collect._unpublished, ("number < version", "number <= version"))
+
+
+@mutant("Manifests for the next version are collected.")
+def manifests_of_next_version_collected() -> Sequence[Replacement]:
+    return rewrite(collect._unpublished, ("number <= version and", "number <= version + 1 and"))
+
+
+@mutant("Only the head's files are kept, whatever `oldest` says.")
+def retained_files_collected() -> Sequence[Replacement]:
+    return rewrite(collect._read_view, ("if head.entry.oldest <= version < versions[-1]", "if False"))
+
+
+@mutant("Units are given up without a look at what the head covers.")
+def retired_without_head() -> Sequence[Replacement]:
+    return rewrite(collect._Needless.committed, ("return ", "return True or "), owner=collect._Needless)
+
+
+@mutant("What was begun and has no record is given up.")
+def begun_is_given_up() -> Sequence[Replacement]:
+    return rewrite(collect.find_garbage, ("for note in notes if needless.begun(note)", "for note in notes"))
+
+
+@mutant("Sources are looked up before the records are listed.")
+def source_looked_up_first() -> Sequence[Replacement]:
+    early = "lookup = {uri: lookup(uri) for uri in __import__('faults.simulation.source').simulation.source.NAMES}.get"
+    return rewrite(collect.find_garbage, before("parts = _unit_files(store, PART)", early))
+
+
+@mutant("A source that can't be looked at is taken for gone.")
+def failed_lookup_is_gone() -> Sequence[Replacement]:
+    look = "versions[piece.uri] = lookup(piece.uri)"
+    patient = (
+        "try:",
+        f"                {look}",
+        "            except Exception:",
+        "                versions[piece.uri] = None",
+    )
+    return rewrite(collect._moved_on, (look, "\n".join(patient)))
+
+
+@mutant("What a late commit names is deleted with the unit it was to be given up with.")
+def late_commit_collected() -> Sequence[Replacement]:
+    return rewrite(collect.collect, ("if key not in needed", "if True"))
+
+
+@mutant("Giving up leaves out a generation.")
+def generation_left_out() -> Sequence[Replacement]:
+    return rewrite(collect.find_garbage, ("record.generation + 1", "record.generation + 2"))
+
+
+@mutant("Old log entries are deleted.")
+def log_deleted() -> Sequence[Replacement]:
+    old = "    yield from [entry.key for entry in store.list('_embedpipe/log/')][:-1]"
+    return rewrite(collect._unpublished, after("version = view.head.entry.version", old))
+
+
+@mutant("Records of units that are published are deleted.")
+def records_deleted() -> Sequence[Replacement]:
+    published = "    yield from (unit_key(unit.unit, unit.generation) for unit in view.head.units)"
+    return rewrite(collect._unpublished, after("version = view.head.entry.version", published))
+
+
+@mutant("What a dead run left for the next version is let lie.")
+def leftovers_let_lie() -> Sequence[Replacement]:
+    return put(collect.has_leftovers, lambda store, head: False)
+
+
+@mutant("Notes that an attempt ended stay when there is none that it began.")
+def lone_ends_stay() -> Sequence[Replacement]:
+    return put(collect._ends_without_beginning, lambda attempts: ())
+
+
+@mutant("What is staged of a unit that is cut otherwise now, or was worked again without need, stays.")
+def needless_units_stay() -> Sequence[Replacement]:
+    return rewrite(collect._Needless._is_published, ("if self._view is None", "if True"), owner=collect._Needless)
+
+
+@mutant("Rework that somebody asked for is given up, since the head has the rows.")
+def rework_given_up() -> Sequence[Replacement]:
+    return rewrite(
+        collect._Needless._is_published,
+        ("return not published.rows_quarantined", "return True"),
+        owner=collect._Needless,
+    )

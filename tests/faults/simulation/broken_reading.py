@@ -1,0 +1,37 @@
+"""Broken variants of what readers rely on: the head, and `_SUCCESS`."""
+
+from collections.abc import Sequence
+
+from faults.simulation.binding import Replacement
+from faults.simulation.mutation import mutant, put, rewrite
+
+from pipeline.commit import snapshot, success
+from pipeline.flow import publishing
+
+
+@mutant("A reader takes a manifest that is gone for damage at once.")
+def head_read_once() -> Sequence[Replacement]:
+    return rewrite(snapshot.read_head, ("if versions[-1] == last_seen:", "if True:"))
+
+
+@mutant("The mark stands while data/ changes.")
+def mark_not_cleared() -> Sequence[Replacement]:
+    return rewrite(publishing.publish_plan, ("if assembly.files:", "if False:"))
+
+
+@mutant("A mark that can't be removed just now is left.")
+def mark_left_on_error() -> Sequence[Replacement]:
+    return rewrite(
+        success.clear_success,
+        ("except TransientStorageError:\n        raise", "except TransientStorageError:\n        return"),
+    )
+
+
+@mutant("The mark is set on one look.")
+def mark_set_on_one_look() -> Sequence[Replacement]:
+    return rewrite(success.settle_success, ("and newest(store) == head.version and _exact(store, files)", ""))
+
+
+@mutant("The mark is set whatever data/ holds.")
+def mark_without_look() -> Sequence[Replacement]:
+    return put(success._exact, lambda store, files: True)

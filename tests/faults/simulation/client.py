@@ -1,0 +1,126 @@
+"""The store as one process sees it: every operation lets others go first, and may go wrong."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from faults.simulation.disk import Disk
+from faults.simulation.misfortune import Faults
+from faults.simulation.scheduler import Scheduler
+
+from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.store import Entry
+
+ROOT = "sim://out"
+
+
+class SimulatedStore:
+    """See `pipeline.storage.store.Store`."""
+
+    root = ROOT
+
+    def __init__(self, disk: Disk, scheduler: Scheduler, faults: Faults, trace: Callable[[str], None] | None) -> None:
+        self._disk, self._scheduler, self._faults, self._trace = disk, scheduler, faults, trace
+        process = scheduler.current
+        assert process is not None
+        self._process = process
+        self._may_delete = process.command is None or process.command.may_delete
+
+    def get(self, key: str) -> bytes | None:
+        self._before("get", key)
+        value = self._disk.get(key)
+        self._settles(key)
+        self._say("get", key, "" if value is None else f"{len(value)} bytes")
+        return value
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        return (self.get(key) or b"")[start : start + length]
+
+    def size(self, key: str) -> int | None:
+        self._before("size", key)
+        value = self._disk.get(key)
+        self._say("size", key, value and len(value))
+        return None if value is None else len(value)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        fault = self._before("list", prefix)
+        ago = 1 + int(self._faults.rng.random() * 12) if fault == "stale" else 0
+        found = self._disk.list(prefix, ago)
+        self._say("list", prefix, f"{len(found)} keys {fault}")
+        if fault == "in pages" and len(found) > 1:
+            page = found[: len(found) // 2]
+            yield from page
+            self._scheduler.pause()
+            found = [entry for entry in self._disk.list(prefix) if entry.key > page[-1].key]
+            self._say("list", prefix, f"next page, {len(found)} keys")
+        yield from found
+
+    def put_new(self, key: str, value: bytes) -> bool:
+        fault = self._before("put_new", key)
+        if fault == "conflict":
+            self._say("put_new", key, "409")
+            return False
+        if fault == "late":
+            self._postpone("put_new", key, lambda: self._disk.put_new(key, value, self._process))
+        stored = self._disk.put_new(key, value, self._process)
+        self._say("put_new", key, f"{stored} {fault}")
+        self._after("put_new", key, fault)
+        return stored and fault != "repeated"
+
+    def put(self, key: str, value: bytes) -> None:
+        fault = self._before("put", key)
+        if fault == "late":
+            self._postpone("put", key, lambda: self._disk.put(key, value, self._process))
+        self._disk.put(key, value, self._process)
+        self._settles(key)
+        self._say("put", key, fault)
+        self._after("put", key, fault)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        keys = tuple(keys)
+        fault = self._before("delete", keys)
+        if not self._may_delete:
+            raise StorageError(f"{ROOT}: access denied")
+        if fault == "late":
+            self._postpone("delete", keys, lambda: self._disk.delete(keys, self._process))
+        self._disk.delete(keys[: len(keys) // 2] if fault == "in part" else keys, self._process)
+        self._say("delete", keys, fault)
+        self._after("delete", keys, fault)
+
+    def tidy(self) -> int:
+        return 0
+
+    def _before(self, operation: str, what: object) -> str:
+        """Let others go first; then what goes wrong, if it is not over with that."""
+        scheduler = self._scheduler
+        scheduler.pause()
+        if self._disk.late and self._faults.rng.random() < self._faults.arrival:
+            self._say("late", what, "a request arrives")
+            self._disk.deliver(self._faults.rng)
+        fault = self._faults.draw(operation, self._process.command is not None)
+        if fault == "error":
+            self._say(operation, what, "error")
+            raise TransientStorageError(f"{operation} {what}: no answer")
+        if fault == "killed before" or (fault == "killed after" and operation in ("get", "size", "list")):
+            self._say(operation, what, fault)
+            scheduler.kill(self._process)
+        return fault
+
+    def _settles(self, key: str) -> None:
+        if key == "_SUCCESS" and self._process.command is not None:
+            self._process.command.settled = self._scheduler.step
+
+    def _after(self, operation: str, what: object, fault: str) -> None:
+        if fault == "killed after":
+            self._scheduler.kill(self._process)
+        if fault in ("reply lost", "in part"):
+            raise TransientStorageError(f"{operation} {what}: no answer")
+
+    def _postpone(self, operation: str, what: object, apply: Callable[[], object]) -> None:
+        self._disk.late.append((apply, self._process))
+        self._say(operation, what, "late")
+        raise TransientStorageError(f"{operation} {what}: no answer")
+
+    def _say(self, operation: str, what: object, outcome: object) -> None:
+        if self._trace is not None:
+            self._trace(
+                f"{self._scheduler.step:5} {self._process.name:18} {operation:8} {what} {outcome or ''}".rstrip()
+            )

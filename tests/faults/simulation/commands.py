@@ -1,0 +1,131 @@
+"""What a user starts on an output: runs of several kinds, collections, retries of quarantined rows, and readers."""
+
+import json
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from faults.simulation.client import ROOT
+
+from pipeline.commit.snapshot import read_head
+from pipeline.config.schema import Config, Execution, Input, Model, Output
+from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError
+from pipeline.flow import maintenance, supervisor
+from pipeline.progress.events import NullReporter
+
+
+@dataclass(eq=False)
+class Command:
+    """One command with its options, and how it went."""
+
+    kind: str  # run, gc or retry
+    name: str
+    spec: str = "a"
+    replace: bool = False
+    append: bool = False
+    retain: int = 1
+    allow_drop: bool = False
+    may_delete: bool = True
+    abandon: bool = False
+    alone: bool = True  # nothing else was under way at the same time
+    begun: int = 0  # by the disk's clock
+    settled: int = -1  # when it last looked at `_SUCCESS`, or put it
+    ended: str = "killed"
+    error: EmbedpipeError | None = None
+
+
+def draw_commands(rng: random.Random) -> list[Command]:
+    """What the user of one history does."""
+    append, retain, replacing = rng.random() < 0.25, rng.choice((1, 1, 2)), rng.random() < 0.3
+    drops, keeps = rng.random() < 0.6, rng.random() < 0.15
+    commands = []
+    for number in range(rng.choice((1, 2, 3, 4, 5, 6))):
+        draw = rng.random()
+        if draw < 0.6 or number == 0:
+            commands.append(
+                Command(
+                    "run",
+                    f"run{number}",
+                    spec=rng.choice("ab") if replacing else "a",
+                    replace=replacing and rng.random() < 0.8,
+                    append=append,
+                    retain=retain if rng.random() < 0.75 else 3 - retain,
+                    allow_drop=drops,
+                    may_delete=not (keeps and rng.random() < 0.7),
+                )
+            )
+        elif draw < 0.82:
+            commands.append(Command("gc", f"gc{number}", abandon=rng.random() < 0.3))
+        else:
+            commands.append(Command("retry", f"retry{number}"))
+    return commands
+
+
+@cache
+def config_of(append: bool, retain: int) -> Config:
+    """A job's config; what is in it beside mode and retain is never asked for."""
+    return Config(
+        input=Input(paths=("/in",)),
+        model=Model(name="m"),
+        output=Output(path="/out", mode="append" if append else "mirror", retain=retain, max_rejected_share=1.0),
+        execution=Execution(engine="serial"),
+    )
+
+
+def execute(world: Any, command: Command) -> None:
+    """Carry a command out in the process that calls; what it may not end with is a violation."""
+    try:
+        if command.kind == "run":
+            config = config_of(command.append, command.retain)
+            stop = threading.Event()
+            supervisor._Run(config, None, command.allow_drop, command.replace, NullReporter(), stop).go()
+        elif command.kind == "gc":
+            maintenance.collect_garbage(ROOT, dry_run=False, abandon=command.abandon)
+        else:
+            maintenance.retry_quarantine(ROOT)
+        command.ended = "well"
+    except EmbedpipeError as error:
+        command.ended, command.error = type(error).__name__, error
+        contradiction = isinstance(error, CommitError) and not isinstance(error, Overtaken)
+        refused = isinstance(error, StorageError) and not error.retry and command.may_delete
+        if (contradiction or refused) and not world.faults.stale:
+            world.judge.violations.append(f"{command.name}: {type(error).__name__}: {error}")
+
+
+def read(world: Any, times: int) -> None:
+    """Read the output by its manifest, as often as asked; each time one whole version must come out."""
+    for _ in range(times):
+        world.scheduler.park(int(world.rng.random() * 150))
+        try:
+            _read_once(world)
+        except StorageError:
+            continue
+        except CommitError as error:
+            if not world.faults.stale:
+                world.judge.violations.append(f"reader: {error}")
+
+
+def _read_once(world: Any) -> None:
+    store = world.open_store(ROOT)
+    snapshots = world.judge.snapshots
+    before = snapshots.version
+    last = -1
+    while (head := read_head(store)) is not None:
+        version = head.entry.version
+        values = [store.get(key) for key in head.files]
+        if None not in values:
+            rows = Counter(row.partition("!")[0] for value in values for row in json.loads(value)["rows"])
+            if rows != snapshots.all[version - 1].embedded:
+                world.judge.violations.append(f"a reader of version {version} saw other rows than were published")
+            if not before <= version <= snapshots.version and not world.faults.stale:
+                world.judge.violations.append(f"a reader saw version {version}, which was not the head")
+            world.counts["reads"] += 1
+            return
+        if version == last and not world.faults.stale:
+            world.judge.violations.append(f"a reader found files of version {version} gone, and it was still the head")
+        if version == last:
+            return
+        last = version

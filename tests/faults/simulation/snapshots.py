@@ -1,0 +1,199 @@
+"""What a snapshot must be at the moment it is published: complete files, each row once, nothing lost, nothing brought back."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from faults.simulation.disk import Disk
+from faults.simulation.source import Source, all_rows
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A log entry about to stand."""
+
+    key: str
+    entry: dict[str, Any]
+    command: Any  # the run or collection that asked for it
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot as the judge understands it."""
+
+    version: int
+    oldest: int
+    spec: str
+    manifest: str
+    files: dict[str, tuple[int, str]]  # size and hash
+    uris: dict[str, str]  # version of each file it claims
+    units: frozenset[tuple[str, int]]
+    wanting: frozenset[str]  # units of which rows were kept aside
+    embedded: Counter[str]  # rows
+    aside: Counter[str]
+    failed: frozenset[str]
+    since: int  # when it was published
+
+
+class Snapshots:
+    """The log, entry by entry."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        source: Source,
+        records: Mapping[tuple[str, int], dict[str, Any]],
+        values: Mapping[str, bytes],
+    ) -> None:
+        self.disk, self.source = disk, source
+        self.records, self.values = records, values  # of units, and what was ever written under a key
+        self.all: list[Published] = []
+        self.published: set[tuple[str, int]] = set()  # (unit, generation) that some snapshot had
+        self.referenced: set[str] = set()
+
+    @property
+    def head(self) -> Published | None:
+        """The newest."""
+        return self.all[-1] if self.all else None
+
+    @property
+    def version(self) -> int:
+        """Of the newest; 0 when there is none."""
+        return len(self.all)
+
+    def is_replaced(self, spec: str) -> bool:
+        """Whether an earlier snapshot had this spec and the head hasn't."""
+        return self.head is not None and self.head.spec != spec and any(old.spec == spec for old in self.all)
+
+    def add(self, new: Publication) -> list[str]:
+        """Take a snapshot in; what is wrong with it."""
+        wrong: list[str] = []
+        published = self._read(new.entry, wrong)
+        if published is None:
+            return wrong
+        if new.key != f"_embedpipe/log/{self.version + 1:020d}.json" or published.version != self.version + 1:
+            return [f"{new.key} does not follow version {self.version}"]
+        if new.entry["base"] != self.version:
+            wrong.append(f"version {published.version} says it is made from {new.entry['base']}")
+        wrong += self._check_rows(published, new.entry)
+        wrong += self._check_succession(published, new.command)
+        self.all.append(published)
+        self.published |= published.units
+        kept = self.all[published.oldest - 1 :]
+        for entry in kept:
+            wrong += [f"{key} of kept version {entry.version} is gone or damaged" for key in self._damaged(entry)]
+        self.referenced = {key for entry in kept for key in (*entry.files, entry.manifest)}
+        return wrong
+
+    def _read(self, entry: dict[str, Any], wrong: list[str]) -> Published | None:
+        manifest = self.disk.get(entry["manifest"]["key"])
+        if manifest is None or hashlib.sha256(manifest).hexdigest() != entry["manifest"]["sha256"]:
+            wrong.append(f"the manifest of version {entry['version']} is gone or damaged")
+            return None
+        units = json.loads(manifest)
+        files = {key: (size, digest) for unit in units for key, size, digest, _, _ in unit["slices"]}
+        contents = {key: self._rows(key) for key in files}
+        uris: dict[str, str] = {}
+        embedded: Counter[str] = Counter()
+        aside: Counter[str] = Counter()
+        for unit in units:
+            for uri, version in unit["pieces"]:
+                if uris.setdefault(uri, version) != version:
+                    wrong.append(f"version {entry['version']} has {uri} in two versions")
+            found = [row for key, _, _, first, rows in unit["slices"] for row in contents[key][first : first + rows]]
+            wrong += [f"version {entry['version']}: {what}" for what in self._check_unit(unit, entry["spec"], found)]
+            embedded.update(row.partition("!")[0] for row in found)
+            if unit["quarantine"]:
+                aside.update(self._rows(unit["quarantine"]))
+        if embedded.total() != sum(map(len, contents.values())):
+            wrong.append(f"version {entry['version']} claims other rows than its files hold")
+        return Published(
+            version=entry["version"],
+            oldest=entry["oldest"],
+            spec=entry["spec"],
+            manifest=entry["manifest"]["key"],
+            files=files,
+            uris=uris,
+            units=frozenset((unit["unit"], unit["generation"]) for unit in units),
+            wanting=frozenset(unit["unit"] for unit in units if unit["quarantine"]),
+            embedded=embedded,
+            aside=aside,
+            failed=frozenset(place.partition(": ")[0] for place in entry["failed"]),
+            since=self.disk.now + 1,
+        )
+
+    def _rows(self, key: str) -> list[str]:
+        return list(json.loads(self.disk.get(key) or b'{"rows": []}')["rows"])
+
+    def _check_unit(self, unit: dict[str, Any], spec: str, found: list[str]) -> Iterator[str]:
+        """Just the rows of the attempt that was committed, vectors included."""
+        record = self.records.get((unit["unit"], unit["generation"]))
+        if record is None or record["state"] != "done":
+            yield f"unit {unit['unit']} was never committed"
+            return
+        if record["spec"] != spec:
+            yield f"unit {unit['unit']} is of another spec"
+        part = self.values.get(record["part"]["key"], b"null") if record["part"] else b'{"rows": []}'
+        if sorted(found) != sorted((json.loads(part) or {"rows": []})["rows"]):
+            yield f"unit {unit['unit']} has other rows than were committed"
+
+    def _check_rows(self, new: Published, entry: dict[str, Any]) -> list[str]:
+        """Each row of each file it claims, once, embedded or kept aside."""
+        wrong = []
+        expected = Counter(row for uri, version in new.uris.items() for row in all_rows(uri, version))
+        found = new.embedded + new.aside
+        for row in sorted(found.keys() | expected.keys()) if found != expected else ():
+            missing = found[row] < expected[row] and row.partition("@")[0] not in new.failed
+            if missing or found[row] > expected[row]:
+                wrong.append(f"version {new.version} has {row} {found[row]} times, not {expected[row]}")
+        if entry["rows_in"] != entry["rows"] + entry["rows_quarantined"] or entry["rows"] != new.embedded.total():
+            wrong.append(f"version {new.version} does not balance")
+        return wrong
+
+    def _check_succession(self, new: Published, command: Any) -> list[str]:
+        """Against the snapshot before it, and against what the source was since then."""
+        wrong: list[str] = []
+        base = self.head
+        since = base.since if base else 0
+        if base and not base.oldest <= new.oldest <= new.version:
+            wrong.append(f"version {new.version} brings back version {new.oldest}; {base.oldest} was the oldest")
+        if base and (new.units, new.spec) == (base.units, base.spec):
+            forgotten = [f"version {new.version} forgets that it is without {uri}" for uri in base.failed - new.failed]
+            return wrong + forgotten  # the same once more
+        was = base.uris if base and base.spec == new.spec else {}
+        for uri, version in new.uris.items():
+            if was.get(uri) != version and not self.source.was_current(uri, version, since):
+                wrong.append(
+                    f"version {new.version} has {uri}@{version}, which was not there since version {new.version - 1}"
+                )
+        for uri, version in was.items():
+            if (
+                new.uris.get(uri) != version
+                and uri not in new.failed
+                and self.source.always_current(uri, version, since)
+            ):
+                wrong.append(f"version {new.version} has lost {uri}@{version}, which is still there")
+            if command is not None and command.append and uri not in new.uris and uri not in new.failed:
+                wrong.append(f"version {new.version} has dropped {uri} in append mode")
+        for uri, file in self.source.files.items():
+            missing = new.uris.get(uri) != file.version and uri not in new.failed
+            if missing and self.source.always_current(uri, file.version, since):
+                wrong.append(f"version {new.version} is without {uri}@{file.version}")
+        if base and base.spec == new.spec and command is not None and not command.allow_drop:
+            before, after = base.embedded.total(), new.embedded.total()
+            if before - after > before * 0.1:
+                wrong.append(f"version {new.version} has {after} rows of {before}, without leave to drop")
+        return wrong
+
+    def _damaged(self, entry: Published) -> list[str]:
+        found = [
+            key
+            for key, (size, digest) in entry.files.items()
+            if (value := self.disk.get(key)) is None
+            or len(value) != size
+            or hashlib.sha256(value).hexdigest() != digest
+        ]
+        return found + ([entry.manifest] if self.disk.get(entry.manifest) is None else [])

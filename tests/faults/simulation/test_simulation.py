@@ -1,0 +1,106 @@
+"""The program's own commit protocol under a seeded scheduler: every interleaving, fault and death that a seed can think of.
+
+`PYTHONPATH=tests:. python -m faults.simulation SEED` shows the history behind a number in a failure.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from faults.simulation import binding
+from faults.simulation.caught import SEEDS
+from faults.simulation.misfortune import KINDS
+from faults.simulation.mutants import MUTANTS, Mutant, catching_seed
+from faults.simulation.soak import soak
+from faults.simulation.story import simulate
+from support.records import done, input_file, spec, whole
+
+from pipeline.commit.records import UnitRecord
+
+ROOT = Path(__file__).parents[3]
+HISTORIES = 20_000
+MOST_SEARCHED = 3000
+BATCH = """
+import json, logging, sys
+from faults.simulation.soak import live
+logging.basicConfig(stream=sys.stderr)
+print(json.dumps(live(range({}, {}, 2))))
+"""
+TRACES = """
+import hashlib
+from faults.simulation.story import simulate
+digest = hashlib.sha256()
+for seed in range(40):
+    simulate(seed, lambda line: digest.update(line.encode()))
+print(digest.hexdigest())
+"""
+
+
+def python(code: str, **settings: str) -> subprocess.Popen[str]:
+    """A process of its own for `code`."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", **settings}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_no_history_breaks_the_protocol_and_every_fault_happens_to_every_operation() -> None:
+    """What makes the second half matter: a fault that never happens proves nothing."""
+    halves = [python(BATCH.format(first, HISTORIES)) for first in range(2)]
+    counts: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for half in halves:
+        out, err = half.communicate()
+        assert half.returncode == 0, err[-3000:]
+        assert err == ""
+        for total, part in zip((counts, faults), json.loads(out), strict=True):
+            total.update(part)
+    assert counts["violations"] == 0
+    assert counts["seeds"] == HISTORIES
+    assert counts["snapshots"] > HISTORIES
+    assert counts["reads"] > HISTORIES // 4
+    never = [
+        f"{operation}: {kind}"
+        for operation, kinds in KINDS.items()
+        for kind in kinds
+        if faults[f"{operation}: {kind}"] < 5
+    ]
+    assert never == []
+
+
+def test_a_seed_is_the_same_history_in_any_process() -> None:
+    """Else no failure could be looked at twice. Sets of names have another order in each process."""
+    digests = {python(TRACES, PYTHONHASHSEED=seed).communicate()[0] for seed in ("1", "2")}
+    assert len(digests) == 1
+    assert digests != {""}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_protocol_is_caught(mutant: Mutant) -> None:
+    remembered = SEEDS.get(mutant.name, 0)
+    seed = catching_seed(mutant, (remembered, *range(MOST_SEARCHED)))
+    assert seed is not None, f"{mutant.name} went unnoticed for {MOST_SEARCHED} histories: {mutant.story}"
+    assert simulate(seed).violations == []
+
+
+def test_what_is_made_fast_gives_the_programs_own_bytes() -> None:
+    record = done(spec(), whole(input_file("a.jsonl")), generation=3)
+    assert binding.plain_json(record) == record.to_json()
+    with binding.replaced(binding.fast_records()):
+        assert UnitRecord.from_json(record.to_json()) == record
+
+
+def test_the_soak_says_where_to_go_on() -> None:
+    chunk = soak(7, 0.2)
+    assert chunk.next == 7 + chunk.counts["seeds"]
+    assert chunk.counts["violations"] == 0

@@ -1,0 +1,156 @@
+"""Everything there is in one history, and where the program meets it."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from faults.simulation import binding
+from faults.simulation.client import ROOT, SimulatedStore
+from faults.simulation.commands import Command
+from faults.simulation.disk import Disk
+from faults.simulation.engine import SimulatedEngine
+from faults.simulation.judge import TruthJudge
+from faults.simulation.misfortune import Faults
+from faults.simulation.scheduler import Scheduler
+from faults.simulation.source import CONTENTS, NAMES, TEXT_BYTES, Source
+
+from pipeline.errors import InputError, TransientStorageError
+from pipeline.flow.job import Job
+from pipeline.source.records import Extraction, InputFile, UnitPolicy
+from pipeline.spec import Spec, make_spec
+
+EXTRACTION = Extraction(
+    text="text", template=None, id=None, id_type="string", keep=(), csv_delimiter=",", max_text_bytes=100, reject=()
+)
+POLICY = UnitPolicy(2, TEXT_BYTES, 1 << 20)
+LOCK = SimpleNamespace(name="m", revision=None, weights_hash="w", normalized=True)
+RATES = (0.0, 0.003, 0.01, 0.02, 0.04)
+
+
+@cache
+def spec_named(name: str) -> Spec:
+    """One of the specs a job may have."""
+    return make_spec({"name": name, "outputs": [{"dimensions": 1}]}, {}, None)
+
+
+class World:
+    """Everything there is in one history. The program meets it through `binding.simulated`."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None) -> None:
+        rng = self.rng = random.Random(seed)
+        draw = rng.random
+        self.trace = trace
+        self.uuid = binding.seeded_uuids(seed)
+        self.partitioned = draw() < 0.3
+        self.target_bytes = rng.choice((1, 150, 100_000))
+        self.most_at_once = rng.choice((1, 2, 3))
+        self.disk = Disk()
+        self.source = Source(hashed=draw() < 0.6)
+        self.scheduler = Scheduler(rng, rng.choice((0.0, 0.5, 0.9, 0.97)), rng.choice((0.0, 0.005, 0.02)))
+        self.faults = Faults(
+            rng,
+            rng.choice(RATES),
+            rng.choice((0.05, 0.15, 0.5)),
+            stale=draw() < 0.1,
+            arrival=rng.choice((0.3, 0.05, 0.01)),
+        )
+        self.workers, self.zombies = rng.choice((1, 2, 3)), rng.choice((0.0, 0.5))
+        self.judge = self.disk.judge = TruthJudge(self.disk, self.source)
+        self.disk.changed, self.disk.arrived = self.check_quiet, self.disturb
+        self.under_way: list[Command] = []
+        self.disturbed: int | None = None  # when something last happened that may leave a wrong mark standing
+        self.counts: Counter[str] = Counter()
+        self.calm = False  # nothing fails any more
+        for name in NAMES[: 2 + int(draw() * (len(NAMES) - 2))]:
+            self.source.write(name, int(draw() * CONTENTS), 0)
+
+    def open_store(self, root: str) -> SimulatedStore:
+        """The store for the process that asks."""
+        return SimulatedStore(self.disk, self.scheduler, self.faults, self.trace)
+
+    def list_source(self) -> list[InputFile]:
+        """Today's files; what `discover` gives."""
+        self._ask("source list", "")
+        if not self.source.files:
+            raise InputError("/in matches no file")
+        return sorted(self.source.files.values(), key=lambda file: file.uri)
+
+    def look(self, uri: str, operation: str = "source read") -> str | None:
+        """The version a file has now."""
+        self._ask(operation, uri)
+        file = self.source.files.get(uri)
+        return file.version if file else None
+
+    def find(self, uri: str) -> Any:
+        """What `storage.inputs.find` gives."""
+        version = self.look(uri, "source look")
+        return None if version is None else SimpleNamespace(version=version)
+
+    def resolve(self, config: Any) -> Job:
+        """What the names in a config stand for."""
+        command = self.scheduler.current.command
+        model: Any = SimpleNamespace(lock=LOCK)
+        return Job(
+            config, None, self.open_store(ROOT), model, EXTRACTION, POLICY, spec_named(command.spec), self.uuid().hex
+        )
+
+    def context(self, job: Job) -> Any:
+        """What workers are told of a job."""
+        return SimpleNamespace(
+            run=job.run,
+            spec_id=job.spec.spec_id,
+            extraction=EXTRACTION,
+            policy=POLICY,
+            limit=None,
+            dimensions=1,
+            layout=None,
+            open_store=lambda: self.open_store(ROOT),
+        )
+
+    def make_engine(self) -> SimulatedEngine:
+        """The engine of the run that asks."""
+        self.counts["runs"] += 1
+        draw = (lambda: 1.0) if self.calm else self.rng.random
+        return SimulatedEngine(self.scheduler, self.workers, self.zombies, draw, self.counts, self.settle)
+
+    def check_quiet(self) -> None:
+        """While nothing is going on the mark must be right."""
+        disturbing = self.under_way or self.disturbed is not None or self.disk.late or self.faults.stale
+        if not disturbing and not self.has_zombies():
+            self.judge.check_success()
+
+    def has_zombies(self) -> bool:
+        """Whether something goes on that a command which has ended left behind."""
+        return any(
+            p.command not in (None, *self.under_way) and not (p.finished or p.dead) for p in self.scheduler.processes
+        )
+
+    def settle(self, command: Command) -> None:
+        """Keep in mind whether what ended may have left the mark standing beside what it should not.
+
+        One that was killed or failed may have, if others set the mark meanwhile; until one ends well that looked at
+        the mark after that.
+        """
+        if command.ended != "well" and not command.alone:
+            self.disturb()
+        elif command.ended == "well" and self.disturbed is not None and command.settled > self.disturbed:
+            self.disturbed = None
+
+    def disturb(self) -> None:
+        """From now on the mark may be wrong."""
+        self.disturbed = self.scheduler.step
+
+    def _ask(self, operation: str, what: str) -> None:
+        scheduler = self.scheduler
+        scheduler.pause()
+        process = scheduler.current
+        fault = self.faults.draw(operation, process.command is not None)
+        if self.trace:
+            self.trace(f"{scheduler.step:5} {process.name:18} {operation} {what} {fault}")
+        if fault == "error":
+            raise TransientStorageError(f"{operation} {what}: no answer")
+        if fault:
+            scheduler.kill(process)
