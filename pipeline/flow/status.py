@@ -7,7 +7,7 @@ from pipeline.commit.keys import ATTEMPT, SUCCESS, parse_unit_file
 from pipeline.commit.records import LogEntry, UnitRecord
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.commit.units import list_generations, read_rulings
-from pipeline.flow.summary import PublishedFacts, Status
+from pipeline.flow.summary import PublishedFacts, Status, mixed_formats
 from pipeline.storage.open import open_store
 
 
@@ -43,6 +43,7 @@ def read_status(output: str) -> Status:
         quarantined=dict(kinds),
         failed=_failures(head, rulings),
         attempts_open=len(in_flight),
+        messages=mixed_formats(unit.dtype for unit in head.units) if head else (),
     )
 
 

@@ -1,5 +1,7 @@
 """What a job tells its user: `Preflight` before, `Status` meanwhile, `Summary` at the end. Plain values, JSON-ready."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -167,3 +169,16 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object."""
         return asdict(self) | {"state": self.state, "next_step": self.next_step}
+
+
+def mixed_formats(dtypes: Iterable[str]) -> tuple[str, ...]:
+    """What to tell of a snapshot whose units were computed in these number formats; nothing where it was one."""
+    counts = Counter(dtypes)
+    if len(counts) < 2:
+        return ()
+    shown = " and ".join(f"{dtype} ({count:,} units)" for dtype, count in sorted(counts.items()))
+    text = (
+        f"the snapshot's vectors were computed in {shown}, on machines that differ; each passed the parity gate. The manifest "
+        "has it by unit; model.precision: exact computes all in float32"
+    )
+    return (text,)

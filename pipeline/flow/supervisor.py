@@ -25,7 +25,7 @@ from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
 from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan, retire_lost
-from pipeline.flow.summary import Preflight, Summary
+from pipeline.flow.summary import Preflight, Summary, mixed_formats
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
 from pipeline.storage.probe import probe
@@ -310,10 +310,10 @@ class _Run:
             seconds=time.monotonic() - self.started,
             encode_s=sum(ack.encode_s for ack in done),
             device=done[-1].device if done else "",
-            dtype=done[-1].dtype if done else "",
+            dtype=", ".join(sorted({ack.dtype for ack in done})),
             device_reason=str(done[-1].gate.get("reason", "")) if done else "",
             gate={name: value for name, value in done[-1].gate.items() if name in GATE_VALUES} if done else None,
-            messages=(ended.note,) if ended.note else (),
+            messages=(*((ended.note,) if ended.note else ()), *mixed_formats(unit.dtype for unit in head.units)),
         )
 
 

@@ -16,6 +16,7 @@ from faults.hooks import environment
 from support.jobs import make_config, text_of, write_jsonl
 
 from pipeline.errors import RefusedError
+from pipeline.flow.status import read_status
 
 RUN = Path(__file__).parents[2] / "support" / "run_job.py"
 MIDDLE = 130  # of what a run asks of disk and model
@@ -119,6 +120,9 @@ def test_half_in_bfloat16_and_half_in_float32_is_told_for_each_unit(ground: Grou
     assert outcome.code == 0, outcome
     assert exact(config, world, ground.model).right
     assert _formats(ground) == {"bfloat16", "float32"}
+    assert outcome.summary is not None
+    for messages in (outcome.summary.messages, read_status(ground.output).messages):
+        assert any("computed in bfloat16" in text and "and float32" in text for text in messages)
 
 
 def _formats(ground: Ground) -> set[str]:
