@@ -5,8 +5,10 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import ray
 from ray._private import ray_constants
 
 from pipeline.config.schema import Execution
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, IncompleteError, StorageError
 from pipeline.flow.exposure import refuse_open_dashboard, refuse_unpickling
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.open import open_store
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 
 READ_CPUS, STAGE_CPUS = 0.5, 0.25
 """Shares of a core for reading and staging tasks. Not the encoder's, or Ray would fuse reading into its process."""
+
+CONNECT_S = 5.0
+_RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 OBJECT_STORE_BYTES = 1 << 30
 MAX_THREADS = 8
@@ -171,6 +176,36 @@ def check_shared(output: str, environment: WorkerEnvironment) -> None:
                 keys.append(mark(store))  # another run's collection took the mark away
     finally:
         store.delete(keys)
+
+
+class LostCluster:
+    """Notices when Ray's control service is gone for good.
+
+    A while later Ray ends this process, from C++, without a word and with an exit code that means a bug. Whoever reads that
+    should rather be told what happened, and that a re-run goes on.
+    """
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """address: of the control service (GCS), host:port."""
+        self._address, self._clock = address, clock
+        self._answered = clock()
+
+    def check(self) -> None:
+        """Ends the process with exit code 4 once nothing has answered for three quarters of the time Ray itself waits."""
+        if self._answers():
+            self._answered = self._clock()
+        elif self._clock() - self._answered > 0.75 * float(os.environ.get(_RECONNECT, "60")):
+            log.error("the Ray cluster at %s is gone. What is committed stays; run the same command again", self._address)
+            logging.shutdown()
+            os._exit(IncompleteError.exit_code)
+
+    def _answers(self) -> bool:
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError:
+            return False
+        return True
 
 
 def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:

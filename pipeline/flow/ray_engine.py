@@ -26,7 +26,7 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
-from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, Pool, check_shared, connect, plan_pool
+from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, plan_pool
 from pipeline.flow.context import JobContext
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.metrics import Metrics
@@ -91,9 +91,11 @@ class RayEngine:
                 ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
 
     def _watch(self) -> None:
-        """Kill workers that have stopped getting on."""
+        """Kill workers that have stopped getting on, and end this process in good order when the cluster itself is gone."""
         timeout = self._execution.unit_timeout_s
+        lost = LostCluster(ray.get_runtime_context().gcs_address)
         while not self._closed.wait(_beat_s(timeout)):
+            lost.check()
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
                 for late in ray.get(self._board.overdue.remote(timeout), timeout=timeout):
                     place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)

@@ -120,13 +120,13 @@ def _patch_reading(prepare: ModuleType) -> None:
     poison = json.loads(os.environ.get("FAULTS_READ", "{}"))
     real = prepare.Preparer.prepare
 
-    def suffering(self: object, rows: pa.Table) -> object:
+    def suffering(self: object, rows: pa.Table, uris: object) -> object:
         for text in rows["text"].to_pylist():
             for word, what in poison.items():
                 if text is not None and word in text:
                     note(word)
                     suffer(what, np.zeros(1, np.float32), alone=False)
-        return real(self, rows)
+        return real(self, rows, uris)
 
     if poison:
         prepare.Preparer.prepare = suffering

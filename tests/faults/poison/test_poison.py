@@ -29,7 +29,7 @@ def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model:
     done = run(config, tmp_path / "log", poison, FAULTS_READ=json.dumps({"lizard": "segfault"}))
     assert done.returncode == 4, done.stderr[-3000:]  # the snapshot is without the unit that can't be read
     entry = oracle.newest(oracle.reader(str(tmp_path / "out")))
-    assert entry is not None
+    assert entry is not None, done.stderr[-3000:]
     assert len(entry["failed"]) == 1
     assert (
         "unreadable.jsonl: reading it ends the process that does, every time: its process was ended by SIGSEGV"
