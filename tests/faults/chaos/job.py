@@ -63,4 +63,4 @@ def make_config(source: Path, output: str, model: str, cache: Path, **model_sett
 
 
 UNIT_ROWS = 800
-TIMEOUT_S = 8
+TIMEOUT_S = 6

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from faults import oracle
@@ -67,9 +67,15 @@ class Round:
         """A reader of the output."""
         return Watch(self.output, self._states, self.model)
 
-    def collecting(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
         """Collections beside the runs."""
-        return collecting(self.output, self._clusters.get().environment | self._settings)
+        try:
+            with collecting(self.output, self._clusters.get().environment | self._settings):
+                yield
+        except subprocess.CalledProcessError as error:
+            log.error("%s: a collection ended with %s: %s", self.output, error.returncode, error.stderr)
+            self.counts["failed_runs"] += 1
 
     def start(self, *options: str, prompt: str | None = None) -> Driver:
         """A run of the job; with a prompt it is another spec."""
@@ -85,7 +91,6 @@ class Round:
             running = [self.start(*options) for _ in range(drivers)]
             drivers = 1
             self._suffer(striker, todo, running)
-            striker.clear()
             if 0 in [self._end(driver) for driver in running]:
                 return True
         log.error("%s: %d runs did not end well; the last said: %s", self.output, MAX_RUNS, running[-1].told)
@@ -104,7 +109,7 @@ class Round:
     def judge(self) -> None:
         """Hold the output against the source, collect, and look for what is left over."""
         cluster = self._clusters.get()
-        until(lambda: not cluster.processes(r"ray::(?!IDLE)"), 60)  # what a killed driver left running
+        until(lambda: not cluster.processes(r"ray::(_assemble|MapBatches)"), 60)  # what a killed driver left running
         verdict = oracle.check(self.output, self.world.states[-1], self.model)
         self.counts.update(
             rows=verdict.rows,
@@ -137,41 +142,44 @@ class Round:
 
     def _suffer(self, striker: Striker, todo: list[Fault], running: list[Driver]) -> None:
         """Faults, as somebody comes by, as long as somebody runs. What could not be done is kept for the next run."""
+        stopped: list[Driver] = []
 
         def over() -> bool:
-            return all(driver.code is not None for driver in running)
+            return all(driver.code is not None for driver in running if driver not in stopped)
 
         while todo and striker.cluster.alive and (found := striker.catch(todo, over)) is not None:
             fault, caught = found
             todo.remove(fault)
             log.info("%s: process %d meets %s", self.output, caught.process, fault)
             if fault.manner == "overtake":
-                self._overtake(striker, caught, running)
-            elif fault.manner == "stop":
-                striker.stop(caught, over)
-            elif fault.manner == "part":
-                striker.part(caught, over)
-            else:
+                stopped += self._overtake(caught, running)
+            elif fault.manner == "kill":
                 striker.kill(fault, caught, running)
+            else:
+                striker.stop(caught, machine=fault.manner == "part")
+        striker.clear()
+        until(over, RUN_S)
+        striker.come_back()
+        for driver in stopped:
+            self._go_on(driver)
 
-    def _overtake(self, striker: Striker, caught: Caught, running: list[Driver]) -> None:
-        """Stop a driver, have another do its work, and let it go on: it must end well too."""
-        striker.clear(caught)
-        stopped = next((driver for driver in running if driver.id == caught.process), None)
-        if stopped is None:  # one of an earlier run
-            caught.let_go()
-            return
-        stopped.strike(signal.SIGSTOP)
+    def _overtake(self, caught: Caught, running: list[Driver]) -> list[Driver]:
+        """Stop a driver, and start another one that does its work."""
+        stopped = [driver for driver in running if driver.id == caught.process]  # or it is one of an earlier run
+        for driver in stopped:
+            driver.strike(signal.SIGSTOP)
+            running.append(self.start())
         caught.let_go()
-        other = self.start()
-        running.append(other)
-        self._end(other)
-        stopped.strike(signal.SIGCONT)
-        self._end(stopped)
-        self.counts.update(("zombies", "zombies.driver"))
-        if other.code != 0 or stopped.code != 0:
-            log.error("%s: overtaken ended with %s, the other with %s: %s %s",
-                      self.output, stopped.code, other.code, stopped.told, other.told)  # fmt: skip
+        return stopped
+
+    def _go_on(self, driver: Driver) -> None:
+        """A driver that was stopped goes on: it finds that it was overtaken, and must end well."""
+        if driver.code is None:
+            driver.strike(signal.SIGCONT)
+            until(lambda: driver.code is not None, RUN_S)
+            self.counts.update(("zombies", "zombies.driver"))
+        if driver.code not in (0, -signal.SIGKILL) and driver.cluster.alive:
+            log.error("%s: a driver that was overtaken ended with %s: %s", self.output, driver.code, driver.told)
             self.counts["failed_runs"] += 1
 
     def _end(self, driver: Driver) -> int | None:
@@ -181,7 +189,7 @@ class Round:
             log.error("%s: a run hangs: %s", self.output, driver.told)
             driver.strike(signal.SIGKILL)
             self.counts["failed_runs"] += 1
-        elif driver.code == 1:
+        elif driver.code == 1 and driver.cluster.alive:  # without its GCS Ray ends the process, whatever it's doing
             log.error("%s: a run took what happened for a bug: %s", self.output, driver.told)
             self.counts["bugs"] += 1
         log.info("%s: a run ended with %s after %.0f s", self.output, driver.code, time.monotonic() - driver.started)

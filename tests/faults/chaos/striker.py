@@ -1,6 +1,5 @@
 """Carries out faults on a cluster, and counts them."""
 
-import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults.chaos.cluster import Cluster
-from faults.chaos.job import TIMEOUT_S, Driver
+from faults.chaos.job import Driver
 from faults.chaos.processes import gone, parent_of, until
 from faults.chaos.strikes import HOLDER, Fault
 from faults.chaos.traps import PHASES
-
-log = logging.getLogger(__name__)
 
 CATCH_S = 120
 STEPS = tuple(f"after {names[0]}" for modules in PHASES.values() for names in modules.values())
@@ -37,6 +34,7 @@ class Striker:
 
     def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
         self.cluster, self.counts = cluster, counts
+        self._stopped: list[tuple[int, int | None]] = []  # workers, and their raylet where it was stopped too
 
     def set(self, faults: Sequence[Fault]) -> None:
         """Set a trap for each fault; the first process to come by is held."""
@@ -56,11 +54,10 @@ class Striker:
         until(look, CATCH_S)
         return found[0] if found else None
 
-    def clear(self, keep: Caught | None = None) -> None:
+    def clear(self) -> None:
         """Take all traps away, and let go whoever is held."""
         for file in self.cluster.traps.iterdir():
-            if keep is None or file != keep.file:
-                file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
     def kill(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> None:
         """Kill the victim while the caught process is held."""
@@ -73,33 +70,26 @@ class Striker:
         if self.cluster.alive:
             self.cluster.mend()
 
-    def stop(self, caught: Caught, over: Callable[[], bool]) -> None:
-        """Stop a worker in the middle of its work. The run must kill it, or be over without it; then it goes on."""
-        self.clear(caught)
-        self.cluster.strike(caught.process, signal.SIGSTOP)
-        caught.let_go()
-        until(lambda: gone(caught.process) or over(), 12 * TIMEOUT_S)
-        self.counts.update(("zombies", "zombies.killed" if gone(caught.process) else "zombies.late"))
-        self.cluster.strike(caught.process, signal.SIGCONT)
-
-    def part(self, caught: Caught, over: Callable[[], bool]) -> None:
-        """Stop a worker and its raylet, as when a machine pauses, until the run is over; then the worker goes on at once."""
-        self.clear(caught)
+    def stop(self, caught: Caught, *, machine: bool) -> None:
+        """Stop a worker in the middle of its work; with its machine nobody can kill it."""
         raylet = parent_of(caught.process)
-        if raylet not in self.cluster.nodes:
-            caught.let_go()
-            return
-        self.cluster.strike(raylet, signal.SIGSTOP)
+        if machine and raylet in self.cluster.nodes:
+            self.cluster.strike(raylet, signal.SIGSTOP)
+            self.cluster.give_up(raylet)
         self.cluster.strike(caught.process, signal.SIGSTOP)
         caught.let_go()
-        self.cluster.give_up(raylet)
-        until(over, 20 * TIMEOUT_S)
-        self.counts.update(("zombies", "zombies.late"))
-        self._go_on(caught.process)
-        self.cluster.strike(raylet, signal.SIGCONT)
-        if not until(lambda: gone(raylet), 20):  # it is told that it counts as dead, and ends
-            log.info("raylet %d does not end although it counts as dead", raylet)
-            self.cluster.strike(raylet, signal.SIGKILL)
+        self._stopped.append((caught.process, raylet if machine else None))
+
+    def come_back(self) -> None:
+        """What was stopped and still lives goes on, now that the runs are over."""
+        for process, raylet in self._stopped:
+            self.counts.update(("zombies", "zombies.killed" if gone(process) else "zombies.late"))
+            self._go_on(process)
+            if raylet is not None:
+                self.cluster.strike(raylet, signal.SIGCONT)
+                if not until(lambda: gone(raylet), 20):  # it is told that it counts as dead, and ends
+                    self.cluster.strike(raylet, signal.SIGKILL)
+        self._stopped.clear()
 
     def _go_on(self, process: int) -> None:
         """Let a stopped worker do what it was about to do, place by place, to the end of its step."""

@@ -1,4 +1,4 @@
-"""Real processes of a real Ray cluster are killed and stopped; the output must be right afterwards, and at every moment before."""
+"""Processes of a real Ray cluster are killed and stopped; the output must be right afterwards, and at every moment before."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from faults.chaos.strikes import HOLDER, Fault
 from faults.chaos.watch import Watch
 from faults.sweep.places import Place, open_place
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine
 FILES, ROWS = 6, 1600
 
 

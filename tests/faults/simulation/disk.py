@@ -33,7 +33,7 @@ class Disk:
         self.late: list[tuple[Callable[[], object], Process]] = []
         self.journal: dict[str, list[tuple[str, bytes | None]]] = {name: [] for name in self.folders}
         self.changed: Callable[[], None] = lambda: None  # called after each change
-        self.arrived: Callable[[], None] = lambda: None  # called after something late has arrived
+        self.arrived: Callable[[], None] = lambda: None  # called when something late arrives
         self._listings: dict[str, list[Entry]] = {}
 
     def folder(self, key: str) -> dict[str, bytes]:
@@ -90,8 +90,8 @@ class Disk:
     def deliver(self, rng: random.Random) -> None:
         """One of the requests that are under way arrives."""
         apply, _ = self.late.pop(int(rng.random() * len(self.late)))
-        apply()
         self.arrived()
+        apply()
 
     def _listing(self, name: str) -> Sequence[Entry]:
         listing = self._listings.get(name)

@@ -89,6 +89,19 @@ class TruthJudge:
         if head is None or set(self.disk.folders["data"]) != set(head.files):
             self.violations.append("_SUCCESS stands, but data/ does not hold just the head's files")
 
+    def waiting(self) -> list[str]:
+        """Units of the head that have rows kept aside, are to be worked again for them, and weren't, not even in vain."""
+        head = self.snapshots.head
+        found = []
+        for unit, generation in head.units if head else ():
+            asked = False
+            for number in range(generation + 1, self.highest[unit] + 1):
+                record = self.records.get((unit, number), {"state": "", "reason": ""})
+                asked = record["state"] != "failed" and (asked or record["reason"] == "retry")
+            if asked and unit in head.wanting:
+                found.append(unit)
+        return found
+
     def leftovers(self, *, abandoned: bool) -> list[str]:
         """Keys that nothing needs. What is staged for a spec that was never published may be a run going on elsewhere, until
         somebody gives it up."""

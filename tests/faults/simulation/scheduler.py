@@ -54,7 +54,8 @@ class Scheduler:
         self.rng = rng
         self.sleepy = sleepy
         self.stay = stay
-        self.step = 0
+        self.step = 0  # operations so far
+        self.clock = 0  # steps, and the time in which everybody stood still
         self.processes: list[Process] = []
         self.runnable: list[Process] = []
         self.current: Process | None = None
@@ -75,6 +76,7 @@ class Scheduler:
         """Let others go first, perhaps. Called before everything that other processes can see."""
         process = self._me()
         self.step += 1
+        self.clock += 1
         if self.step > MOST_STEPS:
             raise Endless(f"no end after {self.step} steps")
         if self.sleepy and self.rng.random() < self.sleepy:
@@ -86,7 +88,7 @@ class Scheduler:
         """Stand still while others do `steps` steps."""
         process = self._me()
         self.runnable.remove(process)
-        heapq.heappush(self._parked, (self.step + steps, next(self._count), process))
+        heapq.heappush(self._parked, (self.clock + steps, next(self._count), process))
         self._switch(process)
 
     def wait(self) -> None:
@@ -114,8 +116,9 @@ class Scheduler:
         """Until every process has ended."""
         while True:
             self._reap()
-            while self._parked and (self._parked[0][0] <= self.step or not self.runnable):
-                _, _, process = heapq.heappop(self._parked)
+            while self._parked and (self._parked[0][0] <= self.clock or not self.runnable):
+                until, _, process = heapq.heappop(self._parked)
+                self.clock = max(self.clock, until)
                 if not process.dead:
                     self.runnable.append(process)
             if not self.runnable:

@@ -151,11 +151,7 @@ def _check_end(world: World) -> None:
             continue
         if uri in head.failed or head.uris.get(uri) != file.version:
             wrong.append(f"at the end the head has {uri}@{head.uris.get(uri)}, the source {file.version}")
-    records = world.judge.records
-    for unit, generation in head.units:
-        later = range(generation + 1, world.judge.highest[unit] + 1)
-        if unit in head.wanting and any(records[unit, number]["reason"] == "retry" for number in later):
-            wrong.append(f"at the end {unit} was not worked again, as was asked for")
+    wrong += [f"at the end {unit} was not worked again, as was asked for" for unit in world.judge.waiting()]
     wrong += [f"at the end the head has {uri}, which is gone" for uri in head.uris if uri not in source.files]
     wrong += [f"at the end {key} is left" for key in world.judge.leftovers(abandoned=True)]
     if world.disk.get("_SUCCESS") is None:
