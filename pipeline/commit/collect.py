@@ -25,7 +25,7 @@ from pipeline.commit.keys import (
 from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
-from pipeline.commit.units import Fetch, fetch_in_threads, list_generations, read_rulings, retire_unit
+from pipeline.commit.units import RETRY, Fetch, fetch_in_threads, list_generations, read_rulings, retire_unit
 from pipeline.storage.store import Store
 
 Lookup = Callable[[str], str | None]
@@ -38,6 +38,7 @@ class Retirement:
 
     unit: UnitRecord | AttemptNote
     generation: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,20 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, 
     quarantines = _unit_files(store, QUARANTINE)
     attempts = _unit_files(store, ATTEMPT)
     generations = list_generations(store)
-    rulings = read_rulings(store, {file.unit for file in (*parts, *quarantines)}, generations, fetch)
+    unruled = [file for file in attempts if generations.get(file.unit, -1) < file.generation]
+    rulings = read_rulings(store, {file.unit for file in (*parts, *quarantines, *unruled)}, generations, fetch)
     # Read after the listings: what is not ruled by now may be ruled in the meantime, and then retiring it changes nothing.
     notes = _read_notes(store, [*parts, *quarantines, *attempts], attempts, generations, fetch)
     view = _read_view(store)
-    needless = _Needless(store, view, lookup, fetch, abandon=abandon)
+    needless = _Needless(store, view, lookup, rulings, abandon=abandon)
     staged = [record for unit in sorted({file.unit for file in parts}) if (record := rulings.get(unit)) is not None]
-    retire = [Retirement(note, generations.get(note.unit, -1) + 1) for note in notes if needless.begun(note)]
+    retire = [
+        Retirement(note, generations.get(note.unit, -1) + 1, needless.request(note))
+        for note in notes
+        if needless.begun(note)
+    ]
     retire.extend(
-        Retirement(record, record.generation + 1)
+        Retirement(record, record.generation + 1, needless.request(record))
         for record in staged
         if record.state == "done" and needless.committed(record)
     )
@@ -93,7 +99,7 @@ def collect(store: Store, garbage: Garbage) -> None:
     """Retire, then delete. `_SUCCESS` goes first where data files are among the keys."""
     needed = set()
     for retirement in garbage.retire:
-        standing = retire_unit(store, retirement.unit, retirement.generation)
+        standing = retire_unit(store, retirement.unit, retirement.generation, retirement.reason)
         # Somebody may have committed at that very generation: then what the record names is no garbage.
         needed |= {named.key for named in (standing.part, standing.quarantine) if named is not None}
     keys = [key for key in garbage.keys if key not in needed]
@@ -141,8 +147,11 @@ def _read_view(store: Store) -> _View | None:
 class _Needless:
     """Which units nobody will need what is staged of them."""
 
-    def __init__(self, store: Store, view: _View | None, lookup: Lookup, fetch: Fetch, *, abandon: bool) -> None:
-        self._store, self._view, self._lookup, self._fetch, self._abandon = store, view, lookup, fetch, abandon
+    def __init__(
+        self, store: Store, view: _View | None, lookup: Lookup, rulings: dict[str, UnitRecord], *, abandon: bool
+    ) -> None:
+        self._store, self._view, self._lookup, self._abandon = store, view, lookup, abandon
+        self._rulings = rulings
         units = view.head.units if view else ()
         self._published = {unit.unit: unit for unit in units}
         self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
@@ -165,13 +174,24 @@ class _Needless:
         )
 
     def _is_published(self, unit: UnitRecord | AttemptNote) -> bool:
-        """By another generation (which is worked anew only for the sake of quarantined rows), or by units cut otherwise."""
+        """By another generation, unless the unit is to be worked anew for the sake of its quarantined rows; or by units cut
+        otherwise."""
         if self._view is None or unit.spec != self._view.head.entry.spec:
             return False
-        published = self._published.get(unit.unit)
-        if published is not None:
-            return not published.rows_quarantined
+        if unit.unit in self._published:
+            return not self._is_to_be_redone(unit.unit)
         return all(_place(piece) in self._pieces for piece in unit.pieces)
+
+    def request(self, unit: UnitRecord | AttemptNote) -> str:
+        """What its `retired` record asks for: the request for another try outlives what was made of it."""
+        return RETRY if self._is_to_be_redone(unit.unit) else ""
+
+    def _is_to_be_redone(self, unit: str) -> bool:
+        """As the plan sees it: asked for, or done since."""
+        published, ruling = self._published.get(unit), self._rulings.get(unit)
+        if published is None or ruling is None or not published.rows_quarantined:
+            return False
+        return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state == "done")
 
     def _is_replaced(self, spec: str) -> bool:
         if self._view is None or spec == self._view.head.entry.spec:

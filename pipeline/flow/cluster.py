@@ -195,7 +195,9 @@ class LostCluster:
         if self._answers():
             self._answered = self._clock()
         elif self._clock() - self._answered > 0.75 * float(os.environ.get(_RECONNECT, "60")):
-            log.error("the Ray cluster at %s is gone. What is committed stays; run the same command again", self._address)
+            log.error(
+                "the Ray cluster at %s is gone. What is committed stays; run the same command again", self._address
+            )
             logging.shutdown()
             os._exit(IncompleteError.exit_code)
 

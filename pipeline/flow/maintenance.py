@@ -1,5 +1,6 @@
 """Looking after an output without running its job: collection, and the rows kept aside."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from pipeline.commit.keys import META
 from pipeline.commit.records import FileRef, UnitRecord
 from pipeline.commit.snapshot import read_head, republish
 from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
-from pipeline.errors import InputError
+from pipeline.errors import InputError, Overtaken
 from pipeline.flow.publishing import finish, version_now
 from pipeline.sink.part import QUARANTINE_SCHEMA
 from pipeline.storage.open import open_store
@@ -29,13 +30,16 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
     if head is None and next(store.list(META), None) is None:
         raise _nothing_at(store)
     if head is not None and not dry_run and has_leftovers(store, head):
-        head = republish(store, head, head.entry.version - head.entry.oldest + 1)
+        with contextlib.suppress(Overtaken):  # a run has just published: its entry serves as well
+            republish(store, head, head.entry.version - head.entry.oldest + 1)
+        head = read_head(store)
     garbage = find_garbage(store, version_now, abandon=abandon)
     if not dry_run:
         collect(store, garbage)
         store.tidy()
         if head is not None:
-            finish(store, head.entry.version - head.entry.oldest + 1)
+            with contextlib.suppress(Overtaken):  # that run will finish
+                finish(store, head.entry.version - head.entry.oldest + 1)
     return list(garbage.keys)
 
 

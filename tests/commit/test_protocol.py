@@ -14,7 +14,7 @@ from pipeline.commit.manifest import ManifestUnit, decode_manifest, encode_manif
 from pipeline.commit.records import AssemblyRecord, AttemptNote, FileRef, LogEntry, Slice, UnitRecord
 from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
 from pipeline.commit.success import settle_success
-from pipeline.commit.units import commit_unit, list_generations, read_unit
+from pipeline.commit.units import RETRY, commit_unit, list_generations, read_unit, retire_unit
 from pipeline.errors import CommitError, Overtaken
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Segment
@@ -267,6 +267,30 @@ def test_notes_of_the_end_of_attempts_that_never_began_are_garbage() -> None:
     end_attempt(store, uuid_of("unit"), 0, uuid_of("a"), "the store was away")
     collect(store, find_garbage(store, unchanged))
     assert store.objects == {}
+
+
+def test_giving_up_a_second_try_of_quarantined_rows_keeps_the_request_for_it() -> None:
+    """`quarantine retry` was asked for by somebody; only what was made of it so far is given up."""
+    store = MemoryStore()
+    record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))
+    release(store, [record])
+    retire_unit(store, record, 1, RETRY)
+    begin_attempt(store, note_of(record), 2, uuid_of("again"))
+    assert not find_garbage(store, unchanged).retire
+    collect(store, find_garbage(store, unchanged, abandon=True))
+    standing = read_unit(store, record.unit, 2)
+    assert standing is not None
+    assert (standing.state, standing.reason) == ("retired", RETRY)
+
+
+def test_an_attempt_at_a_published_unit_that_nobody_asked_to_redo_is_needless() -> None:
+    store = MemoryStore()
+    record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))
+    release(store, [record])
+    retire_unit(store, record, 1)
+    begin_attempt(store, note_of(record), 2, uuid_of("late"))
+    collect(store, find_garbage(store, unchanged))
+    assert not any("/attempt/" in key for key in store.objects)
 
 
 def test_marks_that_a_killed_probe_left_are_garbage() -> None:
