@@ -86,7 +86,7 @@ def simulated(world: Any) -> list[Replacement]:
         (unit, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look)),
         (unit, "_digest", stand_ins.digest),
         (unit, "build_part", lambda rows, *_: stand_ins.build_part(rows, world.uuid().hex, world.partitioned)),
-        (unit, "build_quarantine", lambda rows, _: stand_ins.build_quarantine(rows, world.uuid().hex)),
+        (unit, "build_quarantine", lambda rows, *_: stand_ins.build_quarantine(rows, world.uuid().hex)),
     ]
 
 

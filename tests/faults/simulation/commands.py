@@ -52,7 +52,7 @@ def draw_commands(rng: random.Random) -> list[Command]:
                     spec=rng.choice("ab") if replacing else "a",
                     replace=replacing and rng.random() < 0.8,
                     append=append,
-                    retain=retain if rng.random() < 0.75 else 3 - retain,
+                    retain=retain if rng.random() < 0.75 else 4 - retain,
                     allow_drop=drops,
                     may_delete=not (keeps and rng.random() < 0.7),
                 )

@@ -24,7 +24,7 @@ class Reading(unit.Reading):
 
     def __init__(self, context: Any, draw: Callable[[], float]) -> None:
         self.context, self.store, self.progress = context, context.open_store(), 0
-        self.preparer = SimpleNamespace(prepare=lambda rows: Prepared(rows.names, draw))  # type: ignore[assignment]
+        self.preparer = SimpleNamespace(prepare=lambda rows, *_: Prepared(rows.names, draw))  # type: ignore[assignment]
 
 
 class Encoding(unit.Encoding):

@@ -31,6 +31,7 @@ class TruthJudge:
         self.attempts: dict[str, int] = {}  # by unit
         self.specs: dict[str, str] = {}  # of units
         self.marked = 0  # since when `_SUCCESS` stands, where it does
+        self.given_up: set[tuple[str, int]] = set()  # records that give up what was asked for, rightly
         self.lone_ends: set[str] = set()  # notes that an attempt ended, which nobody noted the beginning of
         self.reworked: dict[str, int] = {}  # by unit: records that ask for it to be worked again
 
@@ -97,7 +98,8 @@ class TruthJudge:
             asked = False
             for number in range(generation + 1, self.highest[unit] + 1):
                 record = self.records.get((unit, number), {"state": "", "reason": ""})
-                asked = record["state"] != "failed" and (asked or record["reason"] == "retry")
+                ended = record["state"] == "failed" or (unit, number) in self.given_up
+                asked = not ended and (asked or record["reason"] == "retry")
             if asked and unit in head.wanting:
                 found.append(unit)
         return found
@@ -117,6 +119,7 @@ class TruthJudge:
                 spec = self.specs.get(_unit_file(key)[0])
                 needed = needed or (folder == "quarantine" and key in units)
                 needed = needed or not (abandoned or spec is None or spec in published)
+                needed = needed or (not abandoned and self._may_be_rework(key))
             if not needed:
                 found.append(key)
         return found
@@ -125,6 +128,13 @@ class TruthJudge:
         """Who changes data/ or publishes has seen to it that the mark is gone. Others may have set it again since."""
         if self.disk.get("_SUCCESS") is not None and by.command is not None and self.marked < by.command.begun:
             self._wrong(f"{key} changes beside a _SUCCESS that has stood since before this began", by)
+
+    def _may_be_rework(self, key: str) -> bool:
+        """Begun anew while the head has the unit with rows kept aside: collection leaves it until somebody gives it up."""
+        unit, generation, _ = _unit_file(key)
+        head = self.snapshots.head
+        has = [old for name, old in head.units if name == unit and name in head.wanting] if head else []
+        return bool(has) and generation > max(has[0], self.highest.get(unit, -1))
 
     def _attempt(self, key: str, unit: str, value: bytes) -> None:
         if key.endswith(".json"):
@@ -166,7 +176,10 @@ class TruthJudge:
 
     def _retired(self, key: str, unit: str, generation: int, record: dict[str, Any], by: Process) -> None:
         """A unit may be given up only when nobody will ever want what is staged of it."""
-        if record["reason"] == "retry" or (by.command is not None and by.command.abandon):
+        if record["reason"] == "retry":
+            return
+        if by.command is not None and by.command.abandon:
+            self.given_up.add((unit, generation))
             return
         before = self.records.get((unit, generation - 1), {"state": "retired"})
         since = self.first_seen.get((unit, generation - (before["state"] == "done")))
@@ -174,6 +187,8 @@ class TruthJudge:
             since = self.first_seen.get((unit, generation), self.first_seen.get((unit, generation - 1), 0))
         published = (unit, generation - 1) in self.snapshots.published or self._are_published(record["pieces"])
         moved = any(not self.source.always_current(piece["uri"], piece["version"], since) for piece in record["pieces"])
+        if moved:
+            self.given_up.add((unit, generation))
         if not (published or moved or self.snapshots.is_replaced(record["spec"])):
             self._wrong(f"{key} gives up a unit whose source is as it was, and that was never published", by)
 
