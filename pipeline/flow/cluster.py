@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import threading
@@ -28,6 +29,7 @@ READ_CPUS, STAGE_CPUS = 0.5, 0.25
 """Shares of a core for reading and staging tasks. Not the encoder's, or Ray would fuse reading into its process."""
 
 CONNECT_S = 5.0
+START_S = 15.0  # for a cluster that is just starting
 _RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 OBJECT_STORE_BYTES = 1 << 30
@@ -78,6 +80,7 @@ def _init(address: str | None) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
     if address is not None:
+        _check_listening(address)
         try:
             dashboard = ray.init(address=address, **quiet).dashboard_url
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -192,7 +195,7 @@ class LostCluster:
 
     def check(self) -> None:
         """Ends the process with exit code 4 once nothing has answered for three quarters of the time Ray itself waits."""
-        if self._answers():
+        if answers(self._address):
             self._answered = self._clock()
         elif self._clock() - self._answered > 0.75 * float(os.environ.get(_RECONNECT, "60")):
             log.error(
@@ -201,13 +204,26 @@ class LostCluster:
             logging.shutdown()
             os._exit(IncompleteError.exit_code)
 
-    def _answers(self) -> bool:
-        host, _, port = self._address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-        except OSError:
-            return False
-        return True
+
+def answers(address: str) -> bool:
+    """Whether anybody listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _check_listening(address: str) -> None:
+    """Raises ConfigError where nobody does: Ray itself would end this process from C++, without a word."""
+    if not re.fullmatch(r"[^/]+:\d+", address):
+        return  # `auto`, `ray://…`
+    until = time.monotonic() + START_S
+    while not answers(address):
+        if time.monotonic() > until:
+            raise ConfigError(f"no Ray cluster answers at {address!r}. Check execution.address")
+        time.sleep(1.0)
 
 
 def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:

@@ -1,5 +1,6 @@
 """Assemble and publish: committed units → data files → the next snapshot; then collect and settle `_SUCCESS`."""
 
+import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head, republish
 from pipeline.commit.success import clear_success, settle_success
 from pipeline.commit.units import retire_unit
-from pipeline.errors import CommitError, Overtaken, StorageError, TransientStorageError
+from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
 from pipeline.flow.planning import Planned
@@ -71,22 +72,34 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
         job.config.output.file_mib << 20,
         {"spec": job.spec.spec_id, "footer": [list(pair) for pair in layout.metadata]},
     )
-    if assembly.files:
-        clear_success(job.store)
     environment = worker_environment()
     tasks = [AssemblyTask(job.store.root, environment, base, assembly.id, file, layout) for file in assembly.files]
-    records = sorted(engine.assemble(tasks), key=lambda record: record.k)
-    units = assembled_units(assembly, records, plan.kept, plan.committed)
-    _check_complete(job.spec, units, failed, planned.files)
-    return publish(
-        job.store,
-        job.spec,
-        head.entry if head else None,
-        units,
-        retain=job.config.output.retain,
-        failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
-        facts=_facts(job),
-    )
+    with _unmarked(job.store) if tasks else contextlib.nullcontext():
+        records = sorted(engine.assemble(tasks), key=lambda record: record.k)
+        units = assembled_units(assembly, records, plan.kept, plan.committed)
+        _check_complete(job.spec, units, failed, planned.files)
+        return publish(
+            job.store,
+            job.spec,
+            head.entry if head else None,
+            units,
+            retain=job.config.output.retain,
+            failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
+            facts=_facts(job),
+        )
+
+
+@contextlib.contextmanager
+def _unmarked(store: Store) -> Iterator[None]:
+    """Without `_SUCCESS` while files are made; and after a failure too, since another run may have set it before the first
+    of them was there."""
+    clear_success(store)
+    try:
+        yield
+    except EmbedpipeError:
+        with contextlib.suppress(StorageError):
+            clear_success(store)
+        raise
 
 
 def _still_without(planned: Planned) -> dict[str, str]:

@@ -28,9 +28,12 @@ from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
 from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, plan_pool
 from pipeline.flow.context import JobContext
+from pipeline.flow.encoding import MAX_DEATHS, Encoding
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.unit import MAX_DEATHS, EncodedUnit, Encoding, PreparedUnit, Reading, Staging, task_ack
+from pipeline.flow.reading import Reading
+from pipeline.flow.staging import Staging
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
 from pipeline.flow.watchdog import Board, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 

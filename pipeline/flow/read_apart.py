@@ -54,7 +54,7 @@ def read_apart(
 def serve_segment(connection: Connection) -> None:
     """The throw-away process: a job and a segment come in; its units go out, numbers in between that change as it gets on,
     and None at the end."""
-    from pipeline.flow.unit import Reading
+    from pipeline.flow.reading import Reading
 
     context, work = connection.recv()
     lock, ended = threading.Lock(), threading.Event()

@@ -12,8 +12,10 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.errors import IncompleteError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
+from pipeline.flow.encoding import Encoding
 from pipeline.flow.engine import AssemblyTask, assemble_file
-from pipeline.flow.unit import Encoding, Reading, Staging
+from pipeline.flow.reading import Reading
+from pipeline.flow.staging import Staging
 from pipeline.flow.watchdog import Board, this_worker
 from pipeline.plan.records import SegmentWork
 

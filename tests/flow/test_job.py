@@ -49,7 +49,7 @@ def test_a_second_run_reads_nothing_and_publishes_nothing(
     """Orchestrators retry jobs that succeeded; that must cost seconds and double nothing."""
     config = make_config(shards, str(tmp_path / "out"), tiny_model)
     first = pipeline.run(config)
-    monkeypatch.setattr("pipeline.flow.unit.read_segment", lambda *_: pytest.fail("input rows were read"))
+    monkeypatch.setattr("pipeline.flow.reading.read_segment", lambda *_: pytest.fail("input rows were read"))
     second = pipeline.run(config)
     assert (second.version, second.exit_code) == (first.version, 0)
     assert (tmp_path / "out" / "_SUCCESS").exists()

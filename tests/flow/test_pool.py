@@ -1,8 +1,11 @@
 """Fitting replicas onto nodes: what asks for more than a node has waits for ever, and nothing says so."""
 
+import socket
+
 import pytest
 
 from pipeline.config.schema import Execution
+from pipeline.errors import ConfigError
 from pipeline.flow import cluster
 
 
@@ -28,3 +31,12 @@ def test_every_node_has_room_for_its_replicas_and_a_reader(
     assert (pool.replicas, pool.threads) == (replicas, threads)
     on_a_node = -(-replicas // nodes)
     assert 0 < pool.num_cpus * on_a_node <= cores - cluster.READ_CPUS
+
+
+def test_an_address_where_nobody_listens_is_a_wrong_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would end the process from C++, with the exit code of a bug and without a word."""
+    monkeypatch.setattr(cluster, "START_S", 0.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        with pytest.raises(ConfigError, match="no Ray cluster answers"):
+            cluster.connect(f"127.0.0.1:{closed.getsockname()[1]}")

@@ -27,7 +27,7 @@ RAY = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "6",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "12",
     "RAY_grpc_client_keepalive_time_ms": "2000",
     "RAY_grpc_client_keepalive_timeout_ms": "2000",
 }
@@ -37,8 +37,8 @@ class Cluster:
     """A context manager. Its jobs' processes belong to it too, and end with it."""
 
     def __init__(self, *, encode_s: float = 0.0) -> None:
-        self.name = uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="rc-"))  # sockets lie in it, so the name must stay short
+        self.name = self.folder.name
         self.traps = self.folder / "traps"
         self.traps.mkdir()
         self.environment = {

@@ -1,10 +1,11 @@
 """The process that a cluster hangs on: `python -m faults.chaos.host FOLDER` starts a head without cores of its own.
 
 Each line on stdin is a node to be added; the answer on stdout is its raylet's process id. Everything is on loopback, and the
-cluster's secret is in the environment. All processes are below this one, which ends with its stdin.
+cluster's secret is in the environment. It ends with its stdin, also when the test was killed, and takes its processes along.
 """
 
 import logging
+import shutil
 import sys
 
 from ray._private.node import Node
@@ -39,8 +40,13 @@ def serve(folder: str) -> None:
     logging.disable()
     head = start(folder, None, 0, 0)
     _say(f"{head.gcs_address} {head.all_processes['gcs_server'][0].process.pid} {_raylet(head)}")
+    nodes = [head]
     for _ in sys.stdin:
-        _say(str(_raylet(start(folder, head.gcs_address, NODE_CPUS, NODE_GPUS))))
+        nodes.append(start(folder, head.gcs_address, NODE_CPUS, NODE_GPUS))
+        _say(str(_raylet(nodes[-1])))
+    for node in nodes:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

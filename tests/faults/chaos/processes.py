@@ -1,4 +1,8 @@
-"""Signals to processes of one cluster and its jobs, and to nobody else's: each carries the cluster's name in its environment."""
+"""Signals to processes of one cluster and its jobs, and to nobody else's.
+
+Each carries the cluster's name in its environment; or, where Ray has written a title over that, its log lies in the cluster's
+folder.
+"""
 
 import contextlib
 import os
@@ -66,10 +70,18 @@ def _state(process: int) -> list[str] | None:
 
 def _describe(path: Path, cluster: str) -> Process | None:
     try:
-        if f"{MARK}={cluster}".encode() not in (path / "environ").read_bytes().split(b"\0"):
-            return None
         title = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        if not _marked(path, cluster) and not (title.startswith("ray::") and _logs_to(path, cluster)):
+            return None
     except OSError:
         return None
     state = _state(int(path.name))
     return None if state is None or state[0] in "ZX" else Process(int(path.name), int(state[1]), title)
+
+
+def _marked(path: Path, cluster: str) -> bool:
+    return f"{MARK}={cluster}".encode() in (path / "environ").read_bytes().split(b"\0")
+
+
+def _logs_to(path: Path, cluster: str) -> bool:
+    return any(cluster in file.readlink().parts for file in (path / "fd").iterdir())

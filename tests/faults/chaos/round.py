@@ -14,7 +14,7 @@ from faults import oracle
 from faults.chaos.cluster import Cluster
 from faults.chaos.collector import collecting
 from faults.chaos.job import Driver, make_config
-from faults.chaos.processes import until
+from faults.chaos.processes import MARK, until
 from faults.chaos.striker import Caught, Striker
 from faults.chaos.strikes import Fault
 from faults.chaos.watch import Watch, data_files
@@ -70,8 +70,10 @@ class Round:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collections beside the runs."""
+        environment = self._clusters.get().environment | self._settings
+        del environment[MARK]  # it outlives the cluster
         try:
-            with collecting(self.output, self._clusters.get().environment | self._settings):
+            with collecting(self.output, environment):
                 yield
         except subprocess.CalledProcessError as error:
             log.error("%s: a collection ended with %s: %s", self.output, error.returncode, error.stderr)

@@ -86,10 +86,14 @@ class Striker:
             self.counts.update(("zombies", "zombies.killed" if gone(process) else "zombies.late"))
             self._go_on(process)
             if raylet is not None:
-                self.cluster.strike(raylet, signal.SIGCONT)
-                if not until(lambda: gone(raylet), 20):  # it is told that it counts as dead, and ends
-                    self.cluster.strike(raylet, signal.SIGKILL)
+                self._wake(raylet)
         self._stopped.clear()
+
+    def _wake(self, raylet: int) -> None:
+        """It goes on, is told that it counts as dead, and ends."""
+        self.cluster.strike(raylet, signal.SIGCONT)
+        if not until(lambda: gone(raylet), 20):
+            self.cluster.strike(raylet, signal.SIGKILL)
 
     def _go_on(self, process: int) -> None:
         """Let a stopped worker do what it was about to do, place by place, to the end of its step."""

@@ -16,9 +16,9 @@ from typing import Any
 
 PHASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "planning": {"pipeline.flow.supervisor": ("probe", "plan_now")},
-    "reading": {"pipeline.flow.unit": ("Reading._prepare",)},
-    "encoding": {"pipeline.flow.unit": ("Encoding.encode", "begin_attempt", "encode_finite")},
-    "staging": {"pipeline.flow.unit": ("Staging.stage", "create_file", "commit_unit")},
+    "reading": {"pipeline.flow.reading": ("Reading._prepare",)},
+    "encoding": {"pipeline.flow.encoding": ("Encoding.encode", "begin_attempt", "encode_finite")},
+    "staging": {"pipeline.flow.staging": ("Staging.stage", "create_file", "commit_unit")},
     "assembling": {"pipeline.flow.engine": ("assemble_file", "write_data_file", "create_file", "commit_file")},
     "publishing": {
         "pipeline.flow.publishing": (

@@ -18,7 +18,7 @@ from support.jobs import make_config
 from pipeline.config.schema import Config
 from pipeline.encode.placement import Dtype, Placement
 from pipeline.errors import EmbedpipeError
-from pipeline.flow import unit
+from pipeline.flow import encoding
 from pipeline.flow.context import JobContext
 from pipeline.flow.summary import Summary
 from pipeline.flow.supervisor import run_job
@@ -57,7 +57,7 @@ def run(config: Config, *, dtype: Dtype = "float32", **options: Any) -> Outcome:
         passed = {"finite": True, "zero_rows_match": True, "device": "cpu", "dtype": dtype, "reason": "scripted"}
         return encoder, GateResult(1, 1.0, 0.0, **passed)
 
-    with patch.object(unit, "load_replica", load), _in_children(), _small_reads():
+    with patch.object(encoding, "load_replica", load), _in_children(), _small_reads():
         try:
             summary = run_job(config, **options)
         except EmbedpipeError as error:

@@ -12,7 +12,7 @@ from faults.security.canary import Canary
 
 from pipeline.config.load import check_config
 from pipeline.errors import EmbedpipeError
-from pipeline.flow import unit
+from pipeline.flow import encoding
 from pipeline.flow.context import JobContext
 from pipeline.flow.summary import Summary
 from pipeline.flow.supervisor import run_job
@@ -67,5 +67,5 @@ def job(raw: dict[str, dict[str, Any]]) -> Summary:
         )
         return ScriptedEncoder(context.model.stage().directory), gate
 
-    with patch.object(unit, "load_replica", load):
+    with patch.object(encoding, "load_replica", load):
         return run_job(check_config({"execution": {"engine": "serial"}, **raw}, "job"))

@@ -16,7 +16,7 @@ from faults.simulation import stand_ins
 
 from pipeline.commit import assembly, attempts, collect, records, snapshot, units
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.flow import engine, job, maintenance, planning, publishing, supervisor, unit
+from pipeline.flow import encoding, engine, job, maintenance, planning, publishing, reading, staging, supervisor
 from pipeline.plan import plan
 from pipeline.storage import create
 
@@ -51,7 +51,7 @@ def fast_records() -> list[Replacement]:
         (plan, "LOOKAHEAD", 4),
         (plan, "segment_id", cache(plan.segment_id)),
         (plan, "unit_id", cache(plan.unit_id)),
-        (unit, "unit_id", cache(plan.unit_id)),
+        (reading, "unit_id", cache(plan.unit_id)),
     ]
 
 
@@ -83,10 +83,10 @@ def simulated(world: Any) -> list[Replacement]:
         (supervisor, "probe", lambda store: None),
         (supervisor, "make_context", lambda job, sample: world.context(job)),
         (supervisor, "make_engine", lambda execution: world.make_engine()),
-        (unit, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look)),
-        (unit, "_digest", stand_ins.digest),
-        (unit, "build_part", lambda rows, *_: stand_ins.build_part(rows, world.uuid().hex, world.partitioned)),
-        (unit, "build_quarantine", lambda rows, *_: stand_ins.build_quarantine(rows, world.uuid().hex)),
+        (reading, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look)),
+        *((step, "digest_of", stand_ins.digest) for step in (reading, encoding, staging)),
+        (staging, "build_part", lambda rows, *_: stand_ins.build_part(rows, world.uuid().hex, world.partitioned)),
+        (staging, "build_quarantine", lambda rows, *_: stand_ins.build_quarantine(rows, world.uuid().hex)),
     ]
 
 

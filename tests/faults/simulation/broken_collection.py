@@ -40,7 +40,7 @@ def retired_without_head() -> Sequence[Replacement]:
 
 @mutant("What was begun and has no record is given up.")
 def begun_is_given_up() -> Sequence[Replacement]:
-    return rewrite(collect.find_garbage, ("for note in notes if needless.begun(note)", "for note in notes"))
+    return rewrite(collect.find_garbage, ("for note in notes\n        if needless.begun(note)", "for note in notes"))
 
 
 @mutant("Sources are looked up before the records are listed.")
@@ -100,8 +100,12 @@ def needless_units_stay() -> Sequence[Replacement]:
 
 @mutant("Rework that somebody asked for is given up, since the head has the rows.")
 def rework_given_up() -> Sequence[Replacement]:
-    return rewrite(
-        collect._Needless._is_published,
-        ("return not published.rows_quarantined", "return True"),
-        owner=collect._Needless,
-    )
+    needless = collect._Needless
+    return [
+        *rewrite(
+            needless._is_published, ("return not self._is_to_be_redone(unit.unit)", "return True"), owner=needless
+        ),
+        *rewrite(
+            needless.request, ('return RETRY if self._is_to_be_redone(unit.unit) else ""', 'return ""'), owner=needless
+        ),
+    ]

@@ -33,10 +33,10 @@ def loser_publishes_later() -> Sequence[Replacement]:
 def manifest_from_listing() -> Sequence[Replacement]:
     listed = (
         "from dataclasses import replace",
-        "    names = [f'{base}-{assembly.id}-{record.k}-' for record in records]",
-        "    found = [(r, e) for r, n in zip(records, names) for e in job.store.list('data/') if n in e.key]",
-        "    records = [replace(r, file=replace(r.file, key=e.key, bytes=e.size)) for r, e in found]",
-        "    ",
+        "        names = [f'{base}-{assembly.id}-{record.k}-' for record in records]",
+        "        found = [(r, e) for r, n in zip(records, names) for e in job.store.list('data/') if n in e.key]",
+        "        records = [replace(r, file=replace(r.file, key=e.key, bytes=e.size)) for r, e in found]",
+        "        ",
     )
     return [
         *rewrite(publishing.publish_plan, ("units = assembled_units(", "\n".join(listed) + "units = assembled_units(")),

@@ -7,7 +7,7 @@ from faults.simulation.binding import Replacement
 from faults.simulation.mutation import after, mutant, rewrite
 
 from pipeline.commit import units
-from pipeline.flow import maintenance, planning, unit
+from pipeline.flow import maintenance, planning, staging
 from pipeline.plan import plan
 from pipeline.storage import create
 
@@ -34,9 +34,9 @@ def losers_delete_their_part() -> Sequence[Replacement]:
     return [
         *rewrite(create.create, ("Created(found == value, found)", "Created(False, found)")),
         *rewrite(
-            unit.Staging.stage,
+            staging.Staging.stage,
             after(commit, "        if not ours:", "            self.store.delete([part_key(*name)])"),
-            owner=unit.Staging,
+            owner=staging.Staging,
         ),
     ]
 
@@ -46,9 +46,9 @@ def unknown_outcome_deletes() -> Sequence[Replacement]:
     suppressed = "with contextlib.suppress(StorageError):"
     delete = "            self.store.delete([part_key(task.unit, task.generation, unit.attempt)])"
     return rewrite(
-        unit.Staging.stage,
+        staging.Staging.stage,
         (f"{suppressed}  # as above", f"{suppressed}\n{delete}\n        {suppressed}"),
-        owner=unit.Staging,
+        owner=staging.Staging,
     )
 
 
@@ -65,20 +65,20 @@ def records_overwritten() -> Sequence[Replacement]:
 @mutant("The record is committed before its part is there.")
 def record_before_part() -> Sequence[Replacement]:
     return rewrite(
-        unit.Staging.stage,
+        staging.Staging.stage,
         (
             "self._put(part_key(*name), part)",
             "part and FileRef(part_key(*name), len(part.data), part.rows, part.sha256)",
         ),
         after("standing, ours = commit_unit(self.store, record)", "        self._put(part_key(*name), part)"),
-        owner=unit.Staging,
+        owner=staging.Staging,
     )
 
 
 @mutant("Parts are named by their unit, not by the attempt.")
 def parts_named_by_unit() -> Sequence[Replacement]:
     return rewrite(
-        unit.Staging.stage, ("unit.attempt)\n        record", "'0' * 32)\n        record"), owner=unit.Staging
+        staging.Staging.stage, ("unit.attempt)\n        record", "'0' * 32)\n        record"), owner=staging.Staging
     )
 
 
@@ -97,9 +97,9 @@ def balance_ignored() -> Sequence[Replacement]:
     return [
         *rewrite(units.commit_unit, ('if record.state == "done" and', "if False and")),
         *rewrite(
-            unit.Staging._record,
+            staging.Staging._record,
             ("rows_in=out + prepared.rejected.num_rows", "rows_in=out + 1 + prepared.rejected.num_rows"),
-            owner=unit.Staging,
+            owner=staging.Staging,
         ),
     ]
 

@@ -11,15 +11,18 @@ from faults.simulation.stand_ins import NO_VECTORS, Prepared
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError, InputError
+from pipeline.flow import encoding as real_encoding
 from pipeline.flow import engine, unit
+from pipeline.flow import reading as real_reading
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.engine import AssemblyTask
+from pipeline.flow.staging import Staging
 from pipeline.plan.records import SegmentWork
 
 MAX_RETRIES = 2
 
 
-class Reading(unit.Reading):
+class Reading(real_reading.Reading):
     """The real reading, with rows parted by name."""
 
     def __init__(self, context: Any, draw: Callable[[], float]) -> None:
@@ -27,7 +30,7 @@ class Reading(unit.Reading):
         self.preparer = SimpleNamespace(prepare=lambda rows, *_: Prepared(rows.names, draw))  # type: ignore[assignment]
 
 
-class Encoding(unit.Encoding):
+class Encoding(real_encoding.Encoding):
     """The real encoding, with an encoder that fails now and then."""
 
     def __init__(self, context: Any, draw: Callable[[], float]) -> None:
@@ -163,7 +166,7 @@ class SimulatedEngine:
     ) -> None:
         me = self._scheduler.current
         assert me is not None
-        reading, encoding, staging = Reading(context, self._draw), Encoding(context, self._draw), unit.Staging(context)
+        reading, encoding, staging = Reading(context, self._draw), Encoding(context, self._draw), Staging(context)
         while queue and not stop.is_set():
             segment = queue.popleft()
             if self._draw() < 0.03:

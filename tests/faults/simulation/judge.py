@@ -119,7 +119,6 @@ class TruthJudge:
                 spec = self.specs.get(_unit_file(key)[0])
                 needed = needed or (folder == "quarantine" and key in units)
                 needed = needed or not (abandoned or spec is None or spec in published)
-                needed = needed or (not abandoned and self._may_be_rework(key))
             if not needed:
                 found.append(key)
         return found
@@ -128,13 +127,6 @@ class TruthJudge:
         """Who changes data/ or publishes has seen to it that the mark is gone. Others may have set it again since."""
         if self.disk.get("_SUCCESS") is not None and by.command is not None and self.marked < by.command.begun:
             self._wrong(f"{key} changes beside a _SUCCESS that has stood since before this began", by)
-
-    def _may_be_rework(self, key: str) -> bool:
-        """Begun anew while the head has the unit with rows kept aside: collection leaves it until somebody gives it up."""
-        unit, generation, _ = _unit_file(key)
-        head = self.snapshots.head
-        has = [old for name, old in head.units if name == unit and name in head.wanting] if head else []
-        return bool(has) and generation > max(has[0], self.highest.get(unit, -1))
 
     def _attempt(self, key: str, unit: str, value: bytes) -> None:
         if key.endswith(".json"):
@@ -179,7 +171,6 @@ class TruthJudge:
         if record["reason"] == "retry":
             return
         if by.command is not None and by.command.abandon:
-            self.given_up.add((unit, generation))
             return
         before = self.records.get((unit, generation - 1), {"state": "retired"})
         since = self.first_seen.get((unit, generation - (before["state"] == "done")))

@@ -1,6 +1,6 @@
 """Small stand-ins for what units carry through the program: rows are names, files are JSON, a vector is nothing.
 
-The steps of flow/unit.py run as they are; only what they read, encode and write is made small.
+The steps of a unit run as they are; only what they read, encode and write is made small.
 """
 
 import hashlib

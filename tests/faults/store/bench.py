@@ -140,14 +140,14 @@ def change(bench: Bench) -> None:
 @contextmanager
 def workplace(pause: bool = False) -> Iterator[None]:
     """This process as jobs need it: the scripted encoder, a client that gives up soon, and no pauses but where asked for."""
-    from pipeline.flow import replica, unit
+    from pipeline.flow import encoding, replica
     from pipeline.storage import retry, s3
 
     with ExitStack() as patches:
-        for module in (replica, unit):  # to be put back; `unit` may have the name already
+        for module in (replica, encoding):  # to be put back; `encoding` may have the name already
             patches.enter_context(mock.patch.object(module, "load_replica"))
         HOOKS["pipeline.flow.replica"](replica)
-        unit.load_replica = replica.load_replica
+        encoding.load_replica = replica.load_replica
         patches.enter_context(mock.patch.object(s3, "READ_SECONDS", READ_SECONDS))
         if not pause:
             patches.enter_context(mock.patch.object(retry, "FIRST_PAUSE_SECONDS", 0.0))

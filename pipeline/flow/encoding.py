@@ -1,0 +1,177 @@
+"""Step encode: token ids → vectors, by a replica that has passed the parity gate."""
+
+import contextlib
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.commit.attempts import begin_attempt, end_attempt
+from pipeline.commit.records import AttemptNote
+from pipeline.commit.units import read_unit
+from pipeline.errors import EmbedpipeError, InputError, StorageError
+from pipeline.flow.acks import Ack
+from pipeline.flow.context import JobContext
+from pipeline.flow.isolate import isolate
+from pipeline.flow.replica import encode_finite, load_replica, not_finite
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, refuse, task_ack
+from pipeline.text.prepare import Prepared
+
+if TYPE_CHECKING:  # torch is loaded where there is a replica, not by readers, stagers and the driver
+    from pipeline.encode.encoder import Encoder
+    from pipeline.quality.gate import GateResult
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS = 2
+"""Attempts at a unit that end with their process before its texts are suspected. One may be a machine that was taken away;
+trying a unit of a single text apart costs no more than trying it again."""
+
+
+class Encoding:
+    """Step encode. Holds a model replica that has passed the parity gate."""
+
+    def __init__(self, context: JobContext, threads: int | None = None) -> None:
+        self.context = context
+        self.store = context.open_store()
+        self._threads = threads
+        self._watch = context.model.watch()
+        self._waits = 0
+        self._loading = False
+        self._replica: tuple[Encoder, GateResult] | None = None
+        self._load()
+
+    @property
+    def progress(self) -> int:
+        """Changes as long as encoding goes on. Loading a model takes the time it takes."""
+        if self._loading:
+            return int(time.monotonic())
+        return self._waits + (self._replica[0].stats.batches if self._replica else 0)
+
+    def encode(self, unit: PreparedUnit, deaths: int = 0) -> EncodedUnit | Ack:
+        """Vectors of a unit's texts, unless somebody has committed the unit meanwhile.
+
+        deaths: attempts at the unit that ended with their process, beside those that were planned with.
+        """
+        task = unit.task
+        attempt = uuid.uuid4().hex
+        try:
+            standing = read_unit(self.store, task.unit, task.generation)
+            if standing is not None:
+                return task_ack("skipped", task)
+            note = AttemptNote(task.unit, self.context.run, self.context.spec_id, task.segment, task.k, task.pieces)
+            begin_attempt(self.store, note, task.generation, attempt)
+            suspected = task.deaths + deaths >= (MAX_DEATHS if len(unit.prepared.offsets) > 2 else 1)
+            return self._isolate(unit, attempt) if suspected else self._try(unit, attempt)
+        except InputError as error:
+            return refuse(self.context, self.store, task, attempt, error)
+        except EmbedpipeError as error:
+            with contextlib.suppress(StorageError):  # only a note; without it the attempt counts as one that died
+                end_attempt(self.store, task.unit, task.generation, attempt, error.message)
+            return task_ack("error", task, error)
+
+    def _try(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
+        """Here and now; text by text in a process of its own when something is raised: nobody knows which of them it was."""
+        encoder, gate = self._load()
+        started, before = time.monotonic(), encoder.stats
+        try:
+            vectors = encode_finite(encoder, unit.prepared.token_ids, unit.prepared.offsets)
+        except Exception as error:
+            log.warning("%s: %s", unit.task.pieces[0].uri, error)
+            return self._isolate(unit, attempt)
+        return self._encoded(
+            unit,
+            attempt,
+            unit.prepared,
+            vectors,
+            device=encoder.placement.device,
+            dtype=encoder.placement.dtype,
+            gate=gate.to_json(),
+            padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
+            encode_s=time.monotonic() - started,
+        )
+
+    def _isolate(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
+        """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
+        started, self._replica = time.monotonic(), None
+        log.warning(
+            "%s: attempts at unit %d ended without a word; its texts are tried apart",
+            unit.task.pieces[0].uri,
+            unit.task.k,
+        )
+        found = isolate(self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_wait)
+        prepared = unit.prepared
+        for text, how in found.poison.items():
+            prepared = prepared.reject(pa.array([text]), "poison", f"encoded alone, {how}")
+        return self._encoded(
+            unit,
+            attempt,
+            prepared,
+            found.vectors,
+            device=found.device,
+            dtype=found.dtype,
+            gate=found.gate,
+            padded_tokens=len(prepared.token_ids),
+            encode_s=time.monotonic() - started,
+        )
+
+    def _encoded(
+        self,
+        unit: PreparedUnit,
+        attempt: str,
+        prepared: Prepared,
+        vectors: npt.NDArray[np.float32],
+        *,
+        device: str,
+        dtype: str,
+        gate: dict[str, object],
+        padded_tokens: int,
+        encode_s: float,
+    ) -> EncodedUnit:
+        prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors)
+        self._watch.check()  # weights are mapped from their file: what is written over it is computed with
+        return EncodedUnit(
+            task=unit.task,
+            prepared=prepared,
+            digest=unit.digest if prepared is unit.prepared else digest_of(prepared),
+            vectors=vectors,
+            attempt=attempt,
+            device=device,
+            dtype=dtype,
+            gate=gate,
+            padded_tokens=padded_tokens,
+            encode_s=encode_s,
+        )
+
+    def _set_aside_not_finite(
+        self, task: UnitTask, prepared: Prepared, vectors: npt.NDArray[np.float32]
+    ) -> tuple[Prepared, npt.NDArray[np.float32]]:
+        """Reject the rows of texts whose vector has NaN or infinity."""
+        bad = not_finite(vectors)
+        if len(bad) == 0:
+            return prepared, vectors
+        if dict(self.context.extraction.reject).get("not_finite") == "refuse":
+            raise InputError(
+                f"{task.pieces[0].uri}: the vectors of {len(bad)} texts hold NaN or infinity even when encoded alone, and "
+                "rows.not_finite is refuse"
+            )
+        vectors[bad] = 0.0
+        return prepared.reject(
+            pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"
+        ), vectors
+
+    def _load(self) -> "tuple[Encoder, GateResult]":
+        if self._replica is None:
+            self._loading = True
+            try:
+                self._replica = load_replica(self.context, self._threads)
+            finally:
+                self._loading = False
+        return self._replica
+
+    def _count_wait(self) -> None:
+        self._waits += 1
