@@ -18,8 +18,8 @@ FILES, ROWS = 14, 2500
 S3_EVERY = 5
 """Rounds for one on S3: there the server takes most of the time."""
 
-COLLECTED, TWICE, COMPETED = 0.3, 0.2, 0.1
-"""Shares of the rounds with collections beside the runs, two drivers at once, and two specs at once."""
+KINDS = (4, 3, 2, 1)
+"""How often a round is a plain one, has collections beside its runs, two drivers at once, or two specs at once."""
 
 
 def soak(first: int, seconds: float) -> Chunk:
@@ -44,13 +44,14 @@ def soak(first: int, seconds: float) -> Chunk:
 def go(number: int, clusters: Clusters, folder: Path, place: Place, model: str) -> Counter[str]:
     """One round: two versions, each through faults. What it does is drawn from its number."""
     rng = random.Random(f"chaos {number}")
+    kind = rng.choices(("plain", "collected", "twice", "competed"), KINDS)[0]
     own = folder / f"round-{number}"
     round_ = Round(clusters, own, place.root(f"out-{number}"), model, place.settings)
     try:
-        with round_.watch() as watch, round_.collecting() if rng.random() < COLLECTED else nullcontext():
+        with round_.watch() as watch, round_.collecting() if kind == "collected" else nullcontext():
             round_.world.begin(FILES, ROWS)
-            round_.publish(draw(rng, rng.randint(6, 10)), drivers=2 if rng.random() < TWICE else 1)
-            if rng.random() < COMPETED:
+            round_.publish(draw(rng, rng.randint(6, 10)), drivers=2 if kind == "twice" else 1)
+            if kind == "competed":
                 round_.compete()
             round_.world.move(ROWS)
             round_.publish(draw(rng, rng.randint(3, 5)))

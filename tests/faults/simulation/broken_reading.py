@@ -19,17 +19,6 @@ def mark_not_cleared() -> Sequence[Replacement]:
     return rewrite(publishing._unmarked, ("    clear_success(store)\n    try:", "    try:"))
 
 
-@mutant("A mark that was set while the first file was on its way stands when the run has failed.")
-def mark_left_by_failure() -> Sequence[Replacement]:
-    return rewrite(
-        publishing._unmarked,
-        (
-            "        with contextlib.suppress(StorageError):\n            clear_success(store)\n        raise",
-            "        raise",
-        ),
-    )
-
-
 @mutant("A mark that can't be removed just now is left.")
 def mark_left_on_error() -> Sequence[Replacement]:
     return rewrite(

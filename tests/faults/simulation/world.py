@@ -17,7 +17,7 @@ from faults.simulation.misfortune import Faults
 from faults.simulation.scheduler import Scheduler
 from faults.simulation.source import CONTENTS, NAMES, TEXT_BYTES, Source
 
-from pipeline.errors import InputError, TransientStorageError
+from pipeline.errors import InputError, StorageError, TransientStorageError
 from pipeline.flow.job import Job
 from pipeline.source.records import Extraction, InputFile, UnitPolicy
 from pipeline.spec import Spec, make_spec
@@ -131,10 +131,10 @@ class World:
     def settle(self, command: Command) -> None:
         """Keep in mind whether what ended may have left the mark standing beside what it should not.
 
-        One that was killed or failed may have, if others set the mark meanwhile; until one ends well that looked at
-        the mark after that.
+        One that was killed may have, or that a failing store kept from taking it away, if others set the mark meanwhile; until
+        one ends well that looked at the mark after that.
         """
-        if command.ended != "well" and not command.alone:
+        if (command.ended == "killed" or isinstance(command.error, StorageError)) and not command.alone:
             self.disturb()
         elif command.ended == "well" and self.disturbed is not None and command.settled > self.disturbed:
             self.disturbed = None
