@@ -16,7 +16,6 @@ from pipeline.commit.keys import (
     PROBE,
     QUARANTINE,
     UnitFile,
-    attempt_key,
     parse_data_base,
     parse_leading_number,
     parse_unit_file,
@@ -127,13 +126,13 @@ def _unit_files(store: Store, prefix: str) -> list[UnitFile]:
 def _read_notes(
     store: Store, files: Iterable[UnitFile], attempts: Iterable[UnitFile], generations: dict[str, int], fetch: Fetch
 ) -> list[AttemptNote]:
-    """One note of each unit that has files of a generation without a record."""
+    """The note that was planned last of each unit that has files of a generation without a record."""
     unruled = {(file.unit, file.generation) for file in files if generations.get(file.unit, -1) < file.generation}
-    named = {(file.unit, file.generation): file.attempt for file in attempts if not file.key.endswith(".end")}
-    found = fetch(store.get, [attempt_key(*unit, named[unit]) for unit in sorted(unruled & named.keys())])
-    return list(
-        {note.unit: note for data in found if data is not None for note in [AttemptNote.from_json(data)]}.values()
+    keys = sorted(
+        file.key for file in attempts if (file.unit, file.generation) in unruled and not file.key.endswith(".end")
     )
+    notes = [AttemptNote.from_json(data) for data in fetch(store.get, keys) if data is not None]
+    return list({note.unit: note for note in sorted(notes, key=lambda note: note.base)}.values())
 
 
 def _read_view(store: Store) -> _View | None:
@@ -156,7 +155,7 @@ class _Needless:
         self._published = {unit.unit: unit for unit in units}
         self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
         self._versions: dict[str, str | None] = {}
-        self._past_specs: frozenset[str] | None = None
+        self._specs: list[tuple[int, str]] | None = None  # of the versions before the head
 
     def committed(self, record: UnitRecord) -> bool:
         """Of a unit that is done: the head has its rows, or nobody will publish them."""
@@ -168,7 +167,7 @@ class _Needless:
         rows that the head has all the same."""
         return (
             self._abandon
-            or self._is_replaced(unit.spec)
+            or self._is_replaced(unit)
             or self._is_published(unit)
             or _moved_on(unit.pieces, self._lookup, self._versions)
         )
@@ -193,13 +192,15 @@ class _Needless:
             return False
         return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state == "done")
 
-    def _is_replaced(self, spec: str) -> bool:
-        if self._view is None or spec == self._view.head.entry.spec:
+    def _is_replaced(self, unit: UnitRecord | AttemptNote) -> bool:
+        """Whether its spec was published since it was planned, and another one after that. A run may go back to a spec
+        that was replaced long ago, so that alone says nothing."""
+        if self._view is None or unit.spec == self._view.head.entry.spec:
             return False
-        if self._past_specs is None:
+        if self._specs is None:
             entries = [read_entry(self._store, version) for version in self._view.earlier]
-            self._past_specs = frozenset(entry.spec for entry in entries if entry is not None)
-        return spec in self._past_specs
+            self._specs = [(entry.version, entry.spec) for entry in entries if entry is not None]
+        return any(version >= unit.base and spec == unit.spec for version, spec in self._specs)
 
 
 def _place(piece: PieceRef) -> tuple[str, str, int, int]:

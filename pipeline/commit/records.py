@@ -49,6 +49,7 @@ class UnitRecord:
     segment: str
     k: int
     attempt: str
+    base: int = 0  # the newest version when it was planned; 0: none. What it was made for may have been replaced since
     eof: bool = False
     pieces: tuple[PieceRef, ...] = ()
     spans: tuple[Span, ...] = ()
@@ -92,6 +93,7 @@ class AttemptNote:
     unit: str
     run: str
     spec: str
+    base: int  # as in `UnitRecord`
     segment: str
     k: int
     pieces: tuple[PieceRef, ...]

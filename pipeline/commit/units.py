@@ -27,6 +27,7 @@ def retire_unit(store: Store, unit: UnitRecord | AttemptNote, generation: int, r
         segment=unit.segment,
         k=unit.k,
         attempt="",
+        base=unit.base,
         pieces=unit.pieces,
         reason=reason,
     )

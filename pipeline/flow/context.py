@@ -47,6 +47,7 @@ class JobContext:
     output: str
     run: str  # 32 hexadecimal characters, new for every run
     spec_id: str
+    base: int  # the newest version when the work was planned; 0: none
     extraction: Extraction
     policy: UnitPolicy
     limit: int | None  # rows of the whole job

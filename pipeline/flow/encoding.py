@@ -63,7 +63,9 @@ class Encoding:
             standing = read_unit(self.store, task.unit, task.generation)
             if standing is not None:
                 return task_ack("skipped", task)
-            note = AttemptNote(task.unit, self.context.run, self.context.spec_id, task.segment, task.k, task.pieces)
+            note = AttemptNote(
+                task.unit, self.context.run, self.context.spec_id, task.base, task.segment, task.k, task.pieces
+            )
             begin_attempt(self.store, note, task.generation, attempt)
             suspected = task.deaths + deaths >= (MAX_DEATHS if len(unit.prepared.offsets) > 2 else 1)
             return self._isolate(unit, attempt) if suspected else self._try(unit, attempt)

@@ -81,13 +81,15 @@ def _published_columns(store: Store) -> Fits:
     return fits
 
 
-def make_context(job: Job, sample: Sequence[Segment]) -> JobContext:
-    """What the workers are told. `sample`: segments whose first rows the parity gate is measured on."""
+def make_context(job: Job, sample: Sequence[Segment], base: int) -> JobContext:
+    """What the workers are told. `sample`: segments whose first rows the parity gate is measured on. `base`: the newest
+    version when the work was planned."""
     config, lock = job.config, job.model.lock
     return JobContext(
         output=job.store.root,
         run=job.run,
         spec_id=job.spec.spec_id,
+        base=base,
         extraction=job.extraction,
         policy=job.policy,
         limit=job.limit,

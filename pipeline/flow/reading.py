@@ -82,6 +82,7 @@ class Reading:
             eof=source.eof,
             pieces=work.pieces,
             spans=source.spans,
+            base=self.context.base,
             source_bytes=size,
             deaths=work.died(source.k),
         )

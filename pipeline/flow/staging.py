@@ -61,6 +61,7 @@ class Staging:
             segment=task.segment,
             k=task.k,
             attempt=unit.attempt,
+            base=task.base,
             eof=task.eof,
             pieces=task.pieces,
             spans=task.spans,

@@ -145,7 +145,7 @@ class _Run:
             self._announce(planned, work)
             if not work:
                 return planned
-            progress, problem = self._round(job, work)
+            progress, problem = self._round(job, work, planned)
             if self.stop.is_set():
                 raise IncompleteError(
                     f"stopped on request; {progress} units were committed in the last round and stay so. "
@@ -161,10 +161,11 @@ class _Run:
             if problem:
                 self.reporter.emit(Note(f"planning again: {problem}"))
 
-    def _round(self, job: Job, work: list[SegmentWork]) -> tuple[int, str]:
+    def _round(self, job: Job, work: list[SegmentWork], planned: Planned) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
-        context = make_context(job, [segment.segment for segment in work])
+        base = planned.head.entry.version if planned.head else 0
+        context = make_context(job, [segment.segment for segment in work], base)
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""

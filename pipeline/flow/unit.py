@@ -31,6 +31,7 @@ class UnitTask:
     eof: bool
     pieces: tuple[PieceRef, ...]
     spans: tuple[Span, ...]
+    base: int  # the newest version when it was planned
     source_bytes: int  # share of the input this unit stands for; those of a segment add up to its size
     deaths: int = 0  # earlier attempts that ended with their process
 

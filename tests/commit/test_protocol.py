@@ -18,6 +18,7 @@ from pipeline.commit.units import RETRY, commit_unit, list_generations, read_uni
 from pipeline.errors import CommitError, Overtaken
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Segment
+from pipeline.spec import Spec
 from pipeline.storage.probe import mark
 
 SPEC = spec()
@@ -53,13 +54,14 @@ def release(
     kept: tuple[ManifestUnit, ...] = (),
     dropped: tuple[ManifestUnit, ...] = (),
     retain: int = 1,
+    of: Spec = SPEC,
 ) -> Snapshot:
     """Assemble and publish on top of the head."""
     head = read_head(store)
     base = head.entry.version if head else 0
     assembly = plan_assembly(base, kept, dropped, added, 1 << 30, {})
     units = assembled_units(assembly, assemble(store, assembly, f"x{base}"), kept, added)
-    publish(store, SPEC, head.entry if head else None, units, retain=retain, failed=(), facts={})
+    publish(store, of, head.entry if head else None, units, retain=retain, failed=(), facts={})
     snapshot = read_head(store)
     assert snapshot is not None
     return snapshot
@@ -293,6 +295,20 @@ def test_an_attempt_at_a_published_unit_that_nobody_asked_to_redo_is_needless() 
     assert not any("/attempt/" in key for key in store.objects)
 
 
+def test_work_of_a_spec_that_was_replaced_before_it_was_planned_is_wanted() -> None:
+    """A run that goes back to an earlier spec would lose its work to every collection, and never end."""
+    store = MemoryStore()
+    other = spec("other")
+    first = release(store, [stage(store, done(SPEC, whole(A)))])
+    release(store, [stage(store, done(other, whole(B)))], dropped=first.units, of=other)
+    collect(store, find_garbage(store, unchanged))
+    begun_before = stage(store, dataclasses.replace(done(SPEC, whole(input_file("c.jsonl"))), base=1))
+    begun_since = stage(store, dataclasses.replace(done(SPEC, whole(input_file("d.jsonl"))), base=2))
+    retired = [one.unit.unit for one in find_garbage(store, unchanged).retire]
+    assert retired == [begun_before.unit]
+    assert begun_since.unit not in retired
+
+
 def test_marks_that_a_killed_probe_left_are_garbage() -> None:
     store = MemoryStore()
     key = mark(store)
@@ -311,7 +327,7 @@ def test_attempts_that_neither_ended_nor_led_to_a_record_are_counted() -> None:
 
 
 def note_of(record: UnitRecord) -> AttemptNote:
-    return AttemptNote(record.unit, "run", record.spec, record.segment, record.k, record.pieces)
+    return AttemptNote(record.unit, "run", record.spec, record.base, record.segment, record.k, record.pieces)
 
 
 def test_what_a_dead_run_left_for_the_next_version_becomes_deletable_by_publishing_again() -> None:

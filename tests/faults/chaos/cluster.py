@@ -22,14 +22,15 @@ RAY = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
-    # What is noticed after a minute or more in production is noticed after seconds here.
+    # What is noticed after a minute or more in production is noticed after seconds here; stopped workers, though, not before
+    # the job's own watchdog finds them.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "12",
-    "RAY_grpc_client_keepalive_time_ms": "2000",
-    "RAY_grpc_client_keepalive_timeout_ms": "2000",
+    "RAY_grpc_client_keepalive_time_ms": "5000",
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
 }
 
 

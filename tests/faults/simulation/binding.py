@@ -81,7 +81,7 @@ def simulated(world: Any) -> list[Replacement]:
         (maintenance, "find_garbage", _find_garbage),
         (supervisor, "resolve", lambda config, limit: world.resolve(config)),
         (supervisor, "probe", lambda store: None),
-        (supervisor, "make_context", lambda job, sample: world.context(job)),
+        (supervisor, "make_context", lambda job, sample, base: world.context(job, base)),
         (supervisor, "make_engine", lambda execution: world.make_engine()),
         (reading, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look)),
         *((step, "digest_of", stand_ins.digest) for step in (reading, encoding, staging)),

@@ -29,7 +29,7 @@ class TruthJudge:
         self.snapshots = Snapshots(disk, source, self.records, self.first_values)
         self.highest: dict[str, int] = {}
         self.attempts: dict[str, int] = {}  # by unit
-        self.specs: dict[str, str] = {}  # of units
+        self.specs: dict[str, tuple[str, int]] = {}  # unit → its spec, and the newest version it was planned on
         self.marked = 0  # since when `_SUCCESS` stands, where it does
         self.given_up: set[tuple[str, int]] = set()  # records that give up what was asked for, rightly
         self.lone_ends: set[str] = set()  # notes that an attempt ended, which nobody noted the beginning of
@@ -107,7 +107,7 @@ class TruthJudge:
     def leftovers(self, *, abandoned: bool) -> list[str]:
         """Keys that nothing needs. What is staged for a spec that was never published may be a run going on elsewhere, until
         somebody gives it up."""
-        published = {entry.spec for entry in self.snapshots.all}
+        head = self.snapshots.head
         units = {
             quarantine for record in self.records.values() if (quarantine := (record["quarantine"] or {}).get("key"))
         }
@@ -116,9 +116,8 @@ class TruthJudge:
             folder = folder_name(key)
             needed = folder in ("log", "unit", "spec") or key == "_SUCCESS" or key in self.snapshots.referenced
             if folder in ("part", "quarantine", "attempt"):
-                spec = self.specs.get(_unit_file(key)[0])
                 needed = needed or (folder == "quarantine" and key in units)
-                needed = needed or not (abandoned or spec is None or spec in published)
+                needed = needed or not (abandoned or self._is_over(_unit_file(key)[0], head.spec if head else None))
             if not needed:
                 found.append(key)
         return found
@@ -128,10 +127,18 @@ class TruthJudge:
         if self.disk.get("_SUCCESS") is not None and by.command is not None and self.marked < by.command.begun:
             self._wrong(f"{key} changes beside a _SUCCESS that has stood since before this began", by)
 
+    def _planned(self, unit: str, record: dict[str, Any]) -> None:
+        self.specs[unit] = (record["spec"], max(record["base"], self.specs.get(unit, ("", 0))[1]))
+
+    def _is_over(self, unit: str, published: str | None) -> bool:
+        """Nobody works on its spec any more: it is the published one, or was replaced."""
+        spec, base = self.specs.get(unit, (published, 0))
+        return spec is None or spec == published or self.snapshots.is_replaced(spec, base)
+
     def _attempt(self, key: str, unit: str, value: bytes) -> None:
         if key.endswith(".json"):
             self.attempts[unit] = self.attempts.get(unit, 0) + 1
-            self.specs[unit] = json.loads(value)["spec"]
+            self._planned(unit, json.loads(value))
         elif self.disk.get(key.removesuffix("end") + "json") is None:
             self.lone_ends.add(key)
 
@@ -149,7 +156,7 @@ class TruthJudge:
         if record["state"] != "done":
             self.reworked[unit] = self.reworked.get(unit, 0) + 1
         self.records[unit, generation] = record
-        self.specs[unit] = record["spec"]
+        self._planned(unit, record)
         self.highest[unit] = max(last, generation)
         self.first_seen.setdefault((unit, generation), self.disk.now)
 
@@ -180,7 +187,7 @@ class TruthJudge:
         moved = any(not self.source.always_current(piece["uri"], piece["version"], since) for piece in record["pieces"])
         if moved:
             self.given_up.add((unit, generation))
-        if not (published or moved or self.snapshots.is_replaced(record["spec"])):
+        if not (published or moved or self.snapshots.is_replaced(record["spec"], record["base"])):
             self._wrong(f"{key} gives up a unit whose source is as it was, and that was never published", by)
 
     def _are_published(self, pieces: Iterable[dict[str, Any]]) -> bool:

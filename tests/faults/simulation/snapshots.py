@@ -64,9 +64,10 @@ class Snapshots:
         """Of the newest; 0 when there is none."""
         return len(self.all)
 
-    def is_replaced(self, spec: str) -> bool:
-        """Whether an earlier snapshot had this spec and the head hasn't."""
-        return self.head is not None and self.head.spec != spec and any(old.spec == spec for old in self.all)
+    def is_replaced(self, spec: str, base: int) -> bool:
+        """Whether a snapshot had this spec since the version `base`, and the head hasn't."""
+        since = [old for old in self.all if old.version >= base]
+        return self.head is not None and self.head.spec != spec and any(old.spec == spec for old in since)
 
     def add(self, new: Publication) -> list[str]:
         """Take a snapshot in; what is wrong with it."""

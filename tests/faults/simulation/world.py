@@ -97,11 +97,12 @@ class World:
             config, None, self.open_store(ROOT), model, EXTRACTION, POLICY, spec_named(command.spec), self.uuid().hex
         )
 
-    def context(self, job: Job) -> Any:
+    def context(self, job: Job, base: int) -> Any:
         """What workers are told of a job."""
         return SimpleNamespace(
             run=job.run,
             spec_id=job.spec.spec_id,
+            base=base,
             extraction=EXTRACTION,
             policy=POLICY,
             limit=None,
