@@ -5,9 +5,13 @@ cluster's secret is in the environment. It ends with its stdin, also when the te
 """
 
 import logging
+import os
 import shutil
+import signal
 import sys
+from pathlib import Path
 
+from faults.chaos.processes import family, strike
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
@@ -40,12 +44,12 @@ def serve(folder: str) -> None:
     logging.disable()
     head = start(folder, None, 0, 0)
     _say(f"{head.gcs_address} {head.all_processes['gcs_server'][0].process.pid} {_raylet(head)}")
-    nodes = [head]
     for _ in sys.stdin:
-        nodes.append(start(folder, head.gcs_address, NODE_CPUS, NODE_GPUS))
-        _say(str(_raylet(nodes[-1])))
-    for node in nodes:
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+        _say(str(_raylet(start(folder, head.gcs_address, NODE_CPUS, NODE_GPUS))))
+    name = Path(folder).name
+    for process in family(name):
+        if process.id != os.getpid():
+            strike(process.id, name, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
 
 
