@@ -18,11 +18,12 @@ ROWS = (
     ("sweep", "points.*", "of them by kind"),
     ("chaos", "kills", "processes killed under real Ray jobs"),
     ("chaos", "kills.*", "of them by phase"),
-    ("chaos", "victims.*", "of them by victim"),
+    ("chaos", "victim.*", "of them by victim"),
     ("chaos", "zombies", "processes stopped beyond their deadline, then continued"),
     ("chaos", "rows", "rows embedded under all that"),
     ("chaos", "polls", "times a reader read the whole snapshot meanwhile"),
     ("chaos", "partial_reads", "of them that saw anything but one whole version"),
+    ("chaos", "bugs", "commands that ended as a bug"),
     ("chaos", "failed_runs", "jobs that did not end well within the re-runs they were given"),
     ("poison", "poisonous_rows", "rows that kill, hang or exhaust the process that encodes them"),
     ("poison", "not_isolated", "of them not set aside alone with their reason"),
@@ -36,6 +37,7 @@ ROWS = (
     ("corpus", "crashes", "of both that ended the process that read them"),
     ("ground", "ground_cases", "jobs whose ground changed: sources, models, configs, clocks, disks"),
     ("security", "security_cases", "security cases"),
+    ("ground", "stuck", "of them that a re-run did not mend"),
     ("security", "canaries_fired", "canaries fired"),
     ("security", "secrets_found", "secrets found in anything written"),
 )  # fmt: skip
@@ -50,8 +52,8 @@ EVERYWHERE = (
 )
 
 MUST_BE_ZERO = frozenset(
-    {"violations", "mutants_alive", "partial_reads", "failed_runs", "not_isolated", "over_attempts", "uploads_left", "wrong",
-     "crashes", "over_memory", "over_time", "canaries_fired", "secrets_found", *(name for name, _ in EVERYWHERE)}
+    {"violations", "mutants_alive", "partial_reads", "failed_runs", "not_isolated", "over_attempts", "bugs", "mixed", "stuck", "uploads_left", "wrong",
+     "crashes", "over_memory", "over_time", "canaries_fired", "security_violations", "secrets_found", *(name for name, _ in EVERYWHERE)}
 )  # fmt: skip
 
 

@@ -6,20 +6,37 @@ from collections import Counter
 from collections.abc import Iterable
 
 from faults.ledger import Chunk
+from faults.simulation.caught import SEEDS
+from faults.simulation.mutants import MUTANTS, catching_seed
+from faults.simulation.mutation import Mutant
 from faults.simulation.story import simulate
+
+MOST_SEARCHED = 5000
+"""Histories in which a mutant is looked for when its remembered one has changed."""
 
 log = logging.getLogger(__name__)
 
 
 def soak(first: int, seconds: float) -> Chunk:
-    """Seeds from `first` on, for about `seconds`."""
+    """Seeds from `first` on, for about `seconds`; with the very first of them all mutants."""
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter(violations=0)
+    if first == 0:
+        alive = [mutant.name for mutant in MUTANTS if not is_caught(mutant)]
+        counts.update(mutants=len(MUTANTS), mutants_alive=len(alive))
+        if alive:
+            log.error("nobody notices %s", ", ".join(alive))
     seed = first
     while time.monotonic() < end:
         counts += live([seed])[0]
         seed += 1
-    return Chunk(seed, {"violations": 0, **counts})
+    return Chunk(seed, {"violations": 0, **({"mutants_alive": 0} if first == 0 else {}), **counts})
+
+
+def is_caught(mutant: Mutant) -> bool:
+    """Whether the invariants notice a broken protocol, and nothing is wrong with the whole one in the same history."""
+    seed = catching_seed(mutant, (SEEDS.get(mutant.name, 0), *range(MOST_SEARCHED)))
+    return seed is not None and not simulate(seed).violations
 
 
 def live(seeds: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
