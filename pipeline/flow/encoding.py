@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.records import AttemptNote
 from pipeline.commit.units import read_unit
+from pipeline.encode.memory import free_memory
 from pipeline.errors import EmbedpipeError, InputError, StorageError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
@@ -83,27 +84,28 @@ class Encoding:
         try:
             vectors = encode_finite(encoder, unit.prepared.token_ids, unit.prepared.offsets)
         except Exception as error:
-            log.warning("%s: %s", unit.task.pieces[0].uri, error)
-            return self._isolate(unit, attempt)
-        return self._encoded(
-            unit,
-            attempt,
-            unit.prepared,
-            vectors,
-            device=encoder.placement.device,
-            dtype=encoder.placement.dtype,
-            gate=gate.to_json(),
-            padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
-            encode_s=time.monotonic() - started,
-        )
+            log.warning("%s: %s", unit.task.pieces[0].uri, str(error))  # whoever keeps the record keeps no frames
+        else:
+            return self._encoded(
+                unit,
+                attempt,
+                unit.prepared,
+                vectors,
+                device=encoder.placement.device,
+                dtype=encoder.placement.dtype,
+                gate=gate.to_json(),
+                padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
+                encode_s=time.monotonic() - started,
+            )
+        del encoder  # and out of the handler, whose traceback holds it too
+        return self._isolate(unit, attempt)
 
     def _isolate(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
         """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
         started, self._replica = time.monotonic(), None
+        free_memory()
         log.warning(
-            "%s: attempts at unit %d ended without a word; its texts are tried apart",
-            unit.task.pieces[0].uri,
-            unit.task.k,
+            "%s: unit %d can't be encoded as a whole; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
         )
         found = isolate(self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_wait)
         prepared = unit.prepared

@@ -1,6 +1,5 @@
 """The parity gate: before its first unit a replica shows, on the job's own texts, that its vectors are the model's own."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.encode.encoder import Encoder, load_model
+from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
 from pipeline.errors import ParityError
 from pipeline.model.lock import StagedModel
@@ -157,7 +157,7 @@ def reference_vectors(
         **arguments,
     )
     del model
-    gc.collect()
+    free_memory()
     return np.asarray(vectors, np.float32)
 
 

@@ -1,0 +1,13 @@
+"""Giving back what a replica held, so that another process on the same device finds room."""
+
+import gc
+import sys
+
+
+def free_memory() -> None:
+    """Collect what nobody refers to any more, and hand back what torch keeps for later. Where torch isn't loaded there is
+    nothing to hand back."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
