@@ -13,7 +13,7 @@ from faults.sweep.kinds import KINDS, OPERATIONS
 from faults.sweep.mutants import MUTANTS
 from faults.sweep.soak import ZERO, go
 
-POINTS = {"local": 10, "s3": 10}
+POINTS = {"local": 12, "s3": 10}
 """For each scenario on a local disk, for all of them on S3: a point takes longer there, most of it in the server."""
 
 pytestmark = pytest.mark.timeout(600)  # for a machine that has other things to do
