@@ -162,7 +162,11 @@ class Snapshots:
         if base and not base.oldest <= new.oldest <= new.version:
             wrong.append(f"version {new.version} brings back version {new.oldest}; {base.oldest} was the oldest")
         if base and (new.units, new.spec) == (base.units, base.spec):
-            forgotten = [f"version {new.version} forgets that it is without {uri}" for uri in base.failed - new.failed]
+            forgotten = [
+                f"version {new.version} forgets that it is without {uri}"
+                for uri in base.failed - new.failed
+                if self.source.was_there(uri, since)  # else it owes nobody anything
+            ]
             return wrong + forgotten  # the same once more
         was = base.uris if base and base.spec == new.spec else {}
         for uri, version in new.uris.items():

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from pipeline.source.records import InputFile, Piece, Segment
 
@@ -63,6 +64,14 @@ class Source:
         return any(
             life.version == version and (life.until is None or life.until >= since) for life in self.lives.get(uri, ())
         )
+
+    def was_there(self, uri: str, since: int) -> bool:
+        """Whether the file was there, in whatever version, all the time from `since` until now."""
+        lives = self.lives.get(uri, [])
+        seen = [life for life in lives if life.until is None or life.until >= since]
+        ends = pairwise(seen)
+        whole = bool(seen) and seen[0].since <= since and seen[-1].until is None
+        return whole and all(before.until == after.since for before, after in ends)
 
     def always_current(self, uri: str, version: str, since: int) -> bool:
         """Whether the file had that version all the time from `since` until now."""
