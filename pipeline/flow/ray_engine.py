@@ -34,7 +34,7 @@ from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import Board, kill_worker, this_worker
+from pipeline.flow.watchdog import Board, beat_s, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,6 @@ MAX_RETRIES = 3
 
 MAX_RESTARTS = 20
 """Deaths of one actor, over whatever tasks, before the graph fails."""
-
-BEAT_S = 2.0
-"""How often a worker shows its progress, and the driver looks for those who make none; more often where the timeout is short."""
 
 BLOCK_BYTES, BLOCK_SEGMENTS, MANY_SEGMENTS = 2 << 20, 20, 500
 """Where there are more than 500 segments small ones share a block: Ray Data handles about 20 blocks a second on two
@@ -97,7 +94,7 @@ class RayEngine:
         """Kill workers that have stopped getting on, and end this process in good order when the cluster itself is gone."""
         timeout = self._execution.unit_timeout_s
         lost = LostCluster(ray.get_runtime_context().gcs_address)
-        while not self._closed.wait(_beat_s(timeout)):
+        while not self._closed.wait(beat_s(timeout)):
             lost.check()
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
                 for late in ray.get(self._board.overdue.remote(timeout), timeout=timeout):
@@ -202,29 +199,36 @@ class Desk:
     def __init__(self, board: Any, timeout_s: float) -> None:
         self._board = board
         self._worker = this_worker(ray.get_runtime_context().get_node_id())
-        self._beat_s = _beat_s(timeout_s)
+        self._beat_s = beat_s(timeout_s)
 
     @contextlib.contextmanager
-    def task(self, name: str, progress: Callable[[], int] = int) -> Iterator[int | None]:
-        """Around a task: how many workers died over it. None: the run was asked to stop, and it must not begin."""
+    def task(self, name: str, progress: Callable[[], int] | None = None) -> Iterator[int | None]:
+        """Around a task: how many workers died over it. None: the run was asked to stop, and it must not begin.
+
+        progress: of a task that may take longer than the timeout, as long as this changes.
+        """
         deaths = ray.get(self._board.begin.remote(self._worker, name))
+        try:
+            with contextlib.nullcontext() if progress is None else self._showing(progress):
+                yield deaths
+        finally:
+            self._board.end.remote(self._worker, name)
+
+    @contextlib.contextmanager
+    def _showing(self, progress: Callable[[], int]) -> Iterator[None]:
         ended = threading.Event()
-        beats = threading.Thread(target=self._show, args=(progress, ended), name="beats", daemon=True)
+
+        def show() -> None:
+            while not ended.wait(self._beat_s):
+                self._board.show.remote(self._worker, progress())
+
+        beats = threading.Thread(target=show, name="beats", daemon=True)
         beats.start()
         try:
-            yield deaths
+            yield
         finally:
             ended.set()
             beats.join()
-            self._board.end.remote(self._worker, name)
-
-    def _show(self, progress: Callable[[], int], ended: threading.Event) -> None:
-        while not ended.wait(self._beat_s):
-            self._board.show.remote(self._worker, progress())
-
-
-def _beat_s(timeout_s: float) -> float:
-    return min(BEAT_S, timeout_s / 4)
 
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
@@ -311,7 +315,7 @@ def _configure() -> None:
     context.max_errored_blocks = 0  # more would lose a failed block's units without a word
     context.execution_no_progress_timeout_s = -1  # the watchdog knows better: a slow unit may still get on
     context.actor_init_retry_on_errors = True
-    context.actor_init_max_retries = MAX_RESTARTS
+    context.actor_init_max_retries = MAX_RETRIES
     context.target_max_block_size = OWN_BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False

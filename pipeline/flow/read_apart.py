@@ -13,12 +13,11 @@ from pipeline.errors import EmbedpipeError, InputError
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.throwaway import Ended, Throwaway
+from pipeline.flow.watchdog import beat_s
 from pipeline.plan.records import SegmentWork
 
 if TYPE_CHECKING:
     from pipeline.flow.unit import PreparedUnit
-
-BEAT_S = 2.0
 
 
 def read_apart(
@@ -30,7 +29,11 @@ def read_apart(
     """What `Reading.units` gives. `give_up`: commits that a unit failed. `while_waiting`: called now and then; the process
     that is waited for has a deadline of its own."""
     k = 0
-    process = Throwaway(serve_segment)
+    try:
+        process = Throwaway(serve_segment)
+    except EmbedpipeError as error:
+        yield failed_ack("error", work, k, error)
+        return
     try:
         process.send((context, work))
         while (message := process.receive(context.unit_timeout_s, while_waiting)) is not None:
@@ -66,7 +69,7 @@ def serve_segment(connection: Connection) -> None:
 
     def beat() -> None:
         seen = reading.progress
-        while not ended.wait(BEAT_S):
+        while not ended.wait(beat_s(context.unit_timeout_s)):
             if reading.progress != seen:
                 seen = reading.progress
                 with lock:

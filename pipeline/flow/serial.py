@@ -3,6 +3,7 @@
 The reference that other engines are compared with, and the way to run where Ray is not installed.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -16,7 +17,8 @@ from pipeline.flow.encoding import Encoding
 from pipeline.flow.engine import AssemblyTask, assemble_file
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
-from pipeline.flow.watchdog import Board, this_worker
+from pipeline.flow.unit import PreparedUnit
+from pipeline.flow.watchdog import Board, beat_s, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -36,28 +38,29 @@ class SerialEngine:
             self._encoding = Encoding(context, self._threads)
         encoding, reading, staging = self._encoding, Reading(context), Staging(context)
         for segment in work:
-            self._watchdog.begin(f"read {segment.id}", lambda: reading.progress)
-            for unit in reading.units(segment):
+            units = reading.units(segment)
+            while True:
+                with self._watchdog.task(f"read {segment.id}", lambda: reading.progress):
+                    unit = next(units, None)
                 if stop.is_set():
+                    return
+                if unit is None:
                     break
-                if isinstance(unit, Ack):
-                    yield unit
-                    continue
-                self._watchdog.begin(f"encode {unit.task.unit}", lambda: encoding.progress)
-                encoded = encoding.encode(unit)
-                self._watchdog.begin(f"stage {unit.task.unit}")
-                yield encoded if isinstance(encoded, Ack) else staging.stage(encoded)
-                self._watchdog.begin(f"read {segment.id}", lambda: reading.progress)
-            self._watchdog.end()
-            if stop.is_set():
-                return
+                yield unit if isinstance(unit, Ack) else self._finish(unit, encoding, staging)
+
+    def _finish(self, unit: PreparedUnit, encoding: Encoding, staging: Staging) -> Ack:
+        with self._watchdog.task(f"encode {unit.task.unit}", lambda: encoding.progress):
+            encoded = encoding.encode(unit)
+        if isinstance(encoded, Ack):
+            return encoded
+        with self._watchdog.task(f"stage {unit.task.unit}"):
+            return staging.stage(encoded)
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`."""
         for task in tasks:
-            self._watchdog.begin(f"assemble {task.base}-{task.assembly} {task.file.k}")
-            record = assemble_file(task)
-            self._watchdog.end()
+            with self._watchdog.task(f"assemble {task.base}-{task.assembly} {task.file.k}"):
+                record = assemble_file(task)
             yield record
 
     def close(self) -> None:
@@ -71,26 +74,31 @@ class _Watchdog:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._board = Board()
+        self._board, self._lock = Board(), threading.Lock()
         self._me = this_worker("")
-        self._task = ""
         self._progress: Callable[[], int] = int
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def begin(self, task: str, progress: Callable[[], int] = int) -> None:
-        self._task, self._progress = task, progress
-        self._board.begin(self._me, task)
-
-    def end(self) -> None:
-        self._board.end(self._me, self._task)
+    @contextlib.contextmanager
+    def task(self, name: str, progress: Callable[[], int] = int) -> Iterator[None]:
+        with self._lock:
+            self._progress = progress
+            self._board.begin(self._me, name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._board.end(self._me, name)
 
     def close(self) -> None:
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(2.0, self._timeout_s / 4)):
-            self._board.show(self._me, self._progress())
-            for late in self._board.overdue(self._timeout_s):
+        while not self._closed.wait(beat_s(self._timeout_s)):
+            with self._lock:
+                self._board.show(self._me, self._progress())
+                overdue = self._board.overdue(self._timeout_s)
+            for late in overdue:
                 log.error("%s: no progress for %.0f s; this process ends itself. Run again", late.task, late.silent_s)
                 os._exit(IncompleteError.exit_code)

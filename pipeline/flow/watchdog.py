@@ -14,6 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+BEAT_S = 2.0
+
+
+def beat_s(timeout_s: float) -> float:
+    """Seconds between two signs of progress, and between two looks for those who give none."""
+    return min(BEAT_S, timeout_s / 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:

@@ -43,9 +43,9 @@ def match_head(
             gone_rows += 0 if listed else sum(unit.rows_out for unit in units)
             continue
         # What isn't listed (in append mode) can't be worked again.
-        again = [unit for unit in units if unit.unit in redo and len(listed) == len(pieces)]
-        dropped.extend(again)
-        stay = [unit for unit in units if unit not in again]
+        again = redo if len(listed) == len(pieces) else frozenset()
+        dropped.extend(unit for unit in units if unit.unit in again)
+        stay = [unit for unit in units if unit.unit not in again]
         kept.extend(stay)
         if is_complete(stay):
             for piece in listed:
