@@ -4,11 +4,12 @@ A note says all that collection must know of a unit which may never get a record
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from pipeline.commit.keys import ATTEMPT, attempt_end_key, attempt_key, parse_unit_file
+from pipeline.commit.keys import ATTEMPT, attempt_end_key, attempt_key
 from pipeline.commit.records import AttemptNote
+from pipeline.commit.units import list_unit_files
 from pipeline.spec import canonical_json
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
@@ -24,20 +25,15 @@ def end_attempt(store: Store, unit: str, generation: int, attempt: str, reason: 
     create(store, attempt_end_key(unit, generation, attempt), canonical_json({"reason": reason}))
 
 
-def count_unended(keys: Iterable[str], generations: Mapping[str, int]) -> dict[tuple[str, int], int]:
+def list_unended(store: Store, generations: Mapping[str, int]) -> dict[tuple[str, int], int]:
     """(unit, generation) → attempts that neither ended in an orderly way nor led to a record: they died, or still go on.
 
-    keys: of all attempts. generations: the highest generation with a record, by unit.
+    generations: the highest generation with a record, by unit.
     """
-    files = [file for key in keys if (file := parse_unit_file(key)) is not None]
+    files = list_unit_files(store, ATTEMPT)
     ended = {file.attempt for file in files if file.key.endswith(".end")}
     return Counter(
         (file.unit, file.generation)
         for file in files
         if file.attempt not in ended and generations.get(file.unit, -1) < file.generation
     )
-
-
-def list_unended(store: Store, generations: Mapping[str, int]) -> dict[tuple[str, int], int]:
-    """`count_unended` of what is on the store."""
-    return count_unended((entry.key for entry in store.list(ATTEMPT)), generations)

@@ -18,13 +18,20 @@ from pipeline.commit.keys import (
     UnitFile,
     parse_data_base,
     parse_leading_number,
-    parse_unit_file,
-    unit_key,
 )
 from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
-from pipeline.commit.units import RETRY, Fetch, fetch_in_threads, list_generations, read_rulings, retire_unit
+from pipeline.commit.units import (
+    RETRY,
+    Fetch,
+    fetch_in_threads,
+    list_generations,
+    list_unit_files,
+    read_rulings,
+    read_unit,
+    retire_unit,
+)
 from pipeline.storage.store import Store
 
 Lookup = Callable[[str], str | None]
@@ -62,14 +69,14 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, 
 
     abandon: what is staged or in flight and no snapshot has is given up too; a run going on does it again.
     """
-    parts = _unit_files(store, PART)
-    quarantines = _unit_files(store, QUARANTINE)
-    attempts = _unit_files(store, ATTEMPT)
+    parts = list_unit_files(store, PART)
+    quarantines = list_unit_files(store, QUARANTINE)
+    attempts = list_unit_files(store, ATTEMPT)
     generations = list_generations(store)
     unruled = [file for file in attempts if generations.get(file.unit, -1) < file.generation]
     rulings = read_rulings(store, {file.unit for file in (*parts, *quarantines, *unruled)}, generations, fetch)
     # Read after the listings: what is not ruled by now may be ruled in the meantime, and then retiring it changes nothing.
-    notes = _read_notes(store, [*parts, *quarantines, *attempts], attempts, generations, fetch)
+    notes = _read_notes(store, unruled, fetch)
     view = _read_view(store)
     needless = _Needless(store, view, lookup, rulings, abandon=abandon)
     staged = [record for unit in sorted({file.unit for file in parts}) if (record := rulings.get(unit)) is not None]
@@ -84,9 +91,10 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, 
         if record.state == "done" and needless.committed(record)
     )
     retired = {retirement.unit.unit: retirement.generation for retirement in retire}
-    keys = [file.key for file in parts if _part_is_garbage(store, file, generations, rulings, retired)]
-    keys.extend(file.key for file in quarantines if _aside_is_garbage(store, file, generations, rulings, retired))
-    keys.extend(file.key for file in attempts if _highest(file, generations, retired) >= file.generation)
+    unnamed = _Unnamed(store, generations, rulings, retired)
+    keys = [file.key for file in parts if unnamed.part(file)]
+    keys.extend(file.key for file in quarantines if unnamed.quarantine(file))
+    keys.extend(file.key for file in attempts if unnamed.attempt(file))
     keys.extend(_ends_without_beginning(attempts))
     keys.extend(entry.key for entry in store.list(PROBE))
     if view is not None:
@@ -119,18 +127,9 @@ def has_leftovers(store: Store, head: Snapshot) -> bool:
     )
 
 
-def _unit_files(store: Store, prefix: str) -> list[UnitFile]:
-    return [file for entry in store.list(prefix) if (file := parse_unit_file(entry.key)) is not None]
-
-
-def _read_notes(
-    store: Store, files: Iterable[UnitFile], attempts: Iterable[UnitFile], generations: dict[str, int], fetch: Fetch
-) -> list[AttemptNote]:
-    """The note that was planned last of each unit that has files of a generation without a record."""
-    unruled = {(file.unit, file.generation) for file in files if generations.get(file.unit, -1) < file.generation}
-    keys = sorted(
-        file.key for file in attempts if (file.unit, file.generation) in unruled and not file.key.endswith(".end")
-    )
+def _read_notes(store: Store, unruled: Iterable[UnitFile], fetch: Fetch) -> list[AttemptNote]:
+    """The note that was planned last of each unit with attempts at a generation without a record."""
+    keys = sorted(file.key for file in unruled if not file.key.endswith(".end"))
     notes = [AttemptNote.from_json(data) for data in fetch(store.get, keys) if data is not None]
     return list({note.unit: note for note in sorted(notes, key=lambda note: note.base)}.values())
 
@@ -215,50 +214,42 @@ def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, st
     return any(versions[piece.uri] != piece.version for piece in pieces)
 
 
-def _part_is_garbage(
-    store: Store,
-    file: UnitFile,
-    generations: dict[str, int],
-    rulings: dict[str, UnitRecord],
-    retired: dict[str, int],
-) -> bool:
-    ruling = rulings.get(file.unit)  # read, not only listed: a part is worth more than a listing's word
-    if (ruling is not None and ruling.generation > file.generation) or retired.get(file.unit, -1) >= file.generation:
-        return True
-    return _is_unnamed(store, file, generations, rulings)
+@dataclass(frozen=True, slots=True)
+class _Unnamed:
+    """Which files of units no record names, and none ever will."""
 
+    store: Store
+    generations: dict[str, int]  # the highest with a record, by unit, as listed
+    rulings: dict[str, UnitRecord]  # the records of these, as read
+    retired: dict[str, int]  # unit → generation of the record that retires it before anything is deleted
 
-def _aside_is_garbage(
-    store: Store,
-    file: UnitFile,
-    generations: dict[str, int],
-    rulings: dict[str, UnitRecord],
-    retired: dict[str, int],
-) -> bool:
-    return retired.get(file.unit) == file.generation or _is_unnamed(store, file, generations, rulings)
+    def part(self, file: UnitFile) -> bool:
+        ruling = self.rulings.get(file.unit)  # read, not only listed: a part is worth more than a listing's word
+        superseded = ruling is not None and ruling.generation > file.generation
+        return superseded or self.retired.get(file.unit, -1) >= file.generation or self._by_its_record(file)
+
+    def quarantine(self, file: UnitFile) -> bool:
+        return self.retired.get(file.unit) == file.generation or self._by_its_record(file)
+
+    def attempt(self, file: UnitFile) -> bool:
+        return max(self.generations.get(file.unit, -1), self.retired.get(file.unit, -1)) >= file.generation
+
+    def _by_its_record(self, file: UnitFile) -> bool:
+        """Whether the record of the file's own generation is there and names another file, or none."""
+        if self.generations.get(file.unit, -1) < file.generation:
+            return False  # no record yet: it may still be committed
+        record = self.rulings.get(file.unit)
+        if record is not None and record.generation != file.generation:
+            record = read_unit(self.store, file.unit, file.generation)
+        if record is None:
+            return False
+        return all(named is None or named.key != file.key for named in (record.part, record.quarantine))
 
 
 def _ends_without_beginning(attempts: Iterable[UnitFile]) -> Iterator[str]:
     """Notes of the end of attempts that got no further than the note of their beginning: they say nothing to anybody."""
     begun = {file.attempt for file in attempts if not file.key.endswith(".end")}
     yield from (file.key for file in attempts if file.key.endswith(".end") and file.attempt not in begun)
-
-
-def _highest(file: UnitFile, generations: dict[str, int], retired: dict[str, int]) -> int:
-    return max(generations.get(file.unit, -1), retired.get(file.unit, -1))
-
-
-def _is_unnamed(store: Store, file: UnitFile, generations: dict[str, int], rulings: dict[str, UnitRecord]) -> bool:
-    """Whether the record of the file's own generation is there and names another file, or none."""
-    if generations.get(file.unit, -1) < file.generation:
-        return False  # no record yet: it may still be committed
-    record = rulings.get(file.unit)
-    if record is not None and record.generation != file.generation:
-        data = store.get(unit_key(file.unit, file.generation))
-        record = None if data is None else UnitRecord.from_json(data)
-    if record is None:
-        return False
-    return all(named is None or named.key != file.key for named in (record.part, record.quarantine))
 
 
 def _unpublished(store: Store, view: _View) -> Iterator[str]:

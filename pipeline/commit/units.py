@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.commit.keys import UNIT, parse_unit, unit_key
+from pipeline.commit.keys import UNIT, UnitFile, parse_unit, parse_unit_file, unit_key
 from pipeline.commit.records import AttemptNote, UnitRecord
 from pipeline.errors import CommitError
 from pipeline.storage.create import create
@@ -62,6 +62,11 @@ def list_generations(store: Store) -> dict[str, int]:
         if parsed is not None and parsed[1] >= highest.get(parsed[0], 0):
             highest[parsed[0]] = parsed[1]
     return highest
+
+
+def list_unit_files(store: Store, prefix: str) -> list[UnitFile]:
+    """Parts, quarantine files or attempts, as their names say whose they are."""
+    return [file for entry in store.list(prefix) if (file := parse_unit_file(entry.key)) is not None]
 
 
 def fetch_in_threads(get: Callable[[str], bytes | None], keys: Sequence[str]) -> list[bytes | None]:

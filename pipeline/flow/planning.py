@@ -35,6 +35,11 @@ class Planned:
     plan: Plan
 
     @property
+    def version(self) -> int:
+        """Of the head; 0 where nothing is published."""
+        return self.head.entry.version if self.head else 0
+
+    @property
     def input_bytes(self) -> int:
         """Size of the listed files."""
         return sum(file.size for file in self.files)

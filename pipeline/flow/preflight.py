@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.commit.keys import spec_key
-from pipeline.commit.snapshot import Snapshot
 from pipeline.encode.placement import choose_placement
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job, first_units
@@ -69,7 +68,7 @@ def estimate(job: Job, planned: Planned) -> Preflight:
         )
     return Preflight(
         output=job.store.root,
-        version=_version(planned.head),
+        version=planned.version,
         replaces=not planned.same_spec,
         model=lock.name,
         dimensions=job.spec.dimensions,
@@ -155,7 +154,3 @@ def _pending_rows(pending: Sequence[SegmentWork], sample: Sample) -> tuple[int |
 def _units(pending: Sequence[SegmentWork], rows: int | None, job: Job) -> int:
     by_rows = -(-rows // job.policy.max_rows(job.spec.dimensions)) if rows else 0
     return max(len(pending), by_rows)
-
-
-def _version(head: Snapshot | None) -> int:
-    return head.entry.version if head else 0

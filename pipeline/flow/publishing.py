@@ -58,14 +58,13 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
     """
     plan, head = planned.plan, planned.head
     failed = {**_still_without(planned), **failed}
-    base = head.entry.version if head else 0
     if planned.same_spec:
         rows = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
         lost = (head.entry.rows if head else 0) - rows
         check_drop(job.store.root, head.entry if head else None, lost, allow_drop=allow_drop)
     layout = make_layout(job)
     assembly = plan_assembly(
-        base,
+        planned.version,
         plan.kept,
         plan.dropped,
         plan.committed,
@@ -73,7 +72,9 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
         {"spec": job.spec.spec_id, "footer": [list(pair) for pair in layout.metadata]},
     )
     environment = worker_environment()
-    tasks = [AssemblyTask(job.store.root, environment, base, assembly.id, file, layout) for file in assembly.files]
+    tasks = [
+        AssemblyTask(job.store.root, environment, planned.version, assembly.id, file, layout) for file in assembly.files
+    ]
     with _unmarked(job.store) if tasks else contextlib.nullcontext():
         records = sorted(engine.assemble(tasks), key=lambda record: record.k)
         units = assembled_units(assembly, records, plan.kept, plan.committed)
@@ -119,8 +120,7 @@ def retire_lost(store: Store, planned: Planned) -> int:
     Raises StorageError where it is the head itself that has lost a file.
     """
     head = read_head(store)
-    version = head.entry.version if head else 0
-    if version != (planned.head.entry.version if planned.head else 0):
+    if (head.entry.version if head else 0) != planned.version:
         return 0
     lost = [unit for unit in planned.plan.committed if unit.part and store.size(unit.part.key) is None]
     for unit in lost:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence, Set
 
-from pipeline.commit.keys import ATTEMPT, SUCCESS, parse_unit_file
+from pipeline.commit.attempts import list_unended
+from pipeline.commit.keys import SUCCESS
 from pipeline.commit.records import LogEntry, UnitRecord
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.commit.units import list_generations, read_rulings
@@ -24,13 +25,6 @@ def read_status(output: str) -> Status:
     kinds: Counter[str] = Counter()
     for record in done:
         kinds.update(record.quarantined)
-    begun = [file for entry in store.list(ATTEMPT) if (file := parse_unit_file(entry.key))]
-    ended = {(file.unit, file.attempt) for file in begun if file.key.endswith(".end")}
-    in_flight = {
-        file.unit
-        for file in begun
-        if generations.get(file.unit, -1) < file.generation and (file.unit, file.attempt) not in ended
-    }
     return Status(
         output=store.root,
         published=_facts(head.entry) if head else None,
@@ -42,7 +36,7 @@ def read_status(output: str) -> Status:
         truncated=sum(record.truncated for record in done),
         quarantined=dict(kinds),
         failed=_failures(head, rulings),
-        attempts_open=len(in_flight),
+        attempts_open=len(list_unended(store, generations)),
         messages=mixed_formats(unit.dtype for unit in head.units) if head else (),
     )
 

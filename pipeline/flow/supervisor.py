@@ -164,8 +164,7 @@ class _Run:
     def _round(self, job: Job, work: list[SegmentWork], planned: Planned) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
-        base = planned.head.entry.version if planned.head else 0
-        context = make_context(job, [segment.segment for segment in work], base)
+        context = make_context(job, [segment.segment for segment in work], planned.version)
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""

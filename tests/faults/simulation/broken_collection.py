@@ -10,7 +10,11 @@ from pipeline.commit import collect
 
 @mutant("A part without a record is taken for a dead run's.")
 def parts_without_record_collected() -> Sequence[Replacement]:
-    return rewrite(collect._is_unnamed, ("return False  # no record yet", "return True  # no record yet"))
+    return rewrite(
+        collect._Unnamed._by_its_record,
+        ("return False  # no record yet", "return True  # no record yet"),
+        owner=collect._Unnamed,
+    )
 
 
 @mutant("Data files made for the next version are collected.")
@@ -46,7 +50,7 @@ def begun_is_given_up() -> Sequence[Replacement]:
 @mutant("Sources are looked up before the records are listed.")
 def source_looked_up_first() -> Sequence[Replacement]:
     early = "lookup = {uri: lookup(uri) for uri in __import__('faults.simulation.source').simulation.source.NAMES}.get"
-    return rewrite(collect.find_garbage, before("parts = _unit_files(store, PART)", early))
+    return rewrite(collect.find_garbage, before("parts = list_unit_files(store, PART)", early))
 
 
 @mutant("A source that can't be looked at is taken for gone.")
@@ -79,8 +83,11 @@ def log_deleted() -> Sequence[Replacement]:
 
 @mutant("Records of units that are published are deleted.")
 def records_deleted() -> Sequence[Replacement]:
-    published = "    yield from (unit_key(unit.unit, unit.generation) for unit in view.head.units)"
-    return rewrite(collect._unpublished, after("version = view.head.entry.version", published))
+    lines = (
+        "    from pipeline.commit.keys import unit_key",
+        "    yield from (unit_key(unit.unit, unit.generation) for unit in view.head.units)",
+    )
+    return rewrite(collect._unpublished, after("version = view.head.entry.version", *lines))
 
 
 @mutant("What a dead run left for the next version is let lie.")

@@ -125,7 +125,7 @@ def recut_units_kept() -> Sequence[Replacement]:
 
 @mutant("Rows of an unlisted file go when they are to be worked again, which nobody can.")
 def unlisted_units_redone() -> Sequence[Replacement]:
-    return rewrite(plan.match_head, (" and len(listed) == len(pieces)]", "]"))
+    return rewrite(plan.match_head, ("again = redo if len(listed) == len(pieces) else frozenset()", "again = redo"))
 
 
 @mutant("What the head is without, and is not listed any more, is forgotten.")
