@@ -21,23 +21,19 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     """An S3 server on loopback, on a port of its own choosing; it accepts any key."""
-    from moto.server import ThreadedMotoServer
+    from support.s3 import s3_server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def s3_environment(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The standard AWS settings for the loopback server; gives its endpoint."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    from support.s3 import s3_settings
+
+    for name, value in s3_settings(moto_endpoint).items():
+        monkeypatch.setenv(name, value)
     return moto_endpoint
 
 

@@ -223,7 +223,7 @@ def _check_listening(address: str) -> None:
     while not answers(address):
         if time.monotonic() > until:
             raise ConfigError(f"no Ray cluster answers at {address!r}. Check execution.address")
-        time.sleep(1.0)
+        time.sleep(1.0)  # between two tries
 
 
 def _sees(output: str, key: str, environment: WorkerEnvironment) -> bool:

@@ -68,7 +68,7 @@ class ScriptedEncoder:
             self._suffer(ids, vectors[row], alone=len(vectors) == 1)
         self.stats = Stats(self.stats.batches + 1)
         if self._seconds:
-            time.sleep(self._seconds * len(vectors))
+            time.sleep(self._seconds * len(vectors))  # a model that takes its time
         return vectors
 
     def _suffer(self, ids: npt.NDArray[np.int32], vector: npt.NDArray[np.float32], *, alone: bool) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from faults import oracle
 from faults.hooks import environment
 from support.jobs import make_config, text_of, write_jsonl
@@ -34,10 +35,10 @@ def test_the_oracle_sees_rows_that_are_lost_doubled_foreign_or_paired_wrongly(tm
     assert verdict.mispaired == ["a", "b", "b"]
 
 
-def test_the_ledger_adds_up_by_version_of_the_protocol(tmp_path: Path, monkeypatch: object) -> None:
+def test_the_ledger_adds_up_by_version_of_the_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from faults import ledger
 
-    monkeypatch.setattr(ledger, "LEDGER", tmp_path / "ledger.json")  # type: ignore[attr-defined]
+    monkeypatch.setattr(ledger, "LEDGER", tmp_path / "ledger.json")
     assert ledger.begin("simulation") == 0
     ledger.add("simulation", ledger.Chunk(100, {"seeds": 100, "violations": 0}), 1.5)
     ledger.add("simulation", ledger.Chunk(250, {"seeds": 150, "violations": 0}), 2.0)
@@ -51,3 +52,18 @@ def test_the_page_shows_what_the_ledger_says() -> None:
     from faults import report
 
     assert report.table() in report.PAGE.read_text(), "run `python -m faults.report` (PYTHONPATH=tests:.)"
+
+
+def test_a_chunk_comes_back_from_its_process_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts are often a Counter, which `asdict` turns into something else."""
+    from collections import Counter
+
+    from faults import ledger, soak
+
+    chunk = ledger.Chunk(7, Counter(points=3, lost=0))
+    monkeypatch.setattr(soak, "run_part", lambda *_: chunk)
+    monkeypatch.setattr(sys, "argv", ["soak", "--chunk", "sweep", "0", "1"])
+    assert soak.main() == 0
+    assert ledger.Chunk(**json.loads(capsys.readouterr().out.splitlines()[-1])) == chunk

@@ -57,7 +57,7 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks
     return True
 
 

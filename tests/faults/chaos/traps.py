@@ -62,7 +62,7 @@ def come_by(phase: str, place: str) -> None:
 def _wait(held: Path) -> None:
     until = time.monotonic() + LET_GO_AFTER_S
     while held.exists() and time.monotonic() < until:
-        time.sleep(0.005)
+        time.sleep(0.005)  # between two looks
 
 
 def _guarded(phase: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

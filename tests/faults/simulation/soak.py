@@ -28,9 +28,9 @@ def soak(first: int, seconds: float) -> Chunk:
             log.error("nobody notices %s", ", ".join(alive))
     seed = first
     while time.monotonic() < end:
-        counts += live([seed])[0]
+        counts.update(live([seed])[0])
         seed += 1
-    return Chunk(seed, {"violations": 0, **({"mutants_alive": 0} if first == 0 else {}), **counts})
+    return Chunk(seed, counts)
 
 
 def is_caught(mutant: Mutant) -> bool:

@@ -40,7 +40,7 @@ class FaultProxy:
     def settle(self) -> None:
         """Wait until every late request has arrived."""
         while self._late:
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
 
     async def serve(self, ready: threading.Event, done: asyncio.Event) -> None:
         """Until `done`. Requests still held back by then are never sent."""

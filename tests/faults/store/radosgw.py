@@ -139,6 +139,6 @@ def _wait_for(endpoint: str) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two tries
         else:
             return

