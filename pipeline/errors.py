@@ -14,7 +14,7 @@
     │   └── ParityError        the vectors aren't the model's own                      exit 3
     ├── IncompleteError        stopped before the end; a re-run goes on                exit 4
     ├── QuarantineError        more rows rejected than allowed; nothing published      exit 5
-    └── VerificationError      the published data is not what the records say          exit 6
+    └── VerificationError      what is stored is not what the records say              exit 6
 
 A message says what happened, where (URI, row), what was expected and found, and what to do. It never holds a
 secret: URIs come without credentials. All of them survive pickling, since they cross process boundaries.
@@ -113,6 +113,6 @@ class QuarantineError(EmbedpipeError):
 
 
 class VerificationError(EmbedpipeError):
-    """Published data does not match its records."""
+    """What is stored does not match its records: something outside has changed it."""
 
     exit_code = 6

@@ -52,7 +52,10 @@ def write_sample(directory: Path, *, rows: int, shards: int, file_format: Litera
     """
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"{directory} is a file; name a directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{directory} can't be made: {error.strerror}; name another directory") from error
     others = sorted(path.name for path in directory.iterdir() if not path.name.startswith(PREFIX))
     if others:
         raise ConfigError(f"{directory} holds other files ({others[0]}); name a directory of its own for the sample")

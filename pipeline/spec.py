@@ -67,10 +67,9 @@ class Spec:
         """Length of a vector."""
         return int(self.recipe["outputs"][0]["dimensions"])
 
-    def same_but_for_limit(self, document: bytes) -> bool:
-        """Whether `document` describes this spec, a `--limit` apart."""
-        other = json.loads(document)
-        return bool(other["recipe"] == self.recipe and other["layout"] == self.layout)
+    def same_but_for_limit(self, other: "Spec") -> bool:
+        """Whether `other` is this spec, a `--limit` apart."""
+        return other.recipe == self.recipe and other.layout == self.layout
 
 
 def make_spec(recipe: dict[str, Any], layout: dict[str, Any], limit: int | None) -> Spec:

@@ -120,7 +120,20 @@ def _as_written(array: pa.Array) -> pa.Array:
     if pa.types.is_struct(array.type):
         names = [field.name for field in array.type]
         return pa.StructArray.from_arrays([_as_written(part) for part in array.flatten()], names, mask=array.is_null())
+    if pa.types.is_dictionary(array.type):
+        return _as_written(array.dictionary_decode())
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        return array if _is_utf8(array) else array.cast(pa.large_binary())
     return array.cast(pa.string()) if _has_own_text(array.type) else array
+
+
+def _is_utf8(array: pa.Array) -> bool:
+    """Whether text is text: nothing holds a file's writer to it."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _has_own_text(kind: pa.DataType) -> bool:

@@ -128,7 +128,7 @@ def _usage(session: Session, error: typer.TyperException) -> int:
 
 def _fail(session: Session, message: str, code: int) -> int:
     message = redact(message)
-    stderr().print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    stderr().print(f"error: {message}".replace("\n", "\n  "), style="red", markup=False, soft_wrap=True)
     if session.as_json:
         write_json({"state": "failed", "exit_code": code, "error": message})
     return code

@@ -16,7 +16,8 @@ def gc(
     abandon: Annotated[
         bool,
         typer.Option(
-            "--abandon", help="Give up also what is committed but in no snapshot yet; the next run redoes it."
+            "--abandon",
+            help="Give up also what is committed or assembled but in no snapshot yet; a run that still wants it redoes it.",
         ),
     ] = False,
     as_json: AsJson = False,

@@ -34,8 +34,8 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, or more with a traceback."""
-        text = redact(super().format(record))
+        """A line; what more it has is set in, so that a file name with a line break can't pass for another message."""
+        text = redact(super().format(record)).replace("\n", "\n  ")
         if record.levelno == logging.INFO:
             return text
         time, _, message = text.partition(" ")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.commit.keys import assembly_key
 from pipeline.commit.manifest import FileSlice, ManifestUnit
-from pipeline.commit.records import AssemblyRecord, UnitRecord
+from pipeline.commit.records import AssemblyRecord, UnitRecord, parsed
 from pipeline.errors import CommitError
 from pipeline.sink.records import DataFilePlan, SourceSlice
 from pipeline.spec import canonical_json, digest
@@ -98,14 +98,16 @@ def _folder(key: str) -> str:
 
 def read_assembled(store: Store, base: int, assembly: str, k: int) -> AssemblyRecord | None:
     """The record of a data file somebody has already made for this assembly."""
-    data = store.get(assembly_key(base, assembly, k))
-    return None if data is None else AssemblyRecord.from_json(data)
+    key = assembly_key(base, assembly, k)
+    data = store.get(key)
+    return None if data is None else parsed(store.root, key, data, AssemblyRecord.from_json)
 
 
 def commit_file(store: Store, record: AssemblyRecord) -> AssemblyRecord:
     """Commit a data file; gives the record that stands, ours or that of a driver who was quicker."""
-    created = create(store, assembly_key(record.base, record.assembly, record.k), record.to_json())
-    standing = AssemblyRecord.from_json(created.value)
+    key = assembly_key(record.base, record.assembly, record.k)
+    created = create(store, key, record.to_json())
+    standing = parsed(store.root, key, created.value, AssemblyRecord.from_json)
     if standing.slices != record.slices:
         raise CommitError(
             f"assembly {record.base}-{record.assembly}, file {record.k}: two drivers laid it out differently"

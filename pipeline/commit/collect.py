@@ -4,6 +4,7 @@ Everything is judged from one listing of the log, and each condition, once true,
 any time beside live runs. Log entries, unit records and specs are never deleted.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from pipeline.commit.keys import (
     parse_data_base,
     parse_leading_number,
 )
-from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord
+from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord, parsed
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
 from pipeline.commit.units import (
@@ -32,10 +33,11 @@ from pipeline.commit.units import (
     read_unit,
     retire_unit,
 )
+from pipeline.errors import InputError
 from pipeline.storage.store import Store
 
 Lookup = Callable[[str], str | None]
-"""The version a source URI has now; None when it is gone."""
+"""The version a source URI has now; None when it is gone. Raises InputError for one that may not be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def collect(store: Store, garbage: Garbage) -> None:
 
 
 def has_leftovers(store: Store, head: Snapshot) -> bool:
-    """Whether files made for a next version that never came lie about; publishing once more makes them deletable."""
+    """Whether files made for the next version lie about. They may be a live run's; publishing once more makes them deletable,
+    and overtakes that run."""
     version = head.entry.version
     kept = head.files.keys()
     return (
@@ -130,16 +133,20 @@ def has_leftovers(store: Store, head: Snapshot) -> bool:
 def _read_notes(store: Store, unruled: Iterable[UnitFile], fetch: Fetch) -> list[AttemptNote]:
     """The note that was planned last of each unit with attempts at a generation without a record."""
     keys = sorted(file.key for file in unruled if not file.key.endswith(".end"))
-    notes = [AttemptNote.from_json(data) for data in fetch(store.get, keys) if data is not None]
+    found = zip(keys, fetch(store.get, keys), strict=True)
+    notes = [parsed(store.root, key, data, AttemptNote.from_json) for key, data in found if data is not None]
     return list({note.unit: note for note in sorted(notes, key=lambda note: note.base)}.values())
 
 
 def _read_view(store: Store) -> _View | None:
+    """None where nothing is published, or not all of what is kept can be read: then nothing is judged by it."""
     versions = list_versions(store)
-    if not versions or (head := read_snapshot(store, versions[-1])) is None:
+    head = read_snapshot(store, versions[-1]) if versions else None
+    if head is None:
         return None
-    older = [read_snapshot(store, version) for version in versions if head.entry.oldest <= version < versions[-1]]
-    return _View(head, (*(snapshot for snapshot in older if snapshot is not None), head), tuple(versions[:-1]))
+    older = [read_snapshot(store, version) for version in range(head.entry.oldest, head.entry.version)]
+    kept = [snapshot for snapshot in older if snapshot is not None]
+    return _View(head, (*kept, head), tuple(versions[:-1])) if len(kept) == len(older) else None
 
 
 class _Needless:
@@ -178,7 +185,8 @@ class _Needless:
             return False
         if unit.unit in self._published:
             return not self._is_to_be_redone(unit.unit)
-        return all(_place(piece) in self._pieces for piece in unit.pieces)
+        # A unit that was planned on this very head is wanted in spite of what the head has.
+        return unit.base < self._view.head.entry.version and all(_place(p) in self._pieces for p in unit.pieces)
 
     def request(self, unit: UnitRecord | AttemptNote) -> str:
         """What its `retired` record asks for: the request for another try outlives what was made of it."""
@@ -207,11 +215,13 @@ def _place(piece: PieceRef) -> tuple[str, str, int, int]:
 
 
 def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, str | None]) -> bool:
-    """Whether a source file is gone or has another version; looked up after the record was seen."""
+    """Whether a source file is gone or has another version; looked up after the record was seen. Nobody knows of one that
+    may not be looked at any more."""
     for piece in pieces:
         if piece.uri not in versions:
-            versions[piece.uri] = lookup(piece.uri)
-    return any(versions[piece.uri] != piece.version for piece in pieces)
+            with contextlib.suppress(InputError):
+                versions[piece.uri] = lookup(piece.uri)
+    return any(versions.get(piece.uri, piece.version) != piece.version for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)

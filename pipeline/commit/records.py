@@ -4,13 +4,18 @@ Records are created once and never change; whichever record stands under a key i
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from pipeline.errors import CommitError
+import pyarrow as pa
+
+from pipeline.errors import VerificationError
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Measure, Span
 from pipeline.spec import canonical_json
+
+T = TypeVar("T")
 
 UnitState = Literal["done", "failed", "retired"]
 Bytes: TypeAlias = bytes  # some records have a field called `bytes`
@@ -76,8 +81,8 @@ class UnitRecord:
 
     @staticmethod
     def from_json(data: bytes) -> "UnitRecord":
-        """The record in `data`; raises CommitError when it isn't one."""
-        raw = _load(data, "unit record")
+        """The record in `data`."""
+        raw = json.loads(data)
         raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
         raw["spans"] = tuple(Span(**s) for s in raw["spans"])
         raw["folders"] = tuple(FolderRows(**f) for f in raw["folders"])
@@ -100,8 +105,8 @@ class AttemptNote:
 
     @staticmethod
     def from_json(data: bytes) -> "AttemptNote":
-        """The note in `data`; raises CommitError when it isn't one."""
-        raw = _load(data, "note of an attempt")
+        """The note in `data`."""
+        raw = json.loads(data)
         raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
         return AttemptNote(**raw)
 
@@ -131,8 +136,8 @@ class AssemblyRecord:
 
     @staticmethod
     def from_json(data: bytes) -> "AssemblyRecord":
-        """The record in `data`; raises CommitError when it isn't one."""
-        raw = _load(data, "assembly record")
+        """The record in `data`."""
+        raw = json.loads(data)
         raw["file"] = FileRef(**raw["file"])
         raw["slices"] = tuple(Slice(**s) for s in raw["slices"])
         return AssemblyRecord(**raw)
@@ -164,8 +169,8 @@ class LogEntry:
 
     @staticmethod
     def from_json(data: Bytes) -> "LogEntry":
-        """The record in `data`; raises CommitError when it isn't one."""
-        raw = _load(data, "log entry")
+        """The record in `data`."""
+        raw = json.loads(data)
         raw["manifest"] = FileRef(**raw["manifest"])
         raw["failed"] = tuple(raw["failed"])
         return LogEntry(**raw)
@@ -175,11 +180,12 @@ def _dump(record: UnitRecord | AssemblyRecord | LogEntry) -> bytes:
     return canonical_json(asdict(record))
 
 
-def _load(data: bytes, what: str) -> dict[str, Any]:
+def parsed(root: str, key: str, data: Bytes, parse: Callable[[Bytes], T]) -> T:
+    """What the object `key` says, by `parse`. Raises VerificationError when it isn't what was written there."""
     try:
-        raw = json.loads(data)
-    except ValueError as error:
-        raise CommitError(f"a {what} on the store is not JSON ({error}); it was changed from outside") from error
-    if not isinstance(raw, dict):
-        raise CommitError(f"a {what} on the store is not an object; it was changed from outside")
-    return raw
+        return parse(data)
+    except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
+        raise VerificationError(
+            f"{root}/{key} can't be understood ({type(error).__name__}: {error}): something outside embedpipe has changed it. "
+            "Restore it, or write the job's result to another output.path"
+        ) from error

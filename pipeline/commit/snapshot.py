@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.commit.keys import LOG, log_key, manifest_key, parse_leading_number, spec_key
 from pipeline.commit.manifest import ManifestUnit, data_files, decode_manifest, encode_manifest
-from pipeline.commit.records import FileRef, LogEntry
+from pipeline.commit.records import FileRef, LogEntry, parsed
 from pipeline.commit.success import clear_success
-from pipeline.errors import CommitError, Overtaken
+from pipeline.errors import CommitError, Overtaken, VerificationError
 from pipeline.spec import Spec, read_spec
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
@@ -36,14 +36,32 @@ def list_versions(store: Store) -> list[int]:
 
 def read_entry(store: Store, version: int) -> LogEntry | None:
     """The log entry of a version."""
-    data = store.get(log_key(version))
-    return None if data is None else LogEntry.from_json(data)
+    key = log_key(version)
+    data = store.get(key)
+    return None if data is None else parsed(store.root, key, data, LogEntry.from_json)
+
+
+def read_stored_spec(store: Store, spec_id: str) -> Spec:
+    """The spec with that identity. Raises VerificationError when what stands there is another one, or nothing."""
+    key = spec_key(spec_id)
+    document = store.get(key)
+    if document is None:
+        raise VerificationError(
+            f"{store.root}/{key} is gone, which says what the snapshot is made of: something outside embedpipe deleted it. "
+            "Restore it, or write the job's result to another output.path"
+        )
+    spec = parsed(store.root, key, document, read_spec)
+    if spec.spec_id != spec_id:
+        raise VerificationError(
+            f"{store.root}/{key} describes another spec: something outside embedpipe has changed it"
+        )
+    return spec
 
 
 def read_snapshot(store: Store, version: int) -> Snapshot | None:
     """A snapshot, or None when its entry or its manifest is not (or no longer) there.
 
-    Raises CommitError when the manifest's bytes are not those the entry names.
+    Raises VerificationError when the manifest's bytes are not those the entry names.
     """
     entry = read_entry(store, version)
     if entry is None:
@@ -53,9 +71,9 @@ def read_snapshot(store: Store, version: int) -> Snapshot | None:
         return None
     found = hashlib.sha256(data).hexdigest()
     if found != entry.manifest.sha256:
-        raise CommitError(
-            f"{store.root}/{entry.manifest.key}: sha256 is {found}, the log says {entry.manifest.sha256}; "
-            "the file was changed or damaged. Restore it, or publish again from the staged parts"
+        raise VerificationError(
+            f"{store.root}/{entry.manifest.key}: sha256 is {found}, the log says {entry.manifest.sha256}: something outside "
+            "embedpipe has changed or damaged it. Restore it, or write the job's result to another output.path"
         )
     return Snapshot(entry, decode_manifest(data))
 
@@ -74,9 +92,9 @@ def read_head(store: Store) -> Snapshot | None:
         if snapshot is not None:
             return snapshot
         if versions[-1] == last_seen:
-            raise CommitError(
-                f"{store.root}: snapshot {last_seen} has lost its manifest although it is the newest; "
-                "something outside embedpipe deleted it"
+            raise VerificationError(
+                f"{store.root}: snapshot {last_seen} has lost its manifest although it is the newest: something outside "
+                "embedpipe deleted it. Restore it, or write the job's result to another output.path"
             )
         last_seen = versions[-1]
 
@@ -154,12 +172,9 @@ def republish(store: Store, head: Snapshot, retain: int) -> Snapshot:
 
     Raises Overtaken when that version is somebody else's.
     """
-    document = store.get(spec_key(head.entry.spec))
-    if document is None:
-        raise CommitError(f"{store.root}: the description of spec {head.entry.spec} is gone; something deleted it")
     entry = publish(
         store,
-        read_spec(document),
+        read_stored_spec(store, head.entry.spec),
         head.entry,
         head.units,
         retain=retain,

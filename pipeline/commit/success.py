@@ -30,6 +30,15 @@ def clear_success(store: Store) -> None:
         ) from error
 
 
+def marked_version(store: Store) -> int | None:
+    """The version that the mark names; None where it isn't there, or names none."""
+    data = store.get(SUCCESS)
+    try:
+        return None if data is None else int(json.loads(data)["version"])
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
 def settle_success(store: Store, head: LogEntry, files: set[str], newest: Callable[[Store], int]) -> bool:
     """Write the mark if data/ holds just the head's `files`; True when it stands.
 

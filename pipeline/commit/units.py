@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.commit.keys import UNIT, UnitFile, parse_unit, parse_unit_file, unit_key
-from pipeline.commit.records import AttemptNote, UnitRecord
+from pipeline.commit.records import AttemptNote, UnitRecord, parsed
 from pipeline.errors import CommitError
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
@@ -44,14 +44,16 @@ def commit_unit(store: Store, record: UnitRecord) -> tuple[UnitRecord, bool]:
             f"unit {record.unit}: {record.rows_in} source rows, but {record.rows_out} rows out and "
             f"{record.rows_quarantined} quarantined; a row was lost or doubled between reading and staging"
         )
-    created = create(store, unit_key(record.unit, record.generation), record.to_json())
-    return UnitRecord.from_json(created.value), created.ours
+    key = unit_key(record.unit, record.generation)
+    created = create(store, key, record.to_json())
+    return parsed(store.root, key, created.value, UnitRecord.from_json), created.ours
 
 
 def read_unit(store: Store, unit: str, generation: int) -> UnitRecord | None:
     """The record of a unit's generation, if there is one."""
-    data = store.get(unit_key(unit, generation))
-    return None if data is None else UnitRecord.from_json(data)
+    key = unit_key(unit, generation)
+    data = store.get(key)
+    return None if data is None else parsed(store.root, key, data, UnitRecord.from_json)
 
 
 def list_generations(store: Store) -> dict[str, int]:
@@ -81,6 +83,10 @@ def read_rulings(
     store: Store, units: Iterable[str], generations: Mapping[str, int], fetch: Fetch = fetch_in_threads
 ) -> dict[str, UnitRecord]:
     """The ruling records of those of `units` that have one."""
-    known = [unit for unit in units if unit in generations]
-    found = fetch(store.get, [unit_key(unit, generations[unit]) for unit in known])
-    return {unit: UnitRecord.from_json(data) for unit, data in zip(known, found, strict=True) if data is not None}
+    keys = {unit: unit_key(unit, generations[unit]) for unit in units if unit in generations}
+    found = fetch(store.get, list(keys.values()))
+    return {
+        unit: parsed(store.root, key, data, UnitRecord.from_json)
+        for (unit, key), data in zip(keys.items(), found, strict=True)
+        if data is not None
+    }

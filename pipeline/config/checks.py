@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pipeline.config.schema import Config, Execution, Input, Model, Output
+from pipeline.storage.uri import parse
 
 PLACES = (
     "input.paths",
@@ -104,6 +105,14 @@ def _of_output(output: Output, source: Input) -> Iterator[str]:
 
 
 def _of_places(source: Input, output: Output) -> Iterator[str]:
+    schemes = {path: parse(path).scheme for path in source.paths}
+    local = next((path for path, scheme in schemes.items() if scheme == "file"), None)
+    remote = next((path for path, scheme in schemes.items() if scheme != "file"), None)
+    if local is not None and remote is not None:
+        yield (
+            f"input.paths: {local!r} is a file of this machine, {remote!r} is not; a job reads either. Copy one to where the "
+            "other is"
+        )
     target = _segments(output.path)
     example = [*target, "data", *(f"{column}=value" for column in output.partition_by), "file.parquet"]
     for path in source.paths:

@@ -1,6 +1,5 @@
 """A published snapshot for readers: its files by manifest, and the same as one pyarrow dataset."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,10 +8,11 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from pipeline.commit.keys import DATA, spec_key
-from pipeline.commit.snapshot import Snapshot, list_versions, read_head, read_snapshot
-from pipeline.errors import CommitError, InputError
+from pipeline.commit.keys import DATA
+from pipeline.commit.snapshot import Snapshot, list_versions, read_head, read_snapshot, read_stored_spec
+from pipeline.errors import InputError, VerificationError
 from pipeline.sink.schema import Layout
+from pipeline.spec import Spec
 from pipeline.storage.arrow import arrow_filesystem
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
@@ -55,8 +55,8 @@ def describe(output: str, version: int | None = None) -> Published:
     """The snapshot's files and columns. Raises InputError as `list_files` does."""
     store = open_store(output)
     snapshot = _snapshot(store, version)
-    spec = _spec(store, snapshot)
-    layout = spec["layout"]
+    spec = read_stored_spec(store, snapshot.entry.spec)
+    layout = spec.layout
     partition_by = list(layout["partition_by"])
     kept = [(name, kind) for name, kind in layout["keep"] if name not in partition_by]
     own = [("token_count", "int32"), ("truncated", "bool"), ("text_hash", "string")]
@@ -64,7 +64,7 @@ def describe(output: str, version: int | None = None) -> Published:
         root=store.root,
         version=snapshot.entry.version,
         files=_files(store, snapshot),
-        dimensions=int(spec["recipe"]["outputs"][0]["dimensions"]),
+        dimensions=int(spec.recipe["outputs"][0]["dimensions"]),
         columns=(("id", layout["id"]["type"]), *kept, *own),
         partition_columns=_partition_columns(layout),
     )
@@ -81,10 +81,10 @@ def open_dataset(output: str, version: int | None = None) -> pyarrow.dataset.Dat
 
     def attempt() -> pyarrow.dataset.Dataset:
         snapshot = _snapshot(store, version)
-        spec = _spec(store, snapshot)
+        spec = read_stored_spec(store, snapshot.entry.spec)
         if not snapshot.files:
             return pyarrow.dataset.dataset(_no_rows(spec))
-        return _dataset(store, snapshot, _partition_columns(spec["layout"]))
+        return _dataset(store, snapshot, _partition_columns(spec.layout))
 
     return _as_of_one_head(store, attempt)
 
@@ -97,7 +97,7 @@ def _as_of_one_head(store: Store, attempt: Callable[[], T]) -> T:
             return attempt()
         except FileNotFoundError as error:
             if list_versions(store) == before:
-                raise CommitError(
+                raise VerificationError(
                     f"{store.root}: a data file of the newest snapshot is gone ({error}); something outside embedpipe "
                     "deleted it. `embedpipe verify` tells what is missing"
                 ) from error
@@ -119,16 +119,16 @@ def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str],
     )
 
 
-def _no_rows(spec: dict[str, Any]) -> pa.Table:
+def _no_rows(spec: Spec) -> pa.Table:
     """A table with the snapshot's columns and no row; kept columns of a nested type are of type null in it."""
-    layout = spec["layout"]
+    layout = spec.layout
     keep = []
     for name, kind in layout["keep"]:
         try:
             keep.append((name, pa.type_for_alias(kind)))
         except ValueError:
             keep.append((name, pa.null()))
-    dimensions = int(spec["recipe"]["outputs"][0]["dimensions"])
+    dimensions = int(spec.recipe["outputs"][0]["dimensions"])
     partition_by = tuple(layout["partition_by"])
     return (
         Layout(layout["id"]["type"], tuple(keep), partition_by, dimensions, layout["vector_type"], ())
@@ -155,14 +155,6 @@ def _snapshot(store: Store, version: int | None) -> Snapshot:
 def _files(store: Store, snapshot: Snapshot) -> tuple[DataFile, ...]:
     files = snapshot.files.values()
     return tuple(DataFile(f"{store.root}/{file.key}", file.rows, file.bytes, file.sha256) for file in files)
-
-
-def _spec(store: Store, snapshot: Snapshot) -> dict[str, Any]:
-    document = store.get(spec_key(snapshot.entry.spec))
-    if document is None:
-        raise CommitError(f"{store.root}: the description of spec {snapshot.entry.spec} is gone; something deleted it")
-    spec: dict[str, Any] = json.loads(document)
-    return spec
 
 
 def _partition_columns(layout: dict[str, Any]) -> tuple[tuple[str, str], ...]:

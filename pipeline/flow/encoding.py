@@ -19,7 +19,9 @@ from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
 from pipeline.flow.replica import encode_finite, load_replica, not_finite
+from pipeline.flow.throwaway import LOADING_S
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, refuse, task_ack
+from pipeline.storage.retry import REQUESTS
 from pipeline.text.prepare import Prepared
 
 if TYPE_CHECKING:  # torch is loaded where there is a replica, not by readers, stagers and the driver
@@ -42,16 +44,16 @@ class Encoding:
         self._threads = threads
         self._watch = context.model.watch()
         self._waits = 0
-        self._loading = False
+        self._loading_since: float | None = None
         self._replica: tuple[Encoder, GateResult] | None = None
         self._load()
 
     @property
     def progress(self) -> int:
-        """Changes as long as encoding goes on. Loading a model takes the time it takes."""
-        if self._loading:
-            return int(time.monotonic())
-        return self._waits + (self._replica[0].stats.batches if self._replica else 0)
+        """Changes as long as encoding goes on. Loading a model counts as that for an hour."""
+        if self._loading_since is not None:
+            return -1 - int(min(LOADING_S, time.monotonic() - self._loading_since))
+        return REQUESTS.tried + self._waits + (self._replica[0].stats.batches if self._replica else 0)
 
     def encode(self, unit: PreparedUnit, deaths: int = 0) -> EncodedUnit | Ack:
         """Vectors of a unit's texts, unless somebody has committed the unit meanwhile.
@@ -68,7 +70,8 @@ class Encoding:
                 task.unit, self.context.run, self.context.spec_id, task.base, task.segment, task.k, task.pieces
             )
             begin_attempt(self.store, note, task.generation, attempt)
-            suspected = task.deaths + deaths >= (MAX_DEATHS if len(unit.prepared.offsets) > 2 else 1)
+            texts = len(unit.prepared.offsets) - 1
+            suspected = texts > 0 and task.deaths + deaths >= (MAX_DEATHS if texts > 1 else 1)
             return self._isolate(unit, attempt) if suspected else self._try(unit, attempt)
         except InputError as error:
             return refuse(self.context, self.store, task, attempt, error)
@@ -170,11 +173,11 @@ class Encoding:
 
     def _load(self) -> "tuple[Encoder, GateResult]":
         if self._replica is None:
-            self._loading = True
+            self._loading_since = time.monotonic()
             try:
                 self._replica = load_replica(self.context, self._threads)
             finally:
-                self._loading = False
+                self._loading_since = None
         return self._replica
 
     def _count_wait(self) -> None:

@@ -22,6 +22,7 @@ from pipeline.sink.schema import Layout
 from pipeline.storage.create import create_file
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.open import open_store
+from pipeline.storage.retry import REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +59,38 @@ class Engine(Protocol):
         ...
 
 
-def assemble_file(task: AssemblyTask) -> AssemblyRecord:
-    """Make one data file and commit it, unless another driver has already. Raises Overtaken, StorageError."""
-    apply_environment(task.environment)
-    store = open_store(task.output)
-    standing = read_assembled(store, task.base, task.assembly, task.file.k)
-    if standing is not None:
-        return standing
-    made = write_data_file(store, task.file, task.layout)
-    # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
-    key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
-    create_file(store, key, made.data)
-    slices = []
-    first = 0
-    for source in task.file.slices:
-        slices.append(Slice(source.unit, first, source.rows))
-        first += source.rows
-    file = FileRef(key, len(made.data), made.rows, made.sha256)
-    return commit_file(store, AssemblyRecord(task.base, task.assembly, task.file.k, file, tuple(slices)))
+class Assembling:
+    """Step assemble: one data file, made and committed."""
+
+    def __init__(self, task: AssemblyTask) -> None:
+        self.task = task
+        self.name = f"assemble {task.base}-{task.assembly} {task.file.k}"
+        self._slices = 0
+
+    @property
+    def progress(self) -> int:
+        """Changes as long as it gets on."""
+        return REQUESTS.tried + self._slices
+
+    def make(self) -> AssemblyRecord:
+        """The record that stands: ours, or that of a driver who was quicker. Raises Overtaken, StorageError."""
+        task = self.task
+        apply_environment(task.environment)
+        store = open_store(task.output)
+        standing = read_assembled(store, task.base, task.assembly, task.file.k)
+        if standing is not None:
+            return standing
+        made = write_data_file(store, task.file, task.layout, self._count)
+        # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
+        key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
+        create_file(store, key, made.data)
+        slices = []
+        first = 0
+        for source in task.file.slices:
+            slices.append(Slice(source.unit, first, source.rows))
+            first += source.rows
+        file = FileRef(key, len(made.data), made.rows, made.sha256)
+        return commit_file(store, AssemblyRecord(task.base, task.assembly, task.file.k, file, tuple(slices)))
+
+    def _count(self) -> None:
+        self._slices += 1

@@ -1,10 +1,12 @@
 """A unit that has killed the process that encoded it: which of its texts does it?
 
 Its texts go, group by group, to a process that may die. After a death the texts of that group go one by one, so the one
-that was asked for alone when the process died is the poison, and all others have their vectors. That takes two deaths a
-poisonous text however many texts there are, where halving the unit again and again would take the logarithm of them.
+that was asked for alone when the process died is the poison, and all others have their vectors. A process that was killed may
+have been killed for somebody else's sake, so it is believed the second time. That takes two or three deaths a poisonous text
+however many texts there are, where halving the unit again and again would take the logarithm of them.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -12,10 +14,10 @@ from multiprocessing.connection import Connection
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import EmbedpipeError, EncodeError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError
 from pipeline.flow.context import JobContext
 from pipeline.flow.replica import encode_finite, load_replica
-from pipeline.flow.throwaway import Ended, Throwaway
+from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
 
 GROUP_TEXTS = 64
 MAX_POISON = 32
@@ -43,9 +45,10 @@ def isolate(
     """Encode texts (as `Encoder.encode` takes them) in throw-away processes.
 
     while_waiting: called now and then; the process that is waited for has a deadline of its own.
-    Raises EncodeError when no process can be set up, or too many texts seem poisonous.
+    Raises EncodeError when no process can be set up or it is told to end, InputError when too many texts seem poisonous.
     """
     texts = len(offsets) - 1
+    killed: set[int] = set()
     size = 1 if texts <= GROUP_TEXTS else GROUP_TEXTS
     todo = [np.arange(first, min(first + size, texts)) for first in range(0, texts, size)]
     vectors = np.zeros((texts, context.dimensions), np.float32)
@@ -57,12 +60,20 @@ def isolate(
                 replica = _Replica(context, threads, while_waiting)
             group = todo.pop(0)
             answer = replica.encode(*_gather(token_ids, offsets, group), while_waiting)
-            if not isinstance(answer, str):
+            first = int(group[0])
+            if not isinstance(answer, Ended):
                 vectors[group] = answer
+            elif answer.by not in (None, signal.SIGKILL):
+                raise EncodeError(
+                    f"texts were being tried apart, and {answer}: somebody has asked it to end; run again"
+                )
             elif len(group) > 1:
                 todo[:0] = [group[i : i + 1] for i in range(len(group))]
+            elif answer.by is not None and first not in killed and texts > 1:  # a lone text has died before
+                killed.add(first)
+                todo[:0] = [group]
             else:
-                poison[int(group[0])] = answer
+                poison[first] = str(answer)
                 _check_count(poison)
     finally:
         if replica is not None:
@@ -74,7 +85,7 @@ def isolate(
 def _check_count(poison: dict[int, str]) -> None:
     if len(poison) > MAX_POISON:
         last = list(poison.values())[-1]
-        raise EncodeError(
+        raise InputError(
             f"more than {MAX_POISON} texts of one unit end the process that encodes them, the last time: {last}. It looks "
             "as if something else is wrong with this machine or the model"
         )
@@ -96,7 +107,7 @@ class _Replica:
         self._timeout_s = context.unit_timeout_s
         try:
             self._process.send((context, threads))
-            ready = self._process.receive(None, while_waiting)  # loading a model takes the time it takes
+            ready = self._process.receive(LOADING_S, while_waiting)
         except Ended as how:
             raise EncodeError(f"no model can be loaded to find out which text ends the encoder: {how}") from None
         if isinstance(ready, EmbedpipeError):
@@ -110,15 +121,16 @@ class _Replica:
 
     def encode(
         self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], while_waiting: Callable[[], None]
-    ) -> npt.NDArray[np.float32] | str:
+    ) -> npt.NDArray[np.float32] | Ended:
         """The vectors, or how the process ended over it."""
         try:
             self._process.send((token_ids, offsets))
             answer: npt.NDArray[np.float32] | str = self._process.receive(self._timeout_s, while_waiting)
         except Ended as how:
-            return str(how)
+            return how
         if isinstance(answer, str):
             self.end()
+            return Ended(answer)
         return answer
 
     def end(self) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 import pipeline
-from pipeline.commit.keys import spec_key
-from pipeline.commit.snapshot import list_versions, read_entry
+from pipeline.commit.snapshot import list_versions, read_entry, read_stored_spec
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
@@ -21,7 +22,7 @@ from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
 from pipeline.source.records import Extraction, InputFile, Segment, SourceUnit, UnitPolicy
 from pipeline.source.schema import Fits, inspect
-from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, read_spec, unit_policy
+from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, unit_policy
 from pipeline.storage.environment import worker_environment
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
@@ -61,17 +62,34 @@ def resolve(config: Config, limit: int | None = None) -> Job:
         raise ConfigError(
             f"input.keep or output.partition_by names {hidden!r}, which is a column of the result; rename it at the source"
         )
+    _check_partitions(extraction, config.output.partition_by)
+    if (config.model.truncate_dim or 0) > model.lock.dimensions:
+        raise ConfigError(
+            f"model.truncate_dim is {config.model.truncate_dim}, but the vectors of {config.model.name} have "
+            f"{model.lock.dimensions} dimensions; leave it out, or name fewer"
+        )
     spec = build_spec(config, model.lock, extraction, limit)
     return Job(config, limit, store, model, extraction, unit_policy(config), spec, uuid.uuid4().hex)
+
+
+def _check_partitions(extraction: Extraction, partition_by: Sequence[str]) -> None:
+    """Raises ConfigError for a column whose values can't name folders that every reader takes for the same value."""
+    kinds = dict(extraction.keep)
+    for name in partition_by:
+        kind = kinds[name]
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            raise ConfigError(
+                f"output.partition_by: {name!r} is {kind}; partition by a column of text, whole numbers, booleans, dates or "
+                "timestamps"
+            )
 
 
 def _published_columns(store: Store) -> Fits:
     """Whether columns have the names and types of the newest snapshot's; anything will do where there is none."""
     entry = read_entry(store, max(list_versions(store), default=0))
-    document = store.get(spec_key(entry.spec)) if entry else None
-    if document is None:
+    if entry is None:
         return lambda _: True
-    layout = read_spec(document).layout
+    layout = read_stored_spec(store, entry.spec).layout
 
     def fits(extraction: Extraction) -> bool:
         kept = [[name, str(kind)] for name, kind in extraction.keep]

@@ -21,7 +21,7 @@ from pipeline.storage.store import Store
 def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False) -> list[str]:
     """Delete what nobody refers to and settle `_SUCCESS`; with `dry_run` only tell. Gives the keys.
 
-    abandon: delete also what is committed or in flight and in no snapshot.
+    abandon: delete also what is committed, assembled or in flight and in no snapshot. A run at work is overtaken by it.
 
     Raises InputError when nothing was ever written at `output`.
     """
@@ -29,7 +29,7 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
     head = read_head(store)
     if head is None and next(store.list(META), None) is None:
         raise _nothing_at(store)
-    if head is not None and not dry_run and has_leftovers(store, head):
+    if head is not None and abandon and not dry_run and has_leftovers(store, head):
         with contextlib.suppress(Overtaken):  # a run has just published: its entry serves as well
             republish(store, head, head.entry.version - head.entry.oldest + 1)
         head = read_head(store)
@@ -61,8 +61,12 @@ def retry_quarantine(output: str) -> int:
     generations = list_generations(store)
     rows = 0
     for record in _with_quarantine(store):
-        # A unit may have been committed since its generations were listed.
-        retire_unit(store, record, max(generations.get(record.unit, 0), record.generation) + 1, RETRY)
+        # A unit may have been committed, or retired by a collection, since its generations were listed.
+        generation = max(generations.get(record.unit, 0), record.generation) + 1
+        while (
+            standing := retire_unit(store, record, generation, RETRY)
+        ).state == "retired" and standing.reason != RETRY:
+            generation += 1
         rows += record.rows_quarantined
     return rows
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.commit.attempts import list_unended
-from pipeline.commit.keys import spec_key
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.commit.snapshot import Snapshot, read_head
+from pipeline.commit.snapshot import Snapshot, read_head, read_stored_spec
 from pipeline.commit.units import RETRY, list_generations, read_rulings
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job
@@ -52,9 +51,9 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone
     """
     store, spec = job.store, job.spec
     head = read_head(store)
-    document = store.get(spec_key(head.entry.spec)) if head else None
     entry = head.entry if head else None
-    same_spec = check_spec(spec, entry, document, replace=replace, output=store.root)
+    published = read_stored_spec(store, entry.spec) if entry and entry.spec != spec.spec_id else spec
+    same_spec = check_spec(spec, entry, published, replace=replace, output=store.root)
     files = job.discover()
     if not files:
         raise RefusedError(f"the input is empty: {', '.join(job.config.input.paths)} holds no file to read")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.commit.keys import spec_key
+from pipeline.commit.snapshot import read_stored_spec
 from pipeline.encode.placement import choose_placement
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job, first_units
@@ -102,7 +102,7 @@ def _refusals(job: Job, planned: Planned, rows: int | None) -> list[str]:
         return []
     entry, root = planned.head.entry, job.store.root
     try:
-        check_spec(job.spec, entry, job.store.get(spec_key(entry.spec)), replace=False, output=root)
+        check_spec(job.spec, entry, read_stored_spec(job.store, entry.spec), replace=False, output=root)
         if planned.same_spec:
             lost = planned.plan.gone_rows if rows is None else entry.rows - rows
             check_drop(root, entry, lost, allow_drop=False)

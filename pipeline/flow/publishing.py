@@ -14,10 +14,10 @@ from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import LogEntry
-from pipeline.commit.snapshot import list_versions, publish, read_head, republish
-from pipeline.commit.success import clear_success, settle_success
+from pipeline.commit.snapshot import list_versions, publish, read_head
+from pipeline.commit.success import clear_success, marked_version, settle_success
 from pipeline.commit.units import retire_unit
-from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError, TransientStorageError
+from pipeline.errors import CommitError, EmbedpipeError, InputError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
 from pipeline.flow.planning import Planned
@@ -27,10 +27,20 @@ from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.records import InputFile
 from pipeline.spec import Spec
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.inputs import find
+from pipeline.storage.inputs import find, is_hollow
 from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
+
+NOT_COLLECTED = (
+    "nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by `embedpipe files`, and let "
+    "an account that may run `embedpipe gc`"
+)
+STALE_MARK = ", soon: somebody has set _SUCCESS for another version, and it still stands"
+NOT_ALONE = (
+    "_SUCCESS is not written: data/ holds files made for a version that isn't published. If another run is at work, it will "
+    "publish it; else `embedpipe gc --abandon` deletes them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +151,10 @@ def finish(store: Store, retain: int) -> Finish:
     if head is None:
         return Finish(marked=False, deleted=0, note="")
     if not can_delete(store):
-        return Finish(
-            marked=False,
-            deleted=0,
-            note="nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by "
-            "`embedpipe files`, and let an account that may run `embedpipe gc`",
-        )
-    if has_leftovers(store, head):
-        head = republish(store, head, retain)
+        note = NOT_COLLECTED
+        if marked_version(store) not in (None, head.entry.version):
+            note += STALE_MARK
+        return Finish(marked=False, deleted=0, note=note)
     deleted = collect_now(store)
     try:
         marked = settle_success(store, head.entry, set(head.files), _newest) if retain == 1 else False
@@ -156,6 +162,8 @@ def finish(store: Store, retain: int) -> Finish:
         raise
     except StorageError as error:
         return Finish(marked=False, deleted=deleted, note=f"_SUCCESS is not settled: {error.message}")
+    if retain == 1 and not marked and has_leftovers(store, head):
+        return Finish(marked=False, deleted=deleted, note=NOT_ALONE)
     return Finish(marked, deleted, "")
 
 
@@ -167,8 +175,11 @@ def collect_now(store: Store) -> int:
 
 
 def version_now(uri: str) -> str | None:
-    """The version a source file has at this moment; None when it is gone."""
+    """The version a source file has at this moment; None when it is gone. Raises InputError when nobody can tell: a local
+    folder without a file may be one that isn't mounted."""
     found = find(uri)
+    if found is None and is_hollow(uri):
+        raise InputError(f"{uri} is not there, and nothing else is where it was; whether it is gone can't be told")
     return None if found is None else found.version
 
 

@@ -29,12 +29,12 @@ from pipeline.flow.acks import Ack, fatal_ack
 from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, plan_pool
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import MAX_DEATHS, Encoding
-from pipeline.flow.engine import AssemblyTask, assemble_file
+from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import Board, beat_s, kill_worker, this_worker
+from pipeline.flow.watchdog import Board, Overdue, beat_s, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,19 @@ class RayEngine:
         lost = LostCluster(ray.get_runtime_context().gcs_address)
         while not self._closed.wait(beat_s(timeout)):
             lost.check()
+            late: list[Overdue] = []
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
-                for late in ray.get(self._board.overdue.remote(timeout), timeout=timeout):
-                    place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
-                    kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
-                    if ray.get(kill.remote(late.worker), timeout=timeout):  # not gone already
-                        log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
+                late = ray.get(self._board.overdue.remote(timeout), timeout=timeout)
+            for one in late:
+                with contextlib.suppress(ray.exceptions.RayError):  # its node is gone or away: it is told of again
+                    self._kill(one, timeout)
+
+    def _kill(self, late: Overdue, timeout_s: float) -> None:
+        place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
+        kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
+        if ray.get(kill.remote(late.worker), timeout=timeout_s):  # not gone already
+            log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
+        ray.get(self._board.forget.remote(late.worker), timeout=timeout_s)
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
@@ -202,14 +209,14 @@ class Desk:
         self._beat_s = beat_s(timeout_s)
 
     @contextlib.contextmanager
-    def task(self, name: str, progress: Callable[[], int] | None = None) -> Iterator[int | None]:
+    def task(self, name: str, progress: Callable[[], int]) -> Iterator[int | None]:
         """Around a task: how many workers died over it. None: the run was asked to stop, and it must not begin.
 
-        progress: of a task that may take longer than the timeout, as long as this changes.
+        progress: it may take longer than the timeout as long as this changes.
         """
         deaths = ray.get(self._board.begin.remote(self._worker, name))
         try:
-            with contextlib.nullcontext() if progress is None else self._showing(progress):
+            with self._showing(progress):
                 yield deaths
         finally:
             self._board.end.remote(self._worker, name)
@@ -260,16 +267,18 @@ def _stage(block: pa.Table, shared: bytes, board: Any) -> pa.Table:
         elif isinstance(unit, Ack):
             acks.append(unit)
         else:
-            with Desk(board, staging.context.unit_timeout_s).task(f"stage {unit.task.unit}"):
+            desk = Desk(board, staging.context.unit_timeout_s)
+            with desk.task(f"stage {unit.task.unit}", lambda: staging.progress):
                 acks.append(staging.stage(unit))  # also when asked to stop: what was begun is finished
     return _block(acks)
 
 
 def _assemble(task: AssemblyTask, board: Any, timeout_s: float) -> AssemblyRecord | EmbedpipeError:
     """Errors are results here: raised, they'd arrive wrapped in Ray's own types."""
+    assembling = Assembling(task)
     try:
-        with Desk(board, timeout_s).task(f"assemble {task.base}-{task.assembly} {task.file.k}"):
-            return assemble_file(task)
+        with Desk(board, timeout_s).task(assembling.name, lambda: assembling.progress):
+            return assembling.make()
     except EmbedpipeError as error:
         return error
 
@@ -322,5 +331,7 @@ def _configure() -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    """What went wrong in a worker, where Ray knows it, rather than the frames around it."""
+    cause = getattr(error, "cause", None)
+    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import EmbedpipeError, InputError
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
-from pipeline.flow.throwaway import Ended, Throwaway
+from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
 from pipeline.flow.watchdog import beat_s
 from pipeline.plan.records import SegmentWork
 
@@ -36,12 +36,13 @@ def read_apart(
         return
     try:
         process.send((context, work))
+        message = process.receive(LOADING_S, while_waiting)  # for the tokenizer
+        if isinstance(message, EmbedpipeError):
+            yield failed_ack("error", work, k, message)
+            return
         while (message := process.receive(context.unit_timeout_s, while_waiting)) is not None:
             if isinstance(message, int):
                 continue  # a sign of life
-            if isinstance(message, EmbedpipeError):
-                yield failed_ack("error", work, k, message)
-                return
             if not isinstance(message, Ack):
                 k = message.task.k + 1
             yield message
@@ -55,8 +56,8 @@ def read_apart(
 
 
 def serve_segment(connection: Connection) -> None:
-    """The throw-away process: a job and a segment come in; its units go out, numbers in between that change as it gets on,
-    and None at the end."""
+    """The throw-away process: a job and a segment come in, None goes out when it's ready; then its units, numbers in between
+    that change as it gets on, and None at the end."""
     from pipeline.flow.reading import Reading
 
     context, work = connection.recv()
@@ -66,6 +67,7 @@ def serve_segment(connection: Connection) -> None:
     except EmbedpipeError as error:
         connection.send(error)
         return
+    connection.send(None)
 
     def beat() -> None:
         seen = reading.progress

@@ -16,6 +16,7 @@ from pipeline.plan.records import SegmentWork
 from pipeline.source.read import read_segment
 from pipeline.source.records import SourceUnit, Span
 from pipeline.spec import unit_id
+from pipeline.storage.retry import REQUESTS
 from pipeline.text.prepare import Preparer
 
 log = logging.getLogger(__name__)
@@ -30,15 +31,20 @@ class Reading:
         watch = context.model.watch()
         self.preparer = Preparer(context.model.stage().directory, context.model.lock, context.text)
         watch.check()
-        self.progress = 0  # grows as long as reading goes on, also over units that have their record
+        self._steps = 0
 
     def units_apart(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
         """The same from a process that may die: others have died over this segment."""
         log.warning("%s: reading it has ended processes; it is read apart", work.pieces[0].uri)
         yield from read_apart(self.context, work, self._give_up, self._count)
 
+    @property
+    def progress(self) -> int:
+        """Grows as long as reading goes on, also over units that have their record."""
+        return REQUESTS.tried + self._steps
+
     def _count(self) -> None:
-        self.progress += 1
+        self._steps += 1
 
     def units(self, work: SegmentWork) -> Iterator[PreparedUnit | Ack]:
         """The units of a segment that have no record yet, prepared one by one."""
@@ -47,7 +53,7 @@ class Reading:
         try:
             for source in self._limited(work):
                 k = source.k
-                self.progress += 1
+                self._count()
                 size = left if source.eof else min(left, source.rows["text"].nbytes)
                 left -= size
                 if k not in work.done:

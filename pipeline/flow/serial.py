@@ -14,7 +14,7 @@ from pipeline.errors import IncompleteError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import Encoding
-from pipeline.flow.engine import AssemblyTask, assemble_file
+from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.unit import PreparedUnit
@@ -53,15 +53,17 @@ class SerialEngine:
             encoded = encoding.encode(unit)
         if isinstance(encoded, Ack):
             return encoded
-        with self._watchdog.task(f"stage {unit.task.unit}"):
+        with self._watchdog.task(f"stage {unit.task.unit}", lambda: staging.progress):
             return staging.stage(encoded)
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`."""
-        for task in tasks:
-            with self._watchdog.task(f"assemble {task.base}-{task.assembly} {task.file.k}"):
-                record = assemble_file(task)
-            yield record
+        return map(self._assemble, tasks)
+
+    def _assemble(self, task: AssemblyTask) -> AssemblyRecord:
+        assembling = Assembling(task)
+        with self._watchdog.task(assembling.name, lambda: assembling.progress):
+            return assembling.make()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -81,7 +83,7 @@ class _Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     @contextlib.contextmanager
-    def task(self, name: str, progress: Callable[[], int] = int) -> Iterator[None]:
+    def task(self, name: str, progress: Callable[[], int]) -> Iterator[None]:
         with self._lock:
             self._progress = progress
             self._board.begin(self._me, name)

@@ -14,6 +14,7 @@ from pipeline.flow.context import JobContext
 from pipeline.flow.unit import EncodedUnit, digest_of, refuse, task_ack
 from pipeline.sink.part import Part, build_part, build_quarantine
 from pipeline.storage.create import create_file
+from pipeline.storage.retry import REQUESTS
 
 
 class Staging:
@@ -22,6 +23,11 @@ class Staging:
     def __init__(self, context: JobContext) -> None:
         self.context = context
         self.store = context.open_store()
+
+    @property
+    def progress(self) -> int:
+        """Changes as long as the store is at least being asked."""
+        return REQUESTS.tried
 
     def stage(self, unit: EncodedUnit) -> Ack:
         """Put the unit's rows under a name nobody else has, then commit. Losing to another attempt is fine."""

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence, Set
 
 from pipeline.commit.attempts import list_unended
-from pipeline.commit.keys import SUCCESS
 from pipeline.commit.records import LogEntry, UnitRecord
 from pipeline.commit.snapshot import Snapshot, read_head
+from pipeline.commit.success import marked_version
 from pipeline.commit.units import list_generations, read_rulings
 from pipeline.flow.summary import PublishedFacts, Status, mixed_formats
 from pipeline.storage.open import open_store
@@ -28,7 +28,7 @@ def read_status(output: str) -> Status:
     return Status(
         output=store.root,
         published=_facts(head.entry) if head else None,
-        success=store.get(SUCCESS) is not None,
+        success=head is not None and marked_version(store) == head.entry.version,
         units_committed=len(done),
         rows_committed=sum(record.rows_out for record in done),
         tokens_committed=sum(record.tokens for record in done),

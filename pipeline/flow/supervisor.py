@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import IncompleteError, InputError, Overtaken, QuarantineError
+from pipeline.errors import ConfigError, IncompleteError, InputError, Overtaken, QuarantineError
 from pipeline.flow.acks import Ack
 from pipeline.flow.engine import Engine
 from pipeline.flow.job import Job, make_context, resolve
@@ -28,7 +28,7 @@ from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_
 from pipeline.flow.summary import Preflight, Summary, mixed_formats
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
-from pipeline.storage.probe import probe
+from pipeline.storage.probe import probe, tells_case
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,11 @@ class _Run:
         """Rounds of planning and encoding until nothing is pending, then publish."""
         job = resolve(self.config, self.limit)
         probe(job.store)
+        if self.config.output.partition_by and not tells_case(job.store):
+            raise ConfigError(
+                f"{job.store.root} doesn't tell upper from lower case, so the rows of two partitions could land in one folder; "
+                "choose another place, or leave output.partition_by out"
+            )
         overtaken = 0
         while True:
             planned = self._encode_all(job)
@@ -168,13 +173,16 @@ class _Run:
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
+        changed: set[str] = set()
         try:
             for ack in self._engine().encode(context, order, self.stop):
                 self._take(ack, by_id.get(ack.segment))
                 settled += ack.state in ("done", "skipped", "failed")
+                changed.update([ack.uri] if ack.state == "changed" else [])
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message
+        self.changes.update(changed)
         return settled, problem
 
     def _check_changes(self) -> None:
@@ -192,8 +200,6 @@ class _Run:
         if ack.error is not None and ack.state == "fatal":
             raise ack.error
         self.acks.append(ack)
-        if ack.state == "changed":
-            self.changes[ack.uri] += 1
         if ack.state == "done":
             self._note_placement(ack)
             self.reporter.emit(_done_event(ack))
@@ -250,7 +256,7 @@ class _Run:
         allowed = self.config.output.max_rejected_share
         lost_bytes = sum(segment.bytes for segment in planned.plan.pending)
         if failed and lost_bytes > allowed * planned.input_bytes:
-            shown = "\n".join(f"  {uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
+            shown = "\n".join(f"{uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
             raise InputError(
                 f"{len(failed)} of {len(planned.files)} input files can't be read, or hold rows that are refused; they are "
                 f"{lost_bytes / max(1, planned.input_bytes):.1%} of the input's bytes, and output.max_rejected_share allows "

@@ -16,10 +16,24 @@ from typing import Any
 from pipeline.errors import EncodeError
 
 POLL_S = 1.0
+END_S = 10.0
+"""For a process that has closed its pipe, to be gone."""
+
+LOADING_S = 3600.0
+"""For a model to be loaded, from wherever it lies."""
+
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Ended(Exception):
-    """The process is no more; the message says how it ended, as in 'its process was ended by SIGSEGV'."""
+    """The process is no more; the message says how it ended, as in 'its process was ended by SIGSEGV'.
+
+    by: the signal that somebody else may have sent; None where it ended of itself, or hung.
+    """
+
+    def __init__(self, how: str, by: signal.Signals | None = None) -> None:
+        super().__init__(how)
+        self.by = by
 
 
 class Throwaway:
@@ -40,6 +54,7 @@ class Throwaway:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is meant for this process, which finishes what is in flight
             )
         except OSError as error:
             raise EncodeError(f"no process can be started here beside this one: {error.strerror}") from error
@@ -51,22 +66,24 @@ class Throwaway:
         try:
             self._connection.send(message)
         except OSError:
-            raise Ended(self._how_it_ended()) from None
+            raise self._ended() from None
 
-    def receive(self, timeout_s: float | None, while_waiting: Callable[[], None] = lambda: None) -> Any:
+    def receive(self, timeout_s: float, while_waiting: Callable[[], None] = lambda: None) -> Any:
         """The next message. Raises Ended, also when none came in time: then the process is killed."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        now = time.monotonic()
+        until = now + timeout_s
         try:
-            while not self._connection.poll(
-                POLL_S if until is None else max(0.0, min(POLL_S, until - time.monotonic()))
-            ):
+            while not self._connection.poll(max(0.0, min(POLL_S, until - now))):
                 while_waiting()
-                if until is not None and time.monotonic() >= until:
+                before, now = now, time.monotonic()
+                if now - before > 2 * POLL_S:  # stopped and continued, and so was the other process
+                    until += now - before
+                if now >= until:
                     self.end()
                     raise Ended(f"no answer within {timeout_s:g} s")
             return self._connection.recv()
         except (EOFError, OSError):
-            raise Ended(self._how_it_ended()) from None
+            raise self._ended() from None
 
     def end(self) -> None:
         """Kill it, if it is still there."""
@@ -75,15 +92,20 @@ class Throwaway:
         self._process.wait()
         self._connection.close()
 
-    def _how_it_ended(self) -> str:
+    def _ended(self) -> Ended:
         self.ended = True
         self._connection.close()
-        code = self._process.wait()
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return Ended(f"its process closed the pipe and did not end within {END_S:g} s")
+        by = signal.Signals(-code) if -code in FROM_OUTSIDE else None
         if code == -signal.SIGKILL:
-            return "its process was killed, as the system does when memory runs out"
+            return Ended("its process was killed, as the system does when memory runs out", by)
         if code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
-        return f"its process ended with exit code {code}"
+            return Ended(f"its process was ended by {signal.Signals(-code).name}", by)
+        return Ended(f"its process ended with exit code {code}")
 
 
 def serve(target: str, descriptor: int, parent: int) -> None:

@@ -56,6 +56,7 @@ class Board:
         self._steps: dict[Worker, _Step] = {}
         self._holder: dict[str, Worker] = {}
         self._deaths: Counter[str] = Counter()
+        self._asked: float | None = None  # when it was last asked for who is overdue
 
     def stop(self) -> None:
         """No new unit is to be begun."""
@@ -91,14 +92,21 @@ class Board:
             step.progress, step.changed = progress, self._clock()
 
     def overdue(self, timeout_s: float) -> list[Overdue]:
-        """Workers without progress for longer than that. Each is told of once: what it holds is over."""
+        """Workers without progress for longer than that. Each is told of again after as long again: killing it may fail."""
         now = self._clock()
-        late = [
-            Overdue(worker, s.task, now - s.changed) for worker, s in self._steps.items() if now - s.changed > timeout_s
-        ]
-        for one in late:
-            del self._steps[one.worker]
-        return late
+        if self._asked is not None and now - self._asked > timeout_s / 2:  # it's asked four times as often:
+            for step in self._steps.values():  # this machine was stopped, and who works on it with it
+                step.changed = now
+        self._asked = now
+        late = {worker: step for worker, step in self._steps.items() if now - step.changed > timeout_s}
+        found = [Overdue(worker, step.task, now - step.changed) for worker, step in late.items()]
+        for step in late.values():
+            step.changed = now
+        return found
+
+    def forget(self, worker: Worker) -> None:
+        """A worker is no more."""
+        self._steps.pop(worker, None)
 
 
 def this_worker(node: str) -> Worker:

@@ -98,6 +98,7 @@ def make_plan(
     by_segment: dict[str, list[UnitRecord]] = {}
     for record in rulings.values():
         by_segment.setdefault(record.segment, []).append(record)
+    known = rulings.keys() | unended.keys() if unended else frozenset()
     ends = _file_ends(segments.values())
     committed: list[UnitRecord] = []
     pending: list[SegmentWork] = []
@@ -117,7 +118,7 @@ def make_plan(
                 bytes=sum(_piece_bytes(piece, ends) for piece in segment.pieces),
                 done=frozenset(head_numbers | {record.k for record in done}),
                 generations=tuple((r.k, r.generation + 1) for r in ruled if r.state != "done"),
-                deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, unended)) if unended else (),
+                deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, known) if unit in unended),
             )
         )
     return Plan(kept, (*match.dropped, *recut), match.gone_rows, tuple(committed), tuple(pending), covered_files)

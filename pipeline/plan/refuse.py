@@ -1,7 +1,5 @@
 """What a plan refuses: mixing specs, publishing a limited run over a full one, losing rows by accident."""
 
-import json
-
 from pipeline.commit.records import LogEntry
 from pipeline.errors import RefusedError
 from pipeline.spec import Spec
@@ -9,8 +7,9 @@ from pipeline.spec import Spec
 MAX_DROP_SHARE = 0.1
 
 
-def check_spec(spec: Spec, head: LogEntry | None, document: bytes | None, *, replace: bool, output: str) -> bool:
-    """Whether the head stays the base of the next snapshot. False: the next one replaces it as a whole.
+def check_spec(spec: Spec, head: LogEntry | None, published: Spec, *, replace: bool, output: str) -> bool:
+    """Whether the head, of the spec `published`, stays the base of the next snapshot. False: the next one replaces it as a
+    whole.
 
     Raises RefusedError when the output holds another spec and nobody asked for a replacement.
     """
@@ -21,10 +20,10 @@ def check_spec(spec: Spec, head: LogEntry | None, document: bytes | None, *, rep
             f"{output} holds a full snapshot (version {head.version}, {head.rows:,} rows); a run with --limit never "
             "publishes over one. Write the limited run to another output.path"
         )
-    if replace or (head.limit is not None and document is not None and spec.same_but_for_limit(document)):
+    if replace or (head.limit is not None and spec.same_but_for_limit(published)):
         return False
     raise RefusedError(
-        f"{output} holds another spec (version {head.version}): {_difference(spec, document)}. One output holds one "
+        f"{output} holds another spec (version {head.version}): {_difference(spec, published)}. One output holds one "
         "spec. Use another output.path, or --replace to publish this one in its place once it is complete"
     )
 
@@ -40,15 +39,11 @@ def check_drop(output: str, head: LogEntry | None, lost_rows: int, *, allow_drop
     )
 
 
-def _difference(spec: Spec, document: bytes | None) -> str:
+def _difference(spec: Spec, other: Spec) -> str:
     """The first settings in which two specs differ, in words."""
-    if document is None:
-        return "its description is missing"
-    other = json.loads(document)
     found: list[str] = []
-    for part, mine in (("recipe", spec.recipe), ("layout", spec.layout)):
-        theirs = other[part]
+    for mine, theirs in ((spec.recipe, other.recipe), (spec.layout, other.layout)):
         found.extend(key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key))
-    if spec.limit != other["limit"]:
+    if spec.limit != other.limit:
         found.append("limit")
     return "different " + ", ".join(found)

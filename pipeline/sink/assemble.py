@@ -2,12 +2,13 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import CommitError, Overtaken
+from pipeline.errors import CommitError, Overtaken, VerificationError
 from pipeline.sink.records import DataFilePlan
 from pipeline.sink.schema import Layout, writer_options
 from pipeline.storage.store import Store
@@ -22,7 +23,9 @@ class DataFile:
     rows: int
 
 
-def write_data_file(store: Store, plan: DataFilePlan, layout: Layout) -> DataFile:
+def write_data_file(
+    store: Store, plan: DataFilePlan, layout: Layout, after_slice: Callable[[], None] = lambda: None
+) -> DataFile:
     """Read the slices of `plan` one after the other and write them into one file.
 
     Memory: the file being made plus one source file. Raises Overtaken when a source is gone: only a newer snapshot
@@ -40,6 +43,7 @@ def write_data_file(store: Store, plan: DataFilePlan, layout: Layout) -> DataFil
                 opened = (part.key, _read(store, part.key, part.sha256, schema))
             waiting.append(opened[1].slice(part.first_row, part.rows))
             rows += part.rows
+            after_slice()
             if sum(table.num_rows for table in waiting) >= group:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=group)
                 waiting = []
@@ -58,7 +62,7 @@ def _read(store: Store, key: str, sha256: str, schema: pa.Schema) -> pa.Table:
         raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise CommitError(
+        raise VerificationError(
             f"{store.root}/{key}: sha256 is {found}, its record says {sha256}: the file was changed or damaged since it was "
             "written. Nothing is published. Restore it; or, for a file below _embedpipe/part, give up what is staged with "
             "`embedpipe gc --abandon` and run again"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import EncodeError
+from pipeline.errors import EncodeError, InputError
 from pipeline.sink.partition import folder_of
 from pipeline.sink.records import FolderRows
 from pipeline.sink.schema import EMBEDDING, Layout, writer_options
@@ -62,7 +62,7 @@ def build_part(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout)
 def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, tuple[FolderRows, ...]]:
     if not partition_by:
         return rows, (FolderRows("", 0, rows.num_rows),)
-    columns = [rows[KEEP_PREFIX + name].to_pylist() for name in partition_by]
+    columns = [_values(name, rows[KEEP_PREFIX + name]) for name in partition_by]
     names: dict[tuple[object, ...], str] = {}
     by_row = []
     for values in zip(*columns, strict=True):
@@ -78,6 +78,16 @@ def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, t
         else:
             folders.append(FolderRows(by_row[row], place, 1))
     return rows.take(pa.array(order)), tuple(folders)
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[object]:
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError, LookupError) as error:  # or its time zone is none
+        raise InputError(
+            f"partition column {name!r}: a date or time can't name a folder ({error}): it lies outside of the years 1 to 9999, "
+            "or its time zone is unknown. Mend it at the source, or partition by another column"
+        ) from error
 
 
 def _table(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> pa.Table:

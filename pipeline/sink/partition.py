@@ -33,7 +33,7 @@ def _encode(column: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | datetime.date):
-        return str(value)
+        return quote(str(value), safe="")
     if not isinstance(value, str):
         raise InputError(f"partition column {column!r}: values of type {type(value).__name__} can't name a folder")
     if value in ("", ".", "..", NULL) or "\0" in value:

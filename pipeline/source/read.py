@@ -25,7 +25,7 @@ from pipeline.source.records import (
     unit_schema,
 )
 from pipeline.source.text_lines import read_lines
-from pipeline.storage.inputs import open_input
+from pipeline.storage.inputs import check_unchanged, open_input
 
 READERS = {
     "parquet": read_columnar,
@@ -48,7 +48,9 @@ def read_segment(segment: Segment, extraction: Extraction, policy: UnitPolicy, m
         with open_input(piece.file.uri, piece.file.version) as stream:
             for columns in READERS[piece.file.format](stream, piece, extraction):
                 rows = extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
-                yield from cutter.take(rows)
+                for unit in cutter.take(rows):
+                    check_unchanged(piece.file.uri, piece.file.version)  # it may be committed before the file is closed
+                    yield unit
     yield cutter.last()
 
 

@@ -59,15 +59,15 @@ def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Ite
             block = stream.read(BLOCK_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
             raise InputError(
-                f"{file.uri}: the {file.compression} stream is damaged or cut off after {read:,} inflated bytes "
-                f"({one_line(error)}); "
+                f"{file.uri}: the {file.compression} stream is damaged or cut off between {_place(read)} ({one_line(error)}); "
                 "restore or replace the file"
             ) from error
         except OSError as error:
             if isinstance(error, InputError) or file.compression == "none":
                 raise
             raise InputError(
-                f"{file.uri}: the {file.compression} stream is damaged after {read:,} inflated bytes ({one_line(error)})"
+                f"{file.uri}: the {file.compression} stream is damaged between {_place(read)} ({one_line(error)}); restore "
+                "or replace the file"
             ) from error
         if not block:
             return
@@ -75,6 +75,11 @@ def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Ite
             _check_encoding(block, file)
         read += len(block)
         yield bytes(block)
+
+
+def _place(read: int) -> str:
+    """Where a block failed: what of it could be inflated is lost with the error."""
+    return f"inflated bytes {read:,} and {read + BLOCK_BYTES:,}"
 
 
 def _check_encoding(head: bytes, file: InputFile) -> None:

@@ -59,6 +59,28 @@ def find(uri: str) -> Found | None:
         return _find(parse(uri))
 
 
+def is_hollow(uri: str) -> bool:
+    """Whether the folder of a local file is empty or not there, as where a file system isn't mounted."""
+    place = parse(uri)
+    if place.scheme != "file":
+        return False
+    try:
+        with as_input_error(), translated("listing", place.path), os.scandir(Path(place.path).parent) as entries:
+            return next(entries, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
+def check_unchanged(uri: str, version: str) -> None:
+    """Raises SourceChanged when a local file isn't the version it was opened as: what was read of it may be torn. Of an object
+    each read is pinned to its version."""
+    place = parse(uri)
+    if place.scheme == "file":
+        status = _status(place.path)
+        if status is None or _local_version(status) != version:
+            raise _changed(place.path)
+
+
 @contextmanager
 def open_input(uri: str, version: str) -> Iterator[BinaryIO]:
     """The file as a seekable stream, for as long as it has `version`.

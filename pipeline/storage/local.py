@@ -52,6 +52,8 @@ class LocalStore:
             with self._written(value) as temporary:
                 self._place(path, lambda: os.link(temporary, path))
         except FileExistsError:
+            with translated("writing", str(path)), suppress(FileNotFoundError):
+                _flush_folder(path.parent)  # whoever has linked it may not have come to that
             return False
         return True
 
@@ -92,7 +94,7 @@ class LocalStore:
         removed = 0
         with suppress(FileNotFoundError, NotADirectoryError), translated("listing", str(folder)):
             for path in sorted(folder.iterdir()):
-                with suppress(OSError), path.open("rb") as file:
+                with suppress(OSError), path.open("r+b") as file:  # NFS locks only what is open for writing
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
                     path.unlink()
                     removed += 1
@@ -137,6 +139,8 @@ class LocalStore:
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError), translated("writing", str(path)):
                 _make_folder(path.parent)
+                if path.parent != Path(self.root):
+                    _flush_folder(path.parent.parent)  # the folder may be somebody else's who has not come to that
                 name_it()
                 _flush_folder(path.parent)
                 return

@@ -45,6 +45,17 @@ def _probe_once(store: Store) -> None:
             store.delete([key])
 
 
+def tells_case(store: Store) -> bool:
+    """Whether keys that differ only in case are different keys, which on some file systems they aren't."""
+    key = mark(store)
+    folder, _, name = key.rpartition("/")
+    try:
+        return store.get(f"{folder}/{name.upper()}") is None
+    finally:
+        with suppress(StorageError):
+            store.delete([key])
+
+
 def can_delete(store: Store) -> bool:
     """Whether this process may delete on the store; found out by trying. Leaves a small object where it may not."""
     key = mark(store)

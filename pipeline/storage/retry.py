@@ -5,11 +5,23 @@ import http.client
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pipeline.errors import TransientStorageError
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Requests:
+    """A sign of life: a step that waits for a slow store, try after try, does get on."""
+
+    tried: int = 0
+
+
+REQUESTS = Requests()
+"""Of this process."""
 
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.25
@@ -93,6 +105,7 @@ def is_transient(error: BaseException) -> bool:
 def pauses(attempts: int = ATTEMPTS, draw: Callable[[], float] = random.random) -> Iterator[float]:
     """Seconds to wait between `attempts` tries: evenly drawn below a bound that doubles to a longest (full jitter)."""
     for number in range(attempts - 1):
+        REQUESTS.tried += 1
         yield draw() * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
 
 

@@ -28,7 +28,7 @@ def test_the_module_and_the_script_are_the_same_program(published: Job) -> None:
 def test_the_process_ends_with_the_commands_code() -> None:
     ended = subprocess.run([*PROGRAM, "run"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: Missing option '--config' / '-c'.\nsee `python -m pipeline run --help`\n".replace(
+    assert ended.stderr == "error: Missing option '--config' / '-c'.\n  see `python -m pipeline run --help`\n".replace(
         "python -m pipeline", "embedpipe"
     )
 

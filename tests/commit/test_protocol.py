@@ -15,7 +15,7 @@ from pipeline.commit.records import AssemblyRecord, AttemptNote, FileRef, LogEnt
 from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
 from pipeline.commit.success import settle_success
 from pipeline.commit.units import RETRY, commit_unit, list_generations, read_unit, retire_unit
-from pipeline.errors import CommitError, Overtaken
+from pipeline.errors import CommitError, Overtaken, VerificationError
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Segment
 from pipeline.spec import Spec
@@ -378,5 +378,5 @@ def test_a_changed_manifest_is_noticed() -> None:
     store = MemoryStore()
     head = release(store, [stage(store, done(SPEC, whole(A)))])
     store.objects[head.entry.manifest.key] += b"x"
-    with pytest.raises(CommitError, match="sha256"):
+    with pytest.raises(VerificationError, match="sha256"):
         read_head(store)

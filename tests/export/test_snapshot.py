@@ -11,7 +11,7 @@ from support.snapshots import Edits, Made, make_snapshot
 import pipeline
 from pipeline.commit.keys import log_key
 from pipeline.commit.records import LogEntry
-from pipeline.errors import CommitError, InputError
+from pipeline.errors import InputError, VerificationError
 from pipeline.export.snapshot import list_files, open_dataset
 
 
@@ -68,7 +68,7 @@ def test_an_older_version_opens_while_it_is_retained(made: Made) -> None:
 
 def test_a_file_gone_under_the_same_head_is_an_error_that_says_so(made: Made) -> None:
     made.store.delete(made.keys[:1])
-    with pytest.raises(CommitError, match="embedpipe verify"):
+    with pytest.raises(VerificationError, match="embedpipe verify"):
         open_dataset(made.root)
 
 

@@ -13,11 +13,22 @@ LEDGER = ROOT / "docs" / "reliability.json"
 PROTOCOL = (
     "pipeline/commit/*.py",
     "pipeline/plan/*.py",
-    "pipeline/storage/create.py",
-    "pipeline/storage/local.py",
-    "pipeline/flow/planning.py",
-    "pipeline/flow/publishing.py",
-    "pipeline/flow/supervisor.py",
+    "pipeline/sink/assemble.py",
+    *(f"pipeline/storage/{name}.py" for name in ("create", "local", "object_store", "probe", "retry", "s3")),
+    *(
+        f"pipeline/flow/{name}.py"
+        for name in (
+            "encoding",
+            "engine",
+            "isolate",
+            "maintenance",
+            "planning",
+            "publishing",
+            "reading",
+            "staging",
+            "supervisor",
+        )
+    ),
 )
 """The code that decides what is published, kept and deleted. Another version of it has to prove itself anew."""
 

@@ -154,9 +154,9 @@ def test_an_output_of_another_spec_is_refused_unless_replacing_is_asked_for() ->
         MemoryStore(), other, None, published(done(other, whole(input_file("a.jsonl")))), retain=1, failed=(), facts={}
     )
     with pytest.raises(RefusedError, match="different name"):
-        check_spec(SPEC, entry, other.document(), replace=False, output="out")
-    assert check_spec(SPEC, entry, other.document(), replace=True, output="out") is False
-    assert check_spec(other, entry, other.document(), replace=False, output="out") is True
+        check_spec(SPEC, entry, other, replace=False, output="out")
+    assert check_spec(SPEC, entry, other, replace=True, output="out") is False
+    assert check_spec(other, entry, other, replace=False, output="out") is True
 
 
 def test_a_limited_run_never_publishes_over_a_full_snapshot_but_a_full_one_replaces_a_limited() -> None:
@@ -168,9 +168,9 @@ def test_a_limited_run_never_publishes_over_a_full_snapshot_but_a_full_one_repla
     full = publish(MemoryStore(), SPEC, None, units, retain=1, failed=(), facts={})
     limited = spec(limit=5)
     with pytest.raises(RefusedError, match="--limit"):
-        check_spec(limited, full, SPEC.document(), replace=True, output="out")
+        check_spec(limited, full, SPEC, replace=True, output="out")
     small = publish(MemoryStore(), limited, None, units, retain=1, failed=(), facts={})
-    assert check_spec(SPEC, small, limited.document(), replace=False, output="out") is False
+    assert check_spec(SPEC, small, limited, replace=False, output="out") is False
 
 
 def test_losing_more_than_a_tenth_of_the_rows_is_refused_unless_allowed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.memory import MemoryStore
 
-from pipeline.errors import CommitError, EncodeError, InputError, Overtaken
+from pipeline.errors import EncodeError, InputError, Overtaken, VerificationError
 from pipeline.sink.assemble import write_data_file
 from pipeline.sink.duplicates import count_duplicates
 from pipeline.sink.part import build_part, rows_digest
@@ -139,7 +139,7 @@ def test_a_part_that_was_damaged_since_it_was_staged_is_never_published(place: i
     damaged = bytearray(part.data)
     damaged[place] ^= 1
     store.put_new("p", bytes(damaged))
-    with pytest.raises(CommitError, match="sha256"):
+    with pytest.raises(VerificationError, match="sha256"):
         write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
 
 

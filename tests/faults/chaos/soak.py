@@ -15,12 +15,12 @@ from faults.ledger import Chunk
 from faults.sweep.places import Place, open_place
 from support.models import find_minilm, save_tiny_bert
 
-FILES, ROWS = 14, 2500
+FILES, ROWS = 14, 5000
 S3_EVERY = 5
 """Rounds for one on S3: there the server takes most of the time."""
 
-KINDS = (4, 3, 2, 1)
-"""How often a round is a plain one, has collections beside its runs, two drivers at once, or two specs at once."""
+COLLECTED, TWICE, COMPETED = 0.4, 0.3, 0.2
+"""How often a round has collections beside its runs, begins with two drivers at once, or has two specs at once."""
 
 
 def soak(first: int, seconds: float) -> Chunk:
@@ -45,17 +45,17 @@ def soak(first: int, seconds: float) -> Chunk:
 def go(number: int, clusters: Clusters, folder: Path, place: Place, model: str) -> Counter[str]:
     """One round: two versions, each through faults. What it does is drawn from its number."""
     rng = random.Random(f"chaos {number}")
-    kind = rng.choices(("plain", "collected", "twice", "competed"), KINDS)[0]
+    collected, twice, competed = (rng.random() < chance for chance in (COLLECTED, TWICE, COMPETED))
     own = folder / f"round-{number}"
     round_ = Round(clusters, own, place.root(f"out-{number}"), model, place.settings)
     try:
-        with round_.watch() as watch, round_.collecting() if kind == "collected" else nullcontext():
+        with round_.watch() as watch, round_.collecting() if collected else nullcontext():
             round_.world.begin(FILES, ROWS)
-            round_.publish(draw(rng, rng.randint(6, 10)), drivers=2 if kind == "twice" else 1)
-            if kind == "competed":
+            round_.publish(draw(rng, rng.randint(9, 13)), drivers=2 if twice else 1)
+            if competed:
                 round_.compete()
             round_.world.move(ROWS)
-            round_.publish(draw(rng, rng.randint(3, 5)))
+            round_.publish(draw(rng, rng.randint(5, 7)))
             round_.judge()
         return Counter(round_.counts + watch.counts, rounds=1)
     finally:

@@ -83,7 +83,7 @@ class Striker:
     def come_back(self) -> None:
         """What was stopped and still lives goes on, now that the runs are over."""
         for process, raylet in self._stopped:
-            self.counts.update(("zombies", "zombies.killed" if gone(process) else "zombies.late"))
+            self.counts.update(("stopped.killed",) if gone(process) else ("zombies", "zombies.worker"))
             self._go_on(process)
             if raylet is not None:
                 self._wake(raylet)

@@ -11,8 +11,8 @@ HOLDER = {
 }  # fmt: skip
 """Who comes by the places of a phase."""
 
-CHANCE = {"reading": 0.2, "encoding": 0.1, "staging": 0.1, "assembling": 0.5}
-"""That who comes by is caught: of what happens many times in a run, not always the first."""
+CHANCE = {"reading": 0.2, "encoding": 0.1, "staging": 0.1}
+"""That who comes by is caught: of what happens many times in a run, not always the first. Else 1."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Fault:
 
 def draw(rng: random.Random, count: int) -> list[Fault]:
     """Random faults."""
-    return [_fault(rng, rng.choices(list(PHASES), (2, 2, 3, 3, 2, 2))[0]) for _ in range(count)]
+    return [_fault(rng, rng.choices(list(PHASES), (2, 2, 3, 3, 4, 3))[0]) for _ in range(count)]
 
 
 def _fault(rng: random.Random, phase: str) -> Fault:
     place = rng.choice(places(phase))
     if HOLDER[phase] == "driver":
-        manner = rng.choices(("kill", "overtake"), (6, 1))[0]
+        manner = rng.choices(("kill", "overtake"), (5, 1))[0]
         victim = rng.choices(("holder", "raylet", "board", "gcs"), (12, 2, 2, 1))[0] if manner == "kill" else "holder"
         return Fault(phase, place, victim, manner)
-    manner = rng.choices(("kill", "stop", "part"), (10, 2, 1))[0]
+    manner = rng.choices(("kill", "stop", "part"), (12, 1, 2))[0]
     victim = rng.choices(("holder", "driver", "raylet", "board", "gcs"), (14, 3, 2, 2, 0.4))[0]
-    return Fault(phase, place, victim if manner == "kill" else "holder", manner, CHANCE[phase])
+    return Fault(phase, place, victim if manner == "kill" else "holder", manner, CHANCE.get(phase, 1.0))

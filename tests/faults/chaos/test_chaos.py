@@ -73,8 +73,8 @@ def test_a_worker_that_comes_back_when_all_is_published_changes_nothing(round_: 
                 Fault("staging", "before create_file", manner="part"),
             ]
         )
-    assert round_.counts["zombies.killed"] == 1
-    assert round_.counts["zombies.late"] == 1
+    assert round_.counts["stopped.killed"] == 1
+    assert round_.counts["zombies"] == 1
     assert round_.counts["zombies.steps"] >= 1
     assert_all_well(round_, watch)
 

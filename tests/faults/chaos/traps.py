@@ -19,7 +19,7 @@ PHASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "reading": {"pipeline.flow.reading": ("Reading._prepare",)},
     "encoding": {"pipeline.flow.encoding": ("Encoding.encode", "begin_attempt", "encode_finite")},
     "staging": {"pipeline.flow.staging": ("Staging.stage", "create_file", "commit_unit")},
-    "assembling": {"pipeline.flow.engine": ("assemble_file", "write_data_file", "create_file", "commit_file")},
+    "assembling": {"pipeline.flow.engine": ("Assembling.make", "write_data_file", "create_file", "commit_file")},
     "publishing": {
         "pipeline.flow.publishing": (
             "publish",

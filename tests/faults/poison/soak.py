@@ -26,7 +26,9 @@ def soak(first: int, seconds: float) -> Chunk:
     """Each seed is a job with up to four poisonous rows."""
     end = time.monotonic() + seconds
     counts = Counter(
-        dict.fromkeys(("poisonous_rows", "not_isolated", "lost", "duplicated", "mispaired", "over_attempts"), 0)
+        dict.fromkeys(
+            ("poisonous_rows", "not_isolated", "unended", "lost", "duplicated", "mispaired", "over_attempts"), 0
+        )
     )
     seed = first
     with tempfile.TemporaryDirectory(prefix="poison-") as folder:
@@ -55,6 +57,7 @@ def _work(folder: Path, model: str, chance: random.Random, counts: Counter[str])
     apart = [name for name, reason in expected.items() if name in found and reason in found[name]["reason"]]
     counts["poisonous_rows"] += len(expected)
     counts["not_isolated"] += len(expected) - len(apart) + len(found.keys() - expected.keys())
+    counts["unended"] += codes[-1] != 0
     counts["over_attempts"] += sum(
         times > (2 * math.log2(rows) + 2) * list(poison.values()).count(word)
         for word, times in attempts(folder / "log").items()

@@ -96,6 +96,17 @@ def _local_file(key: str, path: str) -> Callable[[World], None]:
     return act
 
 
+def _local_beside_remote(path: str) -> Callable[[World], None]:
+    """A file of the machine slipped into a config that is meant for a bucket."""
+
+    def act(world: World) -> None:
+        raw = raw_job(world, "input.paths", "s3://bucket/texts/")
+        raw["input"] |= {"paths": ["s3://bucket/texts/", path], "format": "text", "text": None}
+        assert "is a file of this machine" in refused(lambda: job(raw), 2)
+
+    return act
+
+
 def _redirect(status: int) -> Callable[[World], None]:
     """A store that sends its clients elsewhere: they must not go."""
 
@@ -138,6 +149,8 @@ CASES = [
     *(Case(f"{key} is {path}", _local_file(key, path))
       for key in ("input.paths", "model.name") for path in ("file:///etc/passwd", "/etc/passwd", "file:///etc/shadow",
           "/proc/self/environ")),
+    *(Case(f"{path} in a config meant for S3", _local_beside_remote(path))
+      for path in ("file:///etc/passwd", "/etc/passwd", "file:///etc/[p]asswd")),
     Case("files of a machine beside data", _local_file("input.paths", "file:///etc/[p]asswd")),
     *(Case(f"a store redirects with {status}", _redirect(status)) for status in (301, 302, 303, 307, 308)),
     *(Case(f"model {name!r}", _mapped_names(name))

@@ -66,10 +66,11 @@ def simulated(world: Any) -> list[Replacement]:
         (
             engine,
             "write_data_file",
-            lambda store, files, layout: stand_ins.write_data_file(store, files, world.uuid().hex),
+            lambda store, files, layout, _: stand_ins.write_data_file(store, files, world.uuid().hex),
         ),
         (job, "discover", lambda source: world.list_source()),
         (publishing, "find", world.find),
+        (publishing, "is_hollow", lambda uri: False),
         (publishing, "worker_environment", dict),
         (publishing, "_facts", lambda job: {"run": job.run}),
         (publishing, "plan_assembly", lambda *a: assembly.plan_assembly(*a[:4], world.target_bytes, a[5])),

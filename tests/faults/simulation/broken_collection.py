@@ -6,6 +6,8 @@ from faults.simulation.binding import Replacement
 from faults.simulation.mutation import after, before, mutant, put, rewrite
 
 from pipeline.commit import collect
+from pipeline.commit.keys import UnitFile
+from pipeline.flow import maintenance
 
 
 @mutant("A part without a record is taken for a dead run's.")
@@ -34,7 +36,7 @@ def manifests_of_next_version_collected() -> Sequence[Replacement]:
 
 @mutant("Only the head's files are kept, whatever `oldest` says.")
 def retained_files_collected() -> Sequence[Replacement]:
-    return rewrite(collect._read_view, ("if head.entry.oldest <= version < versions[-1]", "if False"))
+    return rewrite(collect._read_view, ("range(head.entry.oldest, head.entry.version)", "()"))
 
 
 @mutant("Units are given up without a look at what the head covers.")
@@ -116,3 +118,30 @@ def rework_given_up() -> Sequence[Replacement]:
             needless.request, ('return RETRY if self._is_to_be_redone(unit.unit) else ""', 'return ""'), owner=needless
         ),
     ]
+
+
+@mutant("Collections publish what there is once more and overtake whoever is about to publish.")
+def collections_overtake() -> Sequence[Replacement]:
+    return rewrite(maintenance.collect_garbage, ("abandon and not dry_run", "not dry_run"))
+
+
+@mutant("Units that the head has cut otherwise are given up, also those that were planned on that very head.")
+def planned_on_head_given_up() -> Sequence[Replacement]:
+    return rewrite(
+        collect._Needless._is_published,
+        ("unit.base < self._view.head.entry.version and ", ""),
+        owner=collect._Needless,
+    )
+
+
+@mutant("Parts that an earlier collection has seen already are old, and collected.")
+def old_parts_collected() -> Sequence[Replacement]:
+    seen: set[str] = set()
+    part = collect._Unnamed.part
+
+    def by_age(unnamed: collect._Unnamed, file: UnitFile) -> bool:
+        old = file.key in seen
+        seen.add(file.key)
+        return old or part(unnamed, file)
+
+    return put(collect._Unnamed.part, by_age, owner=collect._Unnamed)

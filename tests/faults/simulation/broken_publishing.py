@@ -115,7 +115,7 @@ def files_numbered_twice() -> Sequence[Replacement]:
 
 @mutant("Data files are named by their assembly alone.")
 def data_named_by_assembly() -> Sequence[Replacement]:
-    return rewrite(engine.assemble_file, ("uuid.uuid4().hex", "'0' * 32"))
+    return rewrite(engine.Assembling.make, ("uuid.uuid4().hex", "'0' * 32"), owner=engine.Assembling)
 
 
 @mutant("What the head has of a file stays, though the file is cut into other segments now.")

@@ -12,7 +12,7 @@ from faults.simulation.client import ROOT
 
 from pipeline.commit.snapshot import read_head
 from pipeline.config.schema import Config, Execution, Input, Model, Output
-from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError
+from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError, VerificationError
 from pipeline.flow import maintenance, supervisor
 from pipeline.progress.events import NullReporter
 
@@ -89,7 +89,7 @@ def execute(world: Any, command: Command) -> None:
         command.ended = "well"
     except EmbedpipeError as error:
         command.ended, command.error = type(error).__name__, error
-        contradiction = isinstance(error, CommitError) and not isinstance(error, Overtaken)
+        contradiction = isinstance(error, CommitError | VerificationError) and not isinstance(error, Overtaken)
         refused = isinstance(error, StorageError) and not error.retry and command.may_delete
         if (contradiction or refused) and not world.faults.stale:
             world.judge.violations.append(f"{command.name}: {type(error).__name__}: {error}")
@@ -103,7 +103,7 @@ def read(world: Any, times: int) -> None:
             _read_once(world)
         except StorageError:
             continue
-        except CommitError as error:
+        except (CommitError, VerificationError) as error:
             if not world.faults.stale:
                 world.judge.violations.append(f"reader: {error}")
 

@@ -26,7 +26,7 @@ class Reading(real_reading.Reading):
     """The real reading, with rows parted by name."""
 
     def __init__(self, context: Any, draw: Callable[[], float]) -> None:
-        self.context, self.store, self.progress = context, context.open_store(), 0
+        self.context, self.store, self._steps = context, context.open_store(), 0
         self.preparer = SimpleNamespace(prepare=lambda rows, *_: Prepared(rows.names, draw))  # type: ignore[assignment]
 
 
@@ -99,7 +99,7 @@ class SimulatedEngine:
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `pipeline.flow.engine.Engine.assemble`. A task whose process died is tried again under the same name."""
         if self._draw() < 0.5:
-            yield from map(engine.assemble_file, tasks)
+            yield from map(_assembled, tasks)
             return
         results: deque[AssemblyRecord | EmbedpipeError] = deque()
         deaths = [0]
@@ -125,7 +125,7 @@ class SimulatedEngine:
 
         def body() -> None:
             try:
-                results.append(engine.assemble_file(task))
+                results.append(_assembled(task))
             except EmbedpipeError as error:
                 results.append(error)
             answered.append(True)
@@ -199,3 +199,7 @@ class SimulatedEngine:
             if segment is not None:
                 acks.append(failed_ack("error", segment, 0, EncodeError("its worker is gone")))
         self._scheduler.wake(self._driver)
+
+
+def _assembled(task: AssemblyTask) -> AssemblyRecord:
+    return engine.Assembling(task).make()

@@ -5,7 +5,6 @@ in `snapshots.py`.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from faults.simulation.disk import Disk, folder_name
@@ -29,7 +28,7 @@ class TruthJudge:
         self.snapshots = Snapshots(disk, source, self.records, self.first_values)
         self.highest: dict[str, int] = {}
         self.attempts: dict[str, int] = {}  # by unit
-        self.specs: dict[str, tuple[str, int]] = {}  # unit → its spec, and the newest version it was planned on
+        self.planned: dict[str, dict[str, Any]] = {}  # unit → what was last planned of it, on the newest version
         self.marked = 0  # since when `_SUCCESS` stands, where it does
         self.given_up: set[tuple[str, int]] = set()  # records that give up what was asked for, rightly
         self.lone_ends: set[str] = set()  # notes that an attempt ended, which nobody noted the beginning of
@@ -75,9 +74,8 @@ class TruthJudge:
         elif folder in ("part", "quarantine", "attempt"):
             self._unit_file_deleted(folder, key, by)
         elif folder in ("data", "manifest", "assembly"):
-            name = key.split("/")[2] if folder == "assembly" else key.rpartition("/")[2]
-            version, head = int(name.partition("-")[0]), self.snapshots.version
-            if version > head or (folder != "manifest" and version == head):
+            if not self._is_before_head(folder, key):
+                head = self.snapshots.version
                 self._wrong(f"{key} is deleted although it may still be published on top of version {head}", by)
         elif folder not in ("probe", "tmp") and key != "_SUCCESS":
             self._wrong(f"{key} is deleted, which no record of this kind ever may be", by)
@@ -105,9 +103,8 @@ class TruthJudge:
         return found
 
     def leftovers(self, *, abandoned: bool) -> list[str]:
-        """Keys that nothing needs. What is staged for a spec that was never published may be a run going on elsewhere, until
-        somebody gives it up."""
-        head = self.snapshots.head
+        """Keys that nothing needs. What is staged for a spec that was never published, or made for the next version, may be
+        of a run going on elsewhere, until somebody gives it up."""
         units = {
             quarantine for record in self.records.values() if (quarantine := (record["quarantine"] or {}).get("key"))
         }
@@ -117,10 +114,18 @@ class TruthJudge:
             needed = folder in ("log", "unit", "spec") or key == "_SUCCESS" or key in self.snapshots.referenced
             if folder in ("part", "quarantine", "attempt"):
                 needed = needed or (folder == "quarantine" and key in units)
-                needed = needed or not (abandoned or self._is_over(_unit_file(key)[0], head.spec if head else None))
+                needed = needed or not (abandoned or self._is_over(_unit_file(key)[0]))
+            if folder in ("data", "manifest", "assembly"):
+                needed = needed or not (abandoned or self._is_before_head(folder, key))
             if not needed:
                 found.append(key)
         return found
+
+    def _is_before_head(self, folder: str, key: str) -> bool:
+        """Whether it was made for a version that is there."""
+        name = key.split("/")[2] if folder == "assembly" else key.rpartition("/")[2]
+        version, head = int(name.partition("-")[0]), self.snapshots.version
+        return version < head or (folder == "manifest" and version == head)
 
     def _check_mark_removed(self, key: str, by: Process) -> None:
         """Who changes data/ or publishes has seen to it that the mark is gone. Others may have set it again since."""
@@ -128,12 +133,21 @@ class TruthJudge:
             self._wrong(f"{key} changes beside a _SUCCESS that has stood since before this began", by)
 
     def _planned(self, unit: str, record: dict[str, Any]) -> None:
-        self.specs[unit] = (record["spec"], max(record["base"], self.specs.get(unit, ("", 0))[1]))
+        if unit not in self.planned or record["base"] >= self.planned[unit]["base"]:
+            self.planned[unit] = record
 
-    def _is_over(self, unit: str, published: str | None) -> bool:
-        """Nobody works on its spec any more: it is the published one, or was replaced."""
-        spec, base = self.specs.get(unit, (published, 0))
-        return spec is None or spec == published or self.snapshots.is_replaced(spec, base)
+    def _is_over(self, unit: str) -> bool:
+        """Nobody works on it any more: the head has it or was made since; its spec was replaced, or its source moved on."""
+        head, planned = self.snapshots.head, self.planned.get(unit)
+        if planned is None or head is None:
+            return planned is None
+        if planned["spec"] != head.spec:
+            return self.snapshots.is_replaced(planned["spec"], planned["base"])
+        moved = any(
+            uri not in self.source.files or self.source.files[uri].version != version
+            for uri, version in ((piece["uri"], piece["version"]) for piece in planned["pieces"])
+        )
+        return moved or planned["base"] < head.version or unit in {name for name, _ in head.units}
 
     def _attempt(self, key: str, unit: str, value: bytes) -> None:
         if key.endswith(".json"):
@@ -183,16 +197,17 @@ class TruthJudge:
         since = self.first_seen.get((unit, generation - (before["state"] == "done")))
         if since is None:
             since = self.first_seen.get((unit, generation), self.first_seen.get((unit, generation - 1), 0))
-        published = (unit, generation - 1) in self.snapshots.published or self._are_published(record["pieces"])
+        published = (unit, generation - 1) in self.snapshots.published or self._are_published(record)
         moved = any(not self.source.always_current(piece["uri"], piece["version"], since) for piece in record["pieces"])
         if moved:
             self.given_up.add((unit, generation))
         if not (published or moved or self.snapshots.is_replaced(record["spec"], record["base"])):
             self._wrong(f"{key} gives up a unit whose source is as it was, and that was never published", by)
 
-    def _are_published(self, pieces: Iterable[dict[str, Any]]) -> bool:
-        """Whether some snapshot had all rows of these files, from other units."""
-        return all(any(entry.uris.get(p["uri"]) == p["version"] for entry in self.snapshots.all) for p in pieces)
+    def _are_published(self, record: dict[str, Any]) -> bool:
+        """Whether some snapshot since the unit was planned had all rows of these files, from other units."""
+        since = self.snapshots.all[record["base"] :]
+        return all(any(entry.uris.get(p["uri"]) == p["version"] for entry in since) for p in record["pieces"])
 
     def _unit_file_deleted(self, folder: str, key: str, by: Process) -> None:
         unit, generation, _ = _unit_file(key)

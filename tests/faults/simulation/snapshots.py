@@ -167,7 +167,7 @@ class Snapshots:
                 for uri in base.failed - new.failed
                 if self.source.was_there(uri, since)  # else it owes nobody anything
             ]
-            return wrong + forgotten  # the same once more
+            return wrong + forgotten + _check_need(new, base, command)
         was = base.uris if base and base.spec == new.spec else {}
         for uri, version in new.uris.items():
             if was.get(uri) != version and not self.source.was_current(uri, version, since):
@@ -202,3 +202,11 @@ class Snapshots:
             or hashlib.sha256(value).hexdigest() != digest
         ]
         return found + ([entry.manifest] if self.disk.get(entry.manifest) is None else [])
+
+
+def _check_need(new: Published, base: Published, command: Any) -> list[str]:
+    """The same once more overtakes whoever is about to publish: only for a reason."""
+    keeps_fewer = new.version - new.oldest < base.version - base.oldest
+    if command is None or command.abandon or keeps_fewer or new.failed != base.failed:
+        return []
+    return [f"version {new.version} is version {base.version} once more, for nothing"]

@@ -132,10 +132,11 @@ class World:
     def settle(self, command: Command) -> None:
         """Keep in mind whether what ended may have left the mark standing beside what it should not.
 
-        One that was killed may have, or that a failing store kept from taking it away, if others set the mark meanwhile; until
-        one ends well that looked at the mark after that.
+        One that was killed may have, or that a failing store or a missing right kept from taking it away, if others set the
+        mark meanwhile; until one ends well that looked at the mark after that.
         """
-        if (command.ended == "killed" or isinstance(command.error, StorageError)) and not command.alone:
+        helpless = command.ended == "killed" or isinstance(command.error, StorageError) or not command.may_delete
+        if helpless and not command.alone:
             self.disturb()
         elif command.ended == "well" and self.disturbed is not None and command.settled > self.disturbed:
             self.disturbed = None

@@ -22,8 +22,7 @@ from support.s3 import s3_server
 log = logging.getLogger(__name__)
 
 TRIES = 6  # runs under faults for one snapshot; the one after them is spared
-TIMED_EVERY = 40
-TIMED_SECONDS = 250
+TIMED_SECONDS = 250  # a chunk that has them begins with a timed pair
 SECONDS_PER_TEXT = 0.08  # 60 seconds and more for the whole job
 MUST_BE_ZERO = ("lost", "duplicated", "mispaired", "leftovers", "uploads_left", "violations")
 
@@ -35,11 +34,11 @@ def soak(first: int, seconds: float) -> Chunk:
     number = first
     with tempfile.TemporaryDirectory() as folder, _servers() as servers:
         model = _model(Path(folder))
+        if seconds > TIMED_SECONDS:
+            timed_pair(servers[0], model, counts)
         while time.monotonic() < deadline:
             work_case(number, servers[number % len(servers)], model, counts)
             number += 1
-            if number % TIMED_EVERY == 0 and deadline - time.monotonic() > TIMED_SECONDS:
-                timed_pair(servers[0], model, counts)
     return Chunk(number, dict(counts))
 
 

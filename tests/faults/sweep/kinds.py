@@ -104,6 +104,12 @@ def _lost_reply(call: Call) -> None:
     _no_answer(call)
 
 
+def _stale(call: Call) -> list[Any]:
+    """The newest key is not listed yet, as far as order tells."""
+    listed: list[Any] = call.act()
+    return listed[:-1]
+
+
 @dataclass(frozen=True)
 class Kind:
     """One way to go wrong."""
@@ -126,5 +132,6 @@ KINDS = {
     "refused": Kind(_refused, OPERATIONS, lambda first, method: first == method),
     "lost reply": Kind(_lost_reply, WRITES),
     "conflict": Kind(lambda call: False, frozenset({"put_new"})),
+    "stale": Kind(_stale, frozenset({"list"})),
     "late": Kind(_no_answer, WRITES, late=True),
 }

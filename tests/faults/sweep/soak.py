@@ -29,6 +29,8 @@ def go(sweeps: dict[str, Sweep], first: int, until: float) -> Chunk:
     """At least one case, and more until the clock says `until`."""
     cases = numbered(sweeps)
     counts = Counter(dict.fromkeys(ZERO, 0))
+    if first == 0:
+        counts["all_points"] = len(cases)
     number = first
     while number == first or time.monotonic() < until:
         turn, index = divmod(number, len(cases))
