@@ -212,12 +212,14 @@ class _Raw(io.RawIOBase):
 
 
 def _csv(file: BinaryIO, delimiter: str) -> Iterator[dict[str, Any]]:
-    """Rows after the header, as RFC 4180 has them; blank lines are none."""
+    """Rows after the header, as RFC 4180 has them; blank lines are neither."""
     text = io.TextIOWrapper(
         io.BufferedReader(_Raw(file), 1 << 20), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
     csv.field_size_limit(1 << 30)
-    yield from csv.DictReader(text, delimiter=delimiter)
+    rows = (fields for fields in csv.reader(text, delimiter=delimiter) if fields)
+    header = next(rows, [])
+    return (dict(zip(header, fields, strict=False)) for fields in rows)
 
 
 def _text(line: bytes) -> dict[str, Any] | None:

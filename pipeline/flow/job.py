@@ -1,6 +1,7 @@
 """Resolve: the names in a config → what they stand for. After this nothing about the job is open but the input's files."""
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ SAMPLE_SEGMENTS, SAMPLE_ROWS, SAMPLE_CHARS = 3, 64, 1600
 """The parity gate's texts: the beginnings of the first rows of a few segments."""
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A config with every name resolved."""
@@ -56,6 +60,7 @@ def resolve(config: Config, limit: int | None = None) -> Job:
     model = resolve_model(config.model.name, config.model.revision, config.execution.model_cache)
     find_route(Path(model.directory), config.model.task)
     files = discover(config.input)
+    _warn_of_twins(files)
     extraction = inspect(files, config.input, config.rows, config.output.partition_by, _published_columns(store))
     hidden = check_names([name for name, _ in extraction.keep])
     if hidden is not None:
@@ -70,6 +75,23 @@ def resolve(config: Config, limit: int | None = None) -> Job:
         )
     spec = build_spec(config, model.lock, extraction, limit)
     return Job(config, limit, store, model, extraction, unit_policy(config), spec, uuid.uuid4().hex)
+
+
+def _warn_of_twins(files: Sequence[InputFile]) -> None:
+    """A link to a folder beside the folder itself has every row embedded twice, which is seldom meant."""
+    first: dict[str, str] = {}
+    twins = [
+        (first[file.version], file.uri)
+        for file in files
+        if "://" not in file.uri and first.setdefault(file.version, file.uri) != file.uri
+    ]
+    if twins:
+        log.warning(
+            "%s and %s are one file (%d such pairs), and its rows are embedded once under each name; if that isn't meant, "
+            "narrow input.paths",
+            *twins[0],
+            len(twins),
+        )
 
 
 def _check_partitions(extraction: Extraction, partition_by: Sequence[str]) -> None:

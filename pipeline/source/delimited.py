@@ -71,7 +71,7 @@ def csv_rows(stream: BinaryIO, file: InputFile, delimiter: str, longest: int) ->
     number = -1
     try:
         for fields in rows:
-            if fields or number < 0:
+            if fields:
                 yield fields
                 number += 1
     except csv.Error as error:

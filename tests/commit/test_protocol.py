@@ -1,25 +1,41 @@
 """The commit protocol on a store in memory, operation by operation."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from support.memory import MemoryStore
 from support.records import done, input_file, spec, uuid_of, whole
 
-from pipeline.commit.assembly import Assembly, assembled_units, commit_file, plan_assembly
+from pipeline.commit.assembly import Assembly, assembled_units, commit_file, plan_assembly, read_assembled
 from pipeline.commit.attempts import begin_attempt, end_attempt, list_unended
 from pipeline.commit.collect import collect, find_garbage, has_leftovers
-from pipeline.commit.keys import SUCCESS, attempt_key, data_key, log_key, part_key, quarantine_key, unit_key
+from pipeline.commit.keys import (
+    ASSEMBLY,
+    ATTEMPT,
+    LOG,
+    SUCCESS,
+    UNIT,
+    attempt_key,
+    data_key,
+    log_key,
+    part_key,
+    quarantine_key,
+    spec_key,
+    unit_key,
+)
 from pipeline.commit.manifest import ManifestUnit, decode_manifest, encode_manifest
 from pipeline.commit.records import AssemblyRecord, AttemptNote, FileRef, LogEntry, Slice, UnitRecord
-from pipeline.commit.snapshot import Snapshot, publish, read_head, republish
+from pipeline.commit.snapshot import Snapshot, publish, read_entry, read_head, read_stored_spec, republish
 from pipeline.commit.success import settle_success
-from pipeline.commit.units import RETRY, commit_unit, list_generations, read_unit, retire_unit
-from pipeline.errors import CommitError, Overtaken, VerificationError
+from pipeline.commit.units import RETRY, commit_unit, list_generations, read_rulings, read_unit, retire_unit
+from pipeline.errors import CommitError, InputError, Overtaken, VerificationError
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Segment
 from pipeline.spec import Spec
 from pipeline.storage.probe import mark
+from pipeline.storage.store import Entry
 
 SPEC = spec()
 A, B = input_file("a.jsonl"), input_file("b.jsonl")
@@ -264,6 +280,39 @@ def test_staged_rows_of_a_unit_that_the_head_has_from_units_cut_otherwise_are_ga
     assert group.part.key not in store.objects
 
 
+def test_a_unit_planned_on_the_very_head_is_wanted_although_the_head_has_its_pieces() -> None:
+    """The head may lack that unit of the segment, or have the rows under other ids: each collection would take the work back."""
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A), eof=False))])  # published without what failed
+    collect(store, find_garbage(store, unchanged))
+    earlier = stage(store, dataclasses.replace(done(SPEC, whole(A), 1, eof=False), base=0))
+    wanted = stage(store, dataclasses.replace(done(SPEC, whole(A), 2, eof=False), base=1))
+    in_flight = dataclasses.replace(done(SPEC, whole(A), 3), base=1)
+    begin_attempt(store, note_of(in_flight), 0, in_flight.attempt)
+    garbage = find_garbage(store, unchanged)
+    assert [one.unit.unit for one in garbage.retire] == [earlier.unit]
+    collect(store, garbage)
+    assert wanted.part is not None
+    assert wanted.part.key in store.objects
+    assert attempt_key(in_flight.unit, 0, in_flight.attempt) in store.objects
+
+
+def test_a_source_that_may_not_be_looked_at_says_nothing_and_others_are_still_judged() -> None:
+    """A folder whose permissions were withdrawn would fail every collection, and with it the end of every run."""
+    store = MemoryStore()
+    hidden, moved = stage(store, done(SPEC, whole(A))), stage(store, done(SPEC, whole(B)))
+    begun = done(SPEC, whole(input_file("a.jsonl", version="0")))
+    begin_attempt(store, note_of(begun), 0, begun.attempt)
+
+    def look(uri: str) -> str | None:
+        if uri == A.uri:
+            raise InputError(f"{uri}: permission denied")
+        return "2"
+
+    assert [one.unit.unit for one in find_garbage(store, look).retire] == [moved.unit]
+    assert hidden.unit != moved.unit
+
+
 def test_notes_of_the_end_of_attempts_that_never_began_are_garbage() -> None:
     store = MemoryStore()
     end_attempt(store, uuid_of("unit"), 0, uuid_of("a"), "the store was away")
@@ -356,6 +405,32 @@ def test_retained_snapshots_keep_their_files() -> None:
     assert not set(first.files) & set(store.objects)
 
 
+@dataclass
+class Stale(MemoryStore):
+    """A store whose listings leave one key out."""
+
+    unlisted: str = ""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        return (entry for entry in super().list(prefix) if entry.key != self.unlisted)
+
+
+@pytest.mark.parametrize("lost", ["from the listing", "its manifest"])
+def test_what_a_kept_snapshot_needs_stays_where_it_can_not_be_listed_or_read(lost: str) -> None:
+    """A listing may lag, and a read may say `absent` once; what a collection deletes by that is gone for good."""
+    store = Stale()
+    first = release(store, [stage(store, done(SPEC, whole(A)))], retain=2)
+    second = release(store, [stage(store, done(SPEC, whole(B)))], dropped=first.units, retain=2)
+    collect(store, find_garbage(store, unchanged))
+    manifests = {snapshot.entry.manifest.key for snapshot in (first, second)}
+    assert manifests | set(first.files) <= set(store.objects)
+    if lost == "its manifest":
+        del store.objects[first.entry.manifest.key]
+    else:
+        store.unlisted = log_key(1)
+    assert not set(find_garbage(store, unchanged).keys) & (manifests | set(first.files))
+
+
 def test_success_stands_only_while_data_is_just_the_heads_files() -> None:
     store = MemoryStore()
     head = release(store, [stage(store, done(SPEC, whole(A)))])
@@ -379,4 +454,73 @@ def test_a_changed_manifest_is_noticed() -> None:
     head = release(store, [stage(store, done(SPEC, whole(A)))])
     store.objects[head.entry.manifest.key] += b"x"
     with pytest.raises(VerificationError, match="sha256"):
+        read_head(store)
+
+
+def assembly_of(store: MemoryStore) -> AssemblyRecord:
+    """The record of the one data file."""
+    key = next(key for key in store.objects if key.startswith(ASSEMBLY))
+    return AssemblyRecord.from_json(store.objects[key])
+
+
+UNIT_OF_A = done(SPEC, whole(A)).unit
+READERS: dict[str, tuple[str, Callable[[MemoryStore], object]]] = {
+    "unit": (UNIT, lambda store: read_unit(store, UNIT_OF_A, 0)),
+    "unit, ruling": (UNIT, lambda store: read_rulings(store, [UNIT_OF_A], {UNIT_OF_A: 0})),
+    "unit, in our way": (UNIT, lambda store: commit_unit(store, done(SPEC, whole(A), attempt="second"))),
+    "log": (LOG, lambda store: read_entry(store, 1)),
+    "log, newest": (LOG, read_head),
+    "log, collection": (LOG, lambda store: find_garbage(store, unchanged)),
+    "spec": (spec_key(SPEC.spec_id), lambda store: read_stored_spec(store, SPEC.spec_id)),
+    "attempt": (ATTEMPT, lambda store: find_garbage(store, unchanged)),
+}
+
+
+@pytest.mark.parametrize("damage", [b"x", b"{}", b"[]", b"null", b"\xff", b'{"pieces": 7}'])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_record_that_was_damaged_from_outside_is_named(reader: str, damage: bytes) -> None:
+    """`KeyError: 'recipe'` and "a bug" would tell nobody which of a million objects to restore."""
+    prefix, read = READERS[reader]
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A)))])
+    begin_attempt(store, note_of(done(SPEC, whole(B))), 0, uuid_of("b"))
+    (key,) = (key for key in store.objects if key.startswith(prefix))
+    store.objects[key] = damage
+    with pytest.raises(VerificationError) as caught:
+        read(store)
+    assert f"memory://out/{key} can't be understood" in caught.value.message
+
+
+@pytest.mark.parametrize("damage", [b"x", b"{}", b"[]", b"null"])
+def test_a_damaged_record_of_a_data_file_is_named(damage: bytes) -> None:
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A)))])
+    record = assembly_of(store)
+    (key,) = (key for key in store.objects if key.startswith(ASSEMBLY))
+    store.objects[key] = damage
+    with pytest.raises(VerificationError, match=key):
+        read_assembled(store, record.base, record.assembly, record.k)
+    with pytest.raises(VerificationError, match=key):
+        commit_file(store, record)
+
+
+def test_a_description_of_another_spec_or_none_is_named() -> None:
+    """Readers take columns and dimensions from it."""
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    key = spec_key(SPEC.spec_id)
+    assert read_stored_spec(store, SPEC.spec_id) == SPEC
+    store.objects[key] = spec("other").document()
+    with pytest.raises(VerificationError, match=f"memory://out/{key} describes another spec"):
+        read_stored_spec(store, SPEC.spec_id)
+    del store.objects[key]
+    with pytest.raises(VerificationError, match=f"memory://out/{key} is gone"):
+        republish(store, head, retain=1)
+
+
+def test_a_newest_snapshot_without_its_manifest_is_named() -> None:
+    store = MemoryStore()
+    head = release(store, [stage(store, done(SPEC, whole(A)))])
+    del store.objects[head.entry.manifest.key]
+    with pytest.raises(VerificationError, match="memory://out: snapshot 1 has lost its manifest"):
         read_head(store)

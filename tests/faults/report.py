@@ -27,6 +27,8 @@ ROWS = (
     ("chaos", "failed_runs", "jobs that did not end well within the re-runs they were given"),
     ("poison", "poisonous_rows", "rows that kill, hang or exhaust the process that encodes them"),
     ("poison", "not_isolated", "of them not set aside alone with their reason"),
+    ("poison", "ray_jobs", "jobs with them on Ray"),
+    ("poison", "serial_jobs", "jobs with them without Ray"),
     ("poison", "unended", "jobs over them that did not end well within the re-runs they were given"),
     ("poison", "over_attempts", "of them that cost more than 2·log2(n) + 2 attempts"),
     ("store", "jobs", "jobs on a store that misbehaves"),

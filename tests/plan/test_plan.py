@@ -118,6 +118,19 @@ def test_a_failed_unit_is_worked_at_the_next_generation() -> None:
     assert plan.pending[0].generation(1) == 0
 
 
+def test_deaths_over_a_unit_are_seen_beyond_any_number_of_units_that_have_their_record() -> None:
+    """Unseen, a poisonous unit is never tried apart, and every run dies at it."""
+    segment = whole(input_file("a.jsonl"))
+    segments = segments_by_id(SPEC.spec_id, [segment], EXTRACTION)
+    records = [done(SPEC, segment, k, eof=False) for k in range(LOOKAHEAD + 16)]
+    poisonous = done(SPEC, segment, len(records)).unit
+    rulings = {record.unit: record for record in records}
+    assert make_plan(NOTHING, segments, rulings, {poisonous: 2}, 0).pending[0].deaths == ((len(records), 2),)
+    match = dataclasses.replace(NOTHING, kept=published(*records))
+    plan = make_plan(match, segments, rulings, {poisonous: 2}, 0)
+    assert plan.pending[0].deaths == ((len(records), 2),), "the head has the others, and their records stand"
+
+
 def test_a_partly_published_segment_has_only_its_rest_pending() -> None:
     """A snapshot may lack a failed unit; the next run owes that unit only."""
     segment = whole(input_file("a.jsonl"))

@@ -17,8 +17,9 @@ from faults.chaos.job import Driver, make_config
 from faults.chaos.processes import MARK, until
 from faults.chaos.striker import Caught, Striker
 from faults.chaos.strikes import Fault
-from faults.chaos.watch import Watch, data_files
+from faults.chaos.watch import Watch
 from faults.chaos.world import World
+from faults.leftovers import leftovers
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +132,7 @@ class Round:
         command = [sys.executable, "-m", "pipeline", "gc", self.output]
         environment = self._clusters.get().environment | self._settings
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        output = oracle.reader(self.output)
-        entry = oracle.newest(output)
-        assert entry is not None
-        named = {entry["manifest"]["key"], "_SUCCESS", *data_files(output, entry)}
-        records = tuple(f"_embedpipe/{kind}/" for kind in ("log", "spec", "unit"))
-        return [key for key in sorted(output.keys()) if key not in named and not key.startswith(records)]
+        return leftovers(oracle.reader(self.output))
 
     def _states(self) -> Sequence[Mapping[str, str]]:
         states = list(self.world.states)

@@ -4,19 +4,17 @@ A version is read whole when it is first seen; as its files are never written tw
 the one it had then. Now and then the same is asked of `pipeline.open_snapshot`.
 """
 
-import io
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from faults import oracle
 from faults.chaos.eyes import eyes
+from faults.leftovers import data_files
 
 import pipeline
 
@@ -116,12 +114,3 @@ class Watch:
         states = self._states()
         alike = [index for index in reversed(range(len(states))) if len(states[index]) == len(rows)]
         return next((index for index in alike if oracle.judge(rows, states[index], self._model).right), None)
-
-
-def data_files(output: oracle.Reader, entry: Mapping[str, Any]) -> set[str]:
-    """The data files that an entry's manifest names."""
-    data = output.read(entry["manifest"]["key"])
-    if data is None:
-        raise oracle.Overtaken(entry["manifest"]["key"])
-    units = pq.ParquetFile(io.BytesIO(data)).read(columns=["slices"], use_threads=False).to_pylist()
-    return {part["file"] for unit in units for part in unit["slices"]}

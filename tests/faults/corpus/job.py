@@ -39,7 +39,15 @@ def problems(cases: Sequence[Case], folder: Path, model: str) -> list[str]:
     )  # fmt: skip
     if done.returncode != 0:
         return [f"the job ended with {done.returncode}: {done.stderr[-2000:]}"]
-    return _compare(places, json.loads(done.stdout.splitlines()[-1]), str(folder / "out"), model)
+    found = _compare(places, json.loads(done.stdout.splitlines()[-1]), str(folder / "out"), model)
+    return found + _verify(str(folder / "out"))
+
+
+def _verify(output: str) -> list[str]:
+    """Verification reads the same files in its own way. That the vectors are not the model's own it may say: they aren't."""
+    command = [sys.executable, "-m", "pipeline", "verify", output, "--sample", "500"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [] if done.returncode in (0, 6) else [f"verify ended with {done.returncode}: {done.stderr[-2000:]}"]
 
 
 def _write(cases: Sequence[Case], folder: Path) -> dict[str, Case]:

@@ -1,4 +1,4 @@
-"""Poison at random: kinds, places and sizes of units by seed, through the serial engine."""
+"""Poison at random: kinds, places and sizes of units by seed, through the serial engine and, more rarely, through Ray."""
 
 import logging
 import math
@@ -18,6 +18,7 @@ from pipeline.flow.maintenance import list_quarantine
 
 log = logging.getLogger(__name__)
 
+RAY_SHARE = 0.2
 MAX_RUNS = 6
 """Two for a death each, one that tries texts apart; three more for hangs in other units."""
 
@@ -45,9 +46,12 @@ def _work(folder: Path, model: str, chance: random.Random, counts: Counter[str])
     places = chance.sample(range(rows), min(rows, chance.randint(1, 4)))
     poison = {place: chance.choice(list(KINDS)) for place in places}
     texts = write(folder / "in", poison, rows=rows)
+    engine = chance.choices(("serial", "ray"), (1 - RAY_SHARE, RAY_SHARE))[0]
     config = make_config(
-        folder / "in", str(folder / "out"), model, output__max_rejected_share=1, execution__unit_timeout_s=5
-    )
+        folder / "in", str(folder / "out"), model, output__max_rejected_share=1, execution__unit_timeout_s=5,
+        execution__engine=engine, execution__max_attempts=10,
+    )  # fmt: skip
+    counts[f"{engine}_jobs"] += 1
     words = {word: what for word, (what, _) in KINDS.items()}
     codes = []
     while (not codes or codes[-1] != 0) and len(codes) < MAX_RUNS:

@@ -57,14 +57,11 @@ def source_looked_up_first() -> Sequence[Replacement]:
 
 @mutant("A source that can't be looked at is taken for gone.")
 def failed_lookup_is_gone() -> Sequence[Replacement]:
-    look = "versions[piece.uri] = lookup(piece.uri)"
-    patient = (
-        "try:",
-        f"                {look}",
-        "            except Exception:",
-        "                versions[piece.uri] = None",
+    return rewrite(
+        collect._moved_on,
+        ("suppress(InputError)", "suppress(Exception)"),
+        ("versions.get(piece.uri, piece.version)", "versions.get(piece.uri)"),
     )
-    return rewrite(collect._moved_on, (look, "\n".join(patient)))
 
 
 @mutant("What a late commit names is deleted with the unit it was to be given up with.")

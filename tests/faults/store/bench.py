@@ -1,6 +1,5 @@
 """Where jobs meet a store that misbehaves: sources and output in one bucket, both reached through the fault proxy."""
 
-import io
 import os
 import tempfile
 import uuid
@@ -12,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 import boto3
-import pyarrow.parquet as pq
 from faults import oracle
 from faults.encoder import HOOKS
+from faults.leftovers import leftovers
 from faults.store.proxy import FaultProxy
 from support.jobs import make_config, text_of, write_jsonl, write_parquet
 
@@ -23,8 +22,6 @@ from pipeline.config.schema import Config
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SETTINGS = dict.fromkeys(KEYS, "testing") | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
 READ_SECONDS = 2  # far above what the servers take here, however busy the machine
-FINAL = ("_SUCCESS", "data/", *(f"_embedpipe/{room}/" for room in ("log", "manifest", "quarantine", "spec", "unit")))
-"""What may be left where nothing is under way and an account that may delete has collected."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,7 @@ class Bench:
 
     def leftovers(self) -> list[str]:
         """Keys below the output that nothing published refers to."""
-        output = oracle.reader(self.output)
-        entry = oracle.newest(output)
-        assert entry is not None
-        manifest = pq.ParquetFile(io.BytesIO(output.read(entry["manifest"]["key"]) or b""))
-        files = {part["file"] for unit in manifest.read(["slices"]).to_pylist() for part in unit["slices"]}
-        keys = output.keys()
-        return [key for key in keys if not key.startswith(FINAL) or (key.startswith("data/") and key not in files)]
+        return leftovers(oracle.reader(self.output))
 
     def close(self) -> None:
         """Remove the bucket: the server keeps all in memory."""

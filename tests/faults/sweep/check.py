@@ -1,10 +1,8 @@
 """What is wrong with a finished output. Goes by docs/design.md and the oracle, through nothing of the program."""
 
 import functools
-import hashlib
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from faults import oracle
+from faults.leftovers import leftovers, manifest_units
 from faults.sweep.job import Expected
 
 
@@ -54,7 +53,7 @@ def check(root: str, model: str, expected: Expected, *, collected: bool, settled
         findings.wrong.append(f"the head can't be read: {error!r}")
         return findings
     _add(findings, "the head", oracle.judge(rows, expected.texts, model))
-    units = _units(output, entry)
+    units = manifest_units(output, entry)
     _check_folders(findings, output, units, expected.folders)
     _check_aside(findings, output, entry, units, expected.aside)
     keys = output.keys()
@@ -66,7 +65,7 @@ def check(root: str, model: str, expected: Expected, *, collected: bool, settled
     elif settled:
         findings.wrong.append("_SUCCESS does not stand after a clean run")
     if collected:
-        left = sorted(set(keys) - allowed(output, keys, entry, units))
+        left = leftovers(output)
         findings.leftovers = len(left)
         findings.wrong.extend(f"left: {key}" for key in left)
     return findings
@@ -88,34 +87,10 @@ def check_moment(root: str, model: str, editions: Iterable[Expected]) -> list[st
     wrong = []
     if not any(oracle.judge(rows, edition.texts, model).right for edition in editions):
         wrong.append(f"a reader sees version {entry['version']}, which is no edition of the source: {rows}")
-    files = {part["file"] for unit in _units(output, entry) for part in unit["slices"]}
+    files = {part["file"] for unit in manifest_units(output, entry) for part in unit["slices"]}
     if marked and files != {key for key in keys if key.startswith("data/")}:
         wrong.append("_SUCCESS stands, and data/ holds other files than the head's")
     return wrong
-
-
-def allowed(
-    output: oracle.Reader, keys: Iterable[str], entry: Mapping[str, Any], units: Iterable[Mapping[str, Any]]
-) -> set[str]:
-    """What may be there when nothing is under way and all has been collected, with one snapshot kept.
-
-    The log, the specs and the records of units are kept for good (design, "the commit protocol"), and with a unit's record
-    the rows it says were set aside. Of everything else the head must name it: its manifest and its data files. Parts were
-    published, so their rows lie in data files; notes of attempts are superseded by the units' records; records of
-    assemblies, and what probes and writers put down on the way, have served.
-    """
-    for_good = re.compile(r"_embedpipe/(log/\d{20}|spec/[0-9a-f]+|unit/[0-9a-f]{2}/[0-9a-f]{32}/\d+)\.json")
-    named = {entry["manifest"]["key"], "_SUCCESS", *(part["file"] for unit in units for part in unit["slices"])}
-    aside = {key for key in keys if key.startswith("_embedpipe/quarantine/") and _names_it(output, key)}
-    return named | aside | {key for key in keys if for_good.fullmatch(key)}
-
-
-def _names_it(output: oracle.Reader, key: str) -> bool:
-    """Whether the record of a quarantine file's own unit and generation names it."""
-    folder, name = key.removeprefix("_embedpipe/quarantine/").split("/")
-    unit, generation, _ = name.split("-")
-    record = _file(output, f"_embedpipe/unit/{folder}/{unit}/{generation}.json")
-    return (record.get("quarantine") or {}).get("key") == key
 
 
 def _add(findings: Findings, where: str, verdict: oracle.Verdict) -> None:
@@ -156,12 +131,6 @@ def _check_aside(
     findings.duplicated += len(found) - len(set(found))
     if sorted(found) != sorted(aside) or entry["rows_quarantined"] != len(aside):
         findings.wrong.append(f"kept aside: {found} and {entry['rows_quarantined']} told of, expected {sorted(aside)}")
-
-
-def _units(output: oracle.Reader, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    manifest = output.read(entry["manifest"]["key"]) or b""
-    assert hashlib.sha256(manifest).hexdigest() == entry["manifest"]["sha256"]
-    return list(pq.ParquetFile(io.BytesIO(manifest)).read(use_threads=False).to_pylist())
 
 
 def _rows(output: oracle.Reader, key: str) -> list[tuple[str, np.ndarray]]:

@@ -1,0 +1,150 @@
+"""Texts tried apart in throw-away processes: what is taken for poison, and what isn't."""
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support import throwaways
+from support.jobs import make_config, read_rows
+from support.throwaways import Script
+
+import pipeline
+from pipeline.errors import EncodeError, InputError
+from pipeline.flow import encoding, isolate, throwaway
+from pipeline.flow.isolate import Isolated
+from pipeline.flow.maintenance import list_quarantine
+from pipeline.flow.throwaway import Ended, Throwaway
+
+TESTS = Path(__file__).parents[1]
+
+
+TryApart = Callable[[Script, int], Isolated]
+
+
+@pytest.fixture
+def try_apart(monkeypatch: pytest.MonkeyPatch) -> TryApart:
+    """Tries texts of one token apart, their number, in processes that do as the script says."""
+    monkeypatch.setattr(isolate, "serve_texts", throwaways.serve_scripted)
+
+    def call(script: Script, texts: int) -> Isolated:
+        context: Any = script
+        tokens, offsets = np.arange(texts, dtype=np.int32), np.arange(texts + 1, dtype=np.int64)
+        found = isolate.isolate(context, None, tokens, offsets, lambda: None)
+        for text in range(texts):
+            assert found.vectors[text].tolist() == ([0, 0] if text in found.poison else [text, text])
+        return found
+
+    return call
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_says_nothing_of_its_text(try_apart: TryApart, tmp_path: Path, number: signal.Signals) -> None:
+    """A Ctrl-C or a service manager's stop would set a healthy row aside, for good."""
+    with pytest.raises(EncodeError, match=f"ended by {number.name}: somebody has asked it to end; run again"):
+        try_apart(Script(str(tmp_path), {1: (number, 1)}), 3)
+
+
+@pytest.mark.parametrize("texts", [3, isolate.GROUP_TEXTS + 1])
+def test_one_kill_of_a_healthy_text_alone_in_flight_costs_no_row(try_apart: TryApart, tmp_path: Path, texts: int) -> None:
+    """When memory runs out, the system takes whom it likes. A group is killed once, and then its text alone once more."""
+    deaths = 1 if texts <= isolate.GROUP_TEXTS else 2
+    assert try_apart(Script(str(tmp_path), {1: (signal.SIGKILL, deaths)}), texts).poison == {}
+    assert len((tmp_path / "1.deaths").read_bytes()) == deaths
+
+
+def test_a_text_that_is_killed_twice_alone_in_flight_is_poison(try_apart: TryApart, tmp_path: Path) -> None:
+    found = try_apart(Script(str(tmp_path), {1: (signal.SIGKILL, 9)}), 3)
+    assert found.poison == {1: "its process was killed, as the system does when memory runs out"}
+    assert len((tmp_path / "1.deaths").read_bytes()) == 2
+
+
+@pytest.mark.parametrize(("number", "texts"), [(signal.SIGSEGV, 2), (0, 2), (signal.SIGKILL, 1)])
+def test_a_process_that_ends_of_itself_is_believed_at_once(try_apart: TryApart, tmp_path: Path, number: int, texts: int) -> None:
+    """So is a kill over a single text: such a unit is tried apart only after it has died before."""
+    assert list(try_apart(Script(str(tmp_path), {0: (number, 9)}), texts).poison) == [0]
+    assert len((tmp_path / "0.deaths").read_bytes()) == 1
+
+
+def test_too_many_poisonous_texts_are_not_believed(
+    try_apart: TryApart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolate, "MAX_POISON", 1)
+    with pytest.raises(InputError, match="more than 1 texts of one unit end the process"):
+        try_apart(Script(str(tmp_path), {0: (0, 9), 1: (0, 9), 2: (0, 9)}), 3)
+
+
+def test_a_unit_with_too_many_poisonous_texts_fails_and_the_others_are_published(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an error that may pass, it would be tried in every round of every run, and nothing ever published."""
+    from faults.encoder import Gate, ScriptedEncoder
+
+    monkeypatch.setenv("FAULTS_POISON", json.dumps({"aardvark": "raise"}))
+    monkeypatch.setenv("FAULTS_HOOKS", "faults.encoder")
+    monkeypatch.syspath_prepend(str(TESTS / "faults" / "site"))
+    monkeypatch.setattr(encoding, "load_replica", lambda *_: (ScriptedEncoder(tiny_model), Gate()))
+    monkeypatch.setattr(isolate, "MAX_POISON", 1)
+    for name, text in (("bad", "aardvark"), ("good", "fine")):
+        rows = [{"id": f"{name}-{row}", "text": f"{text} {row}"} for row in range(2)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = str(tmp_path / "out")
+    config = make_config(tmp_path / "*.jsonl", out, tiny_model, output__mode="append", output__max_rejected_share=0.9)
+    summary = pipeline.run(config)
+    assert summary.exit_code == 4
+    ((uri, reason),) = summary.failed.items()
+    assert uri == str(tmp_path / "bad.jsonl")
+    assert "more than 1 texts of one unit end the process that encodes them" in reason
+    assert sorted(read_rows(out)) == ["good-0", "good-1"]
+    assert list_quarantine(out).num_rows == 0
+
+
+def test_a_throw_away_process_is_out_of_reach_of_signals_to_our_process_group() -> None:
+    """On Ctrl-C this process finishes what is in flight; the terminal sends the signal to the whole group."""
+    process = Throwaway(throwaways.say_who)
+    who, group, session = process.receive(60)
+    process.end()
+    assert who == group == session != os.getsid(0)
+
+
+def test_a_process_that_closes_its_pipe_and_stays_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waited for without limit, it would hold up its unit, and the run, for ever."""
+    monkeypatch.setattr(throwaway, "END_S", 0.05)
+    process = Throwaway(throwaways.hang_up)
+    process.send("go")
+    with pytest.raises(Ended, match=r"closed the pipe and did not end within 0\.05 s") as caught:
+        process.receive(60)
+    assert caught.value.by is None
+    assert process._process.poll() == -signal.SIGKILL
+
+
+def test_a_pause_of_our_own_does_not_count_against_the_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-Z, or on a machine that was frozen, both have stood still; a healthy text would pass for one that hangs."""
+    process = Throwaway(throwaways.echo)
+    monkeypatch.setattr(throwaway, "POLL_S", 0.01)
+    ticks = itertools.chain([0.0], itertools.count(1000.0, 0.001))
+    monkeypatch.setattr(throwaway, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    waits = itertools.count(1)
+
+    def answer_late() -> None:
+        if next(waits) == 2:
+            process.send("answer")
+
+    assert process.receive(30, answer_late) == "answer"
+    process.end()
+
+
+def test_a_process_that_gives_no_answer_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Throwaway(throwaways.echo)
+    monkeypatch.setattr(throwaway, "POLL_S", 0.001)
+    ticks = itertools.count(0.0, 0.001)
+    monkeypatch.setattr(throwaway, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    with pytest.raises(Ended, match=r"no answer within 0\.05 s"):
+        process.receive(0.05)
+    assert process._process.poll() == -signal.SIGKILL
