@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 from ray._private import ray_constants
@@ -198,11 +199,14 @@ class LostCluster:
         if answers(self._address):
             self._answered = self._clock()
         elif self._clock() - self._answered > 0.75 * float(os.environ.get(_RECONNECT, "60")):
-            log.error(
-                "the Ray cluster at %s is gone. What is committed stays; run the same command again", self._address
-            )
-            logging.shutdown()
-            os._exit(IncompleteError.exit_code)
+            leave(f"the Ray cluster at {self._address} is gone. What is committed stays; run the same command again")
+
+
+def leave(why: str) -> NoReturn:
+    """End this process, which waits for Ray and can't be told not to."""
+    log.error("%s", why)
+    logging.shutdown()
+    os._exit(IncompleteError.exit_code)
 
 
 def answers(address: str) -> bool:

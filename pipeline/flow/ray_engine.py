@@ -26,7 +26,7 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
-from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, plan_pool
+from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, leave, plan_pool
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import MAX_DEATHS, Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
@@ -55,6 +55,14 @@ OWN_BLOCK_BYTES = 1024
 """A block of this size leaves its step at once: each unit goes on alone, and none waits for company."""
 
 
+KILL_S = 30.0
+"""For a killing to be carried out on the worker's node."""
+
+STILL_S = 3600.0
+"""After that, without anything begun, ended or got on with, no more is to be hoped of Ray. Loading a model, or waiting for an
+autoscaler, takes less."""
+
+
 class RayEngine:
     """Connects to a Ray, or starts one on this machine, and runs waves on it."""
 
@@ -64,6 +72,7 @@ class RayEngine:
         self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         self._metrics = Metrics()
         self._closed = threading.Event()
+        self._at_work = False
         self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watcher.start()
 
@@ -97,22 +106,38 @@ class RayEngine:
         while not self._closed.wait(beat_s(timeout)):
             lost.check()
             late: list[Overdue] = []
+            still_s = 0.0
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
-                late = ray.get(self._board.overdue.remote(timeout), timeout=timeout)
+                late = ray.get(self._board.overdue.remote(timeout), timeout=KILL_S)
+                still_s = ray.get(self._board.still_s.remote(), timeout=KILL_S)
             for one in late:
                 with contextlib.suppress(ray.exceptions.RayError):  # its node is gone or away: it is told of again
-                    self._kill(one, timeout)
+                    self._kill(one)
+            if self._at_work and still_s > max(STILL_S, 2 * timeout):
+                leave(
+                    f"nothing was begun and nothing got on for {still_s:,.0f} s: Ray finds no room for the workers (`ray status` "
+                    "tells), or has lost sight of them. What is committed stays; run the same command again"
+                )
 
-    def _kill(self, late: Overdue, timeout_s: float) -> None:
+    def _kill(self, late: Overdue) -> None:
         place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
         kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
-        if ray.get(kill.remote(late.worker), timeout=timeout_s):  # not gone already
+        if ray.get(kill.remote(late.worker), timeout=KILL_S):  # not gone already
             log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
-        ray.get(self._board.forget.remote(late.worker), timeout=timeout_s)
+        ray.get(self._board.forget.remote(late.worker), timeout=KILL_S)
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        """While the board ought to hear of progress."""
+        ray.get(self._board.clear.remote())
+        self._at_work = True
+        try:
+            yield
+        finally:
+            self._at_work = False
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
-        ray.get(self._board.clear.remote())
         pool = plan_pool(self._execution)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
@@ -120,6 +145,10 @@ class RayEngine:
             # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             graph = self._graph(_blocks(work), shared, pool)
+        with self._work():
+            yield from self._acks(graph)
+
+    def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:
             for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from (pickle.loads(payload) for payload in block["payload"].to_pylist())
@@ -149,6 +178,10 @@ class RayEngine:
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
+        with self._work():
+            yield from self._assembled(tasks)
+
+    def _assembled(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_assemble)
         waiting = list(tasks)
         running: list[Any] = []

@@ -57,6 +57,7 @@ class Board:
         self._holder: dict[str, Worker] = {}
         self._deaths: Counter[str] = Counter()
         self._asked: float | None = None  # when it was last asked for who is overdue
+        self._moved = clock()  # when anything was begun, ended, or got on
 
     def stop(self) -> None:
         """No new unit is to be begun."""
@@ -64,6 +65,7 @@ class Board:
 
     def clear(self) -> None:
         """Forget what was begun: everything is planned anew."""
+        self._moved = self._clock()
         self._steps.clear()
         self._holder.clear()
         self._deaths.clear()
@@ -72,6 +74,7 @@ class Board:
         """A worker begins a task: how many workers have begun it and never ended. None: it should not begin."""
         if self._stopped:
             return None
+        self._moved = self._clock()
         if self._holder.get(task, worker) != worker:
             self._deaths[task] += 1
         self._holder[task] = worker
@@ -80,6 +83,7 @@ class Board:
 
     def end(self, worker: Worker, task: str) -> None:
         """A worker has ended a task, well or not."""
+        self._moved = self._clock()
         if self._holder.get(task) == worker:
             del self._holder[task]
         if worker in self._steps and self._steps[worker].task == task:
@@ -90,6 +94,7 @@ class Board:
         step = self._steps.get(worker)
         if step is not None and step.progress != progress:
             step.progress, step.changed = progress, self._clock()
+            self._moved = step.changed
 
     def overdue(self, timeout_s: float) -> list[Overdue]:
         """Workers without progress for longer than that. Each is told of again after as long again: killing it may fail."""
@@ -103,6 +108,10 @@ class Board:
         for step in late.values():
             step.changed = now
         return found
+
+    def still_s(self) -> float:
+        """Seconds since anything was begun, ended or got on."""
+        return self._clock() - self._moved
 
     def forget(self, worker: Worker) -> None:
         """A worker is no more."""

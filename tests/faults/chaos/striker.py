@@ -34,7 +34,9 @@ class Striker:
 
     def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
         self.cluster, self.counts = cluster, counts
-        self._stopped: list[tuple[int, int | None]] = []  # workers, and their raylet where it was stopped too
+        self._stopped: list[
+            tuple[int, list[int]]
+        ] = []  # workers; their raylet and its processes, where their machine was
 
     def set(self, faults: Sequence[Fault]) -> None:
         """Set a trap for each fault; the first process to come by is held."""
@@ -72,28 +74,32 @@ class Striker:
 
     def stop(self, caught: Caught, *, machine: bool) -> None:
         """Stop a worker in the middle of its work; with its machine nobody can kill it."""
-        raylet = parent_of(caught.process)
+        raylet, frozen = parent_of(caught.process), []
         if machine and raylet in self.cluster.nodes:
             self.cluster.strike(raylet, signal.SIGSTOP)
-            self.cluster.give_up(raylet)
-        self.cluster.strike(caught.process, signal.SIGSTOP)
+            frozen = [raylet, *(other.id for other in self.cluster.processes() if other.parent == raylet)]
+        for process in (caught.process, *frozen):
+            self.cluster.strike(process, signal.SIGSTOP)
         caught.let_go()
-        self._stopped.append((caught.process, raylet if machine else None))
+        if frozen:
+            self.cluster.give_up(frozen[0])
+        self._stopped.append((caught.process, frozen))
 
     def come_back(self) -> None:
         """What was stopped and still lives goes on, now that the runs are over."""
-        for process, raylet in self._stopped:
+        for process, frozen in self._stopped:
             self.counts.update(("stopped.killed",) if gone(process) else ("zombies", "zombies.worker"))
             self._go_on(process)
-            if raylet is not None:
-                self._wake(raylet)
+            if frozen:
+                self._wake(frozen)
         self._stopped.clear()
 
-    def _wake(self, raylet: int) -> None:
-        """It goes on, is told that it counts as dead, and ends."""
-        self.cluster.strike(raylet, signal.SIGCONT)
-        if not until(lambda: gone(raylet), 20):
-            self.cluster.strike(raylet, signal.SIGKILL)
+    def _wake(self, frozen: Sequence[int]) -> None:
+        """A machine goes on; its raylet is told that it counts as dead, and ends."""
+        for process in reversed(frozen):
+            self.cluster.strike(process, signal.SIGCONT)
+        if not until(lambda: gone(frozen[0]), 20):
+            self.cluster.strike(frozen[0], signal.SIGKILL)
 
     def _go_on(self, process: int) -> None:
         """Let a stopped worker do what it was about to do, place by place, to the end of its step."""

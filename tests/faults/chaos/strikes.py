@@ -20,8 +20,8 @@ class Fault:
     """What is to happen to the process that is caught at a place, the holder, or to another one meanwhile.
 
     victim: holder, driver, raylet, board or gcs.
-    manner: kill; stop (until the run has killed it, or is over); part (the holder and its raylet are stopped until the run is
-    over without them, and go on then); overtake (a driver is stopped until another has done its work, and goes on then).
+    manner: kill; stop (until the run has killed it, or is over); part (the holder and all of its machine are stopped until the
+    run is over without them, and go on then); overtake (a driver is stopped until another has done its work, and goes on then).
     """
 
     phase: str
