@@ -118,16 +118,19 @@ def collect(store: Store, garbage: Garbage) -> None:
         store.delete(keys)
 
 
-def has_leftovers(store: Store, head: Snapshot) -> bool:
-    """Whether files made for the next version lie about. They may be a live run's; publishing once more makes them deletable,
-    and overtakes that run."""
-    version = head.entry.version
-    kept = head.files.keys()
-    return (
-        any(parse_data_base(entry.key) == version and entry.key not in kept for entry in store.list(DATA))
-        or any(parse_leading_number(entry.key, ASSEMBLY) == version for entry in store.list(ASSEMBLY))
-        or any((parse_leading_number(entry.key, MANIFEST) or 0) > version for entry in store.list(MANIFEST))
-    )
+def list_unpublished(store: Store, head: Snapshot) -> Iterator[str]:
+    """Files made for the next version. They may be a live run's; publishing once more makes them deletable, and overtakes
+    that run."""
+    version, kept = head.entry.version, head.files.keys()
+    for entry in store.list(DATA):
+        if parse_data_base(entry.key) == version and entry.key not in kept:
+            yield entry.key
+    for entry in store.list(ASSEMBLY):
+        if parse_leading_number(entry.key, ASSEMBLY) == version:
+            yield entry.key
+    for entry in store.list(MANIFEST):
+        if (parse_leading_number(entry.key, MANIFEST) or 0) > version:
+            yield entry.key
 
 
 def _read_notes(store: Store, unruled: Iterable[UnitFile], fetch: Fetch) -> list[AttemptNote]:

@@ -1,5 +1,6 @@
 """A published snapshot for readers: its files by manifest, and the same as one pyarrow dataset."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -108,7 +109,7 @@ def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str],
     paths = [f"{root}/{key}" for key in snapshot.files]
     with filesystem.open_input_file(paths[0]) as file:
         inside = pq.read_schema(file)
-    folders = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in partition])
+    folders = pa.schema([(name, _type_of(kind)) for name, kind in partition])
     return pyarrow.dataset.dataset(
         paths,
         schema=pa.schema([*inside, *folders], metadata=inside.metadata),
@@ -119,13 +120,19 @@ def _dataset(store: Store, snapshot: Snapshot, partition: tuple[tuple[str, str],
     )
 
 
+def _type_of(kind: str) -> pa.DataType:
+    """The type that prints as `kind`. Raises ValueError for one that is made of others."""
+    zoned = re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", kind)
+    return pa.timestamp(*zoned.groups()) if zoned else pa.type_for_alias(kind)
+
+
 def _no_rows(spec: Spec) -> pa.Table:
     """A table with the snapshot's columns and no row; kept columns of a nested type are of type null in it."""
     layout = spec.layout
     keep = []
     for name, kind in layout["keep"]:
         try:
-            keep.append((name, pa.type_for_alias(kind)))
+            keep.append((name, _type_of(kind)))
         except ValueError:
             keep.append((name, pa.null()))
     dimensions = int(spec.recipe["outputs"][0]["dimensions"])

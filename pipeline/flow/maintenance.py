@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.keys import META
 from pipeline.commit.records import FileRef, UnitRecord
 from pipeline.commit.snapshot import read_head, republish
@@ -29,7 +29,8 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
     head = read_head(store)
     if head is None and next(store.list(META), None) is None:
         raise _nothing_at(store)
-    if head is not None and abandon and not dry_run and has_leftovers(store, head):
+    unpublished = [] if head is None or not abandon else list(list_unpublished(store, head))
+    if head is not None and unpublished and not dry_run:
         with contextlib.suppress(Overtaken):  # a run has just published: its entry serves as well
             republish(store, head, head.entry.version - head.entry.oldest + 1)
         head = read_head(store)
@@ -40,7 +41,7 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
         if head is not None:
             with contextlib.suppress(Overtaken):  # that run will finish
                 finish(store, head.entry.version - head.entry.oldest + 1)
-    return list(garbage.keys)
+    return sorted({*garbage.keys, *unpublished})
 
 
 def list_quarantine(output: str) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 import pipeline
 from pipeline.commit.assembly import assembled_units, plan_assembly
-from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head
@@ -162,7 +162,7 @@ def finish(store: Store, retain: int) -> Finish:
         raise
     except StorageError as error:
         return Finish(marked=False, deleted=deleted, note=f"_SUCCESS is not settled: {error.message}")
-    if retain == 1 and not marked and has_leftovers(store, head):
+    if retain == 1 and not marked and next(list_unpublished(store, head), None) is not None:
         return Finish(marked=False, deleted=deleted, note=NOT_ALONE)
     return Finish(marked, deleted, "")
 

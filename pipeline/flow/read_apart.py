@@ -4,12 +4,13 @@ What kills it may be a file that a library can't cope with, or a text that its t
 its file and how the process ended; the run goes on, and all other files' rows are safe.
 """
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EmbedpipeError, InputError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
@@ -47,6 +48,11 @@ def read_apart(
                 k = message.task.k + 1
             yield message
     except Ended as how:
+        if how.by not in (None, signal.SIGKILL):
+            yield failed_ack(
+                "error", work, k, EncodeError(f"{work.pieces[0].uri} was being read apart, and {how}; run again")
+            )
+            return
         while k in work.done:
             k += 1
         uri = work.pieces[0].uri

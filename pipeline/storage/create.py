@@ -7,6 +7,7 @@ repeated, and one that timed out may still arrive. So anything else is decided b
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from pipeline.errors import StorageError, TransientStorageError
@@ -49,7 +50,7 @@ def _settle(
 ) -> T | None:
     """Put until it is known how it ended. None: our put was confirmed; otherwise what `look` found standing there."""
     problem = "it says that something is there, and shows nothing"
-    for pause in (*pauses(), 0.0):
+    for pause in chain(pauses(), (0.0,)):
         refused: StorageError | None = None
         try:
             if store.put_new(key, value):

@@ -10,7 +10,7 @@ from support.records import done, input_file, spec, uuid_of, whole
 
 from pipeline.commit.assembly import Assembly, assembled_units, commit_file, plan_assembly, read_assembled
 from pipeline.commit.attempts import begin_attempt, end_attempt, list_unended
-from pipeline.commit.collect import collect, find_garbage, has_leftovers
+from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.keys import (
     ASSEMBLY,
     ATTEMPT,
@@ -385,7 +385,7 @@ def test_what_a_dead_run_left_for_the_next_version_becomes_deletable_by_publishi
     collect(store, find_garbage(store, unchanged))
     leftover = data_key("", 1, uuid_of("dead"), 0, uuid_of("run"))
     store.put_new(leftover, b"d")
-    assert has_leftovers(store, head)
+    assert list(list_unpublished(store, head)) == [leftover]
     assert leftover not in find_garbage(store, unchanged).keys
     again = republish(store, head, retain=1)
     assert again.entry.version == 2

@@ -55,7 +55,7 @@ def go(number: int, clusters: Clusters, folder: Path, place: Place, model: str) 
             if competed:
                 round_.compete()
             round_.world.move(ROWS)
-            round_.publish(draw(rng, rng.randint(5, 7)))
+            round_.publish(draw(rng, rng.randint(5, 7)), "--allow-drop")
             round_.judge()
         return Counter(round_.counts + watch.counts, rounds=1)
     finally:

@@ -91,7 +91,7 @@ def records_deleted() -> Sequence[Replacement]:
 
 @mutant("What a dead run left for the next version is let lie.")
 def leftovers_let_lie() -> Sequence[Replacement]:
-    return put(collect.has_leftovers, lambda store, head: False)
+    return put(collect.list_unpublished, lambda store, head: iter(()))
 
 
 @mutant("Notes that an attempt ended stay when there is none that it began.")
@@ -119,7 +119,7 @@ def rework_given_up() -> Sequence[Replacement]:
 
 @mutant("Collections publish what there is once more and overtake whoever is about to publish.")
 def collections_overtake() -> Sequence[Replacement]:
-    return rewrite(maintenance.collect_garbage, ("abandon and not dry_run", "not dry_run"))
+    return rewrite(maintenance.collect_garbage, ("or not abandon", "or False"))
 
 
 @mutant("Units that the head has cut otherwise are given up, also those that were planned on that very head.")
