@@ -69,6 +69,12 @@ class Ledger:
         return tuple(self.layout["partition_by"])
 
 
+_ENTRY = frozenset(
+    "version base oldest spec recipe limit manifest files rows bytes units rows_in rows_quarantined failed facts".split()
+)
+_SPEC = frozenset({"recipe", "layout", "limit"})
+
+
 def newest_version(store: Store) -> int:
     """The newest version in the log. Raises InputError when nothing was published."""
     versions = [int(match[1]) for entry in store.list(_LOG) if (match := _LOG_NAME.match(entry.key))]
@@ -102,7 +108,7 @@ def read_ledger(store: Store, version: int, findings: Findings) -> Ledger | None
 
 def _read_entry(store: Store, version: int, findings: Findings) -> dict[str, Any]:
     key = f"{_LOG}{version:020d}.json"
-    entry = _object(store, key)
+    entry = _object(store, key, _ENTRY)
     if entry.get("version") != version:
         findings.add("log", f"{key} says version {entry.get('version')}")
     if entry.get("base") != version - 1:
@@ -135,7 +141,7 @@ def _read_manifest(store: Store, entry: Mapping[str, Any], findings: Findings) -
 def _read_spec(store: Store, entry: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     """The spec document; its hashes are those the log entry names."""
     key = f"_embedpipe/spec/{entry['spec']}.json"
-    spec = _object(store, key)
+    spec = _object(store, key, _SPEC)
     recipe_id = canonical_digest(spec["recipe"])[:32]
     spec_id = canonical_digest({"recipe": recipe_id, "layout": spec["layout"], "limit": spec["limit"]})[:32]
     if spec_id != entry["spec"]:
@@ -151,7 +157,8 @@ def canonical_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _object(store: Store, key: str) -> dict[str, Any]:
+def _object(store: Store, key: str, needed: frozenset[str]) -> dict[str, Any]:
+    """The JSON object under a key. Raises VerificationError when it is none, or is without something."""
     data = store.get(key)
     if data is None:
         raise VerificationError(f"{store.root}/{key} is not there; something outside embedpipe deleted it")
@@ -161,4 +168,7 @@ def _object(store: Store, key: str) -> dict[str, Any]:
         raise VerificationError(f"{store.root}/{key} is not JSON ({error}); it was changed from outside") from error
     if not isinstance(value, dict):
         raise VerificationError(f"{store.root}/{key} is not a JSON object; it was changed from outside")
+    missing = sorted(needed - value.keys())
+    if missing:
+        raise VerificationError(f"{store.root}/{key} says nothing of {', '.join(missing)}; it was changed from outside")
     return value

@@ -31,8 +31,10 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
         raise _nothing_at(store)
     unpublished = [] if head is None or not abandon else list(list_unpublished(store, head))
     if head is not None and unpublished and not dry_run:
-        with contextlib.suppress(Overtaken):  # a run has just published: its entry serves as well
+        try:
             republish(store, head, head.entry.version - head.entry.oldest + 1)
+        except Overtaken:  # a run has just published: its entry serves as well, and some of them may be its files
+            unpublished = []
         head = read_head(store)
     garbage = find_garbage(store, version_now, abandon=abandon)
     if not dry_run:

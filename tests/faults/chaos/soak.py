@@ -51,11 +51,11 @@ def go(number: int, clusters: Clusters, folder: Path, place: Place, model: str) 
     try:
         with round_.watch() as watch, round_.collecting() if collected else nullcontext():
             round_.world.begin(FILES, ROWS)
-            round_.publish(draw(rng, rng.randint(9, 13)), drivers=2 if twice else 1)
+            round_.publish(draw(rng, rng.randint(14, 18)), drivers=2 if twice else 1)
             if competed:
                 round_.compete()
             round_.world.move(ROWS)
-            round_.publish(draw(rng, rng.randint(5, 7)), "--allow-drop")
+            round_.publish(draw(rng, rng.randint(8, 10)), "--allow-drop")
             round_.judge()
         return Counter(round_.counts + watch.counts, rounds=1)
     finally:

@@ -65,7 +65,7 @@ def test_each_kind_of_process_is_killed_in_its_phase(round_: Round) -> None:
 
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_a_worker_that_comes_back_when_all_is_published_changes_nothing(round_: Round) -> None:
-    """One was stopped with its machine, so nobody could kill it; another one is killed by the watchdog."""
+    """One was stopped with its machine, so nobody could kill it; another one is killed by the watchdog, if it's elsewhere."""
     with round_.watch() as watch, round_.collecting():
         assert round_.publish(
             [
@@ -73,8 +73,8 @@ def test_a_worker_that_comes_back_when_all_is_published_changes_nothing(round_: 
                 Fault("staging", "before create_file", manner="part"),
             ]
         )
-    assert round_.counts["stopped.killed"] == 1
-    assert round_.counts["zombies"] == 1
+    assert round_.counts["zombies"] >= 1
+    assert round_.counts["zombies"] + round_.counts["stopped.killed"] == 2
     assert round_.counts["zombies.steps"] >= 1
     assert_all_well(round_, watch)
 
