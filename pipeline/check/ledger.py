@@ -70,7 +70,23 @@ class Ledger:
 
 
 _ENTRY = frozenset(
-    "version base oldest spec recipe limit manifest files rows bytes units rows_in rows_quarantined failed facts".split()
+    [
+        "version",
+        "base",
+        "oldest",
+        "spec",
+        "recipe",
+        "limit",
+        "manifest",
+        "files",
+        "rows",
+        "bytes",
+        "units",
+        "rows_in",
+        "rows_quarantined",
+        "failed",
+        "facts",
+    ]
 )
 _SPEC = frozenset({"recipe", "layout", "limit"})
 

@@ -1,9 +1,12 @@
 """What the soak has proved so far: counts, added up over any number of sittings, for each version of the protocol's code."""
 
 import datetime
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,17 +59,28 @@ def load() -> dict[str, Any]:
 
 
 def add(part: str, chunk: Chunk, seconds: float) -> None:
-    """Add what a call did. Written whole and renamed: a soak may be killed at any moment."""
-    ledger = load()
-    entry = ledger.setdefault(protocol_version(), {}).setdefault(part, {"next": 0, "seconds": 0, "counts": {}})
-    entry["next"] = chunk.next
-    entry["at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    entry["seconds"] = round(entry["seconds"] + seconds, 1)
-    for name, count in chunk.counts.items():
-        entry["counts"][name] = entry["counts"].get(name, 0) + count
-    temporary = LEDGER.with_suffix(".tmp")
-    temporary.write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
-    temporary.replace(LEDGER)
+    """Add what a call did. Written whole and renamed: a soak may be killed at any moment; and others may go on beside it."""
+    with _locked():
+        ledger = load()
+        entry = ledger.setdefault(protocol_version(), {}).setdefault(part, {"next": 0, "seconds": 0, "counts": {}})
+        entry["next"] = chunk.next
+        entry["at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        entry["seconds"] = round(entry["seconds"] + seconds, 1)
+        for name, count in chunk.counts.items():
+            entry["counts"][name] = entry["counts"].get(name, 0) + count
+        temporary = LEDGER.with_suffix(".tmp")
+        temporary.write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
+        temporary.replace(LEDGER)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    folder = os.open(LEDGER.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def begin(part: str) -> int:
