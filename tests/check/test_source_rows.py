@@ -101,3 +101,29 @@ def test_a_window_of_rows_reads_the_row_groups_it_touches() -> None:
     rows = list(read_rows(data, "parquet", ",", ["text"], Window("rows", 25, 31)))
     assert [row.row for row in rows] == list(range(20, 40))
     assert rows[5].values == {"text": "25"}
+
+
+NOT_UTF8 = pa.array([b"a", b"\xed\xa0\x80", None, b"\xff"])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+def test_text_that_is_no_utf8_is_given_as_its_bytes(kind: pa.DataType, nested: bool) -> None:
+    """No writer of Parquet or Arrow is held to it; a run sets such a row aside, and the checker must get over it."""
+    binary = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}[kind]
+    column = NOT_UTF8.cast(binary).view(kind)
+    array = pa.StructArray.from_arrays([column], ["inside"]) if nested else column
+    table, data = pa.table({"text": array, "id": ["x"] * 4}), io.BytesIO()
+    with pa.ipc.new_file(data, table.schema) as writer:
+        writer.write_table(table)
+    data.seek(0)
+    rows = [row.values["text"] for row in read_rows(data, "arrow", ",", ["text", "id"])]
+    assert [row["inside"] if nested else row for row in rows] == [b"a", b"\xed\xa0\x80", None, b"\xff"]
+
+
+def test_text_from_a_dictionary_is_text() -> None:
+    table, data = pa.table({"text": pa.array(["a", None, "b"]).dictionary_encode()}), io.BytesIO()
+    with pa.ipc.new_file(data, table.schema) as writer:
+        writer.write_table(table)
+    data.seek(0)
+    assert [row.values["text"] for row in read_rows(data, "arrow", ",", ["text"])] == ["a", None, "b"]

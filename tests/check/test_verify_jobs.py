@@ -90,6 +90,19 @@ def with_rejects(folder: Path) -> None:
     (folder / "b.jsonl").write_bytes(b'{"id": "u", "text": "\xff"}\n{"id": "e", "text": ""}\n')
 
 
+def not_utf8(folder: Path) -> None:
+    """As writers leave it that take bytes for text."""
+    folder.mkdir()
+    for name, opened in (("a.parquet", None), ("b.arrow", pa.ipc.new_file)):
+        text = pa.array([b"one", b"\xff", b"three", b"\xed\xa0\x80"]).view(pa.string())
+        table = pa.table({"id": [f"{name}-{row}" for row in range(4)], "text": text})
+        if opened is None:
+            pq.write_table(table, folder / name)
+        else:
+            with pa.OSFile(str(folder / name), "wb") as sink, opened(sink, table.schema) as writer:
+                writer.write_table(table)
+
+
 @pytest.mark.parametrize(
     ("write", "changes"),
     [
@@ -106,6 +119,7 @@ def with_rejects(folder: Path) -> None:
         (nested, {"input__text": None, "input__template": "{doc.title} {id} {doc.ok}"}),
         (tiny_files, {"input__id": None}),
         (with_rejects, {"output__max_rejected_share": 1.0}),
+        (not_utf8, {"output__max_rejected_share": 1.0}),
         (parquet_shards, {"model__prompt": "query: ", "model__truncate_dim": 8, "model__max_tokens": 8}),
         (parquet_shards, {"output__vector_type": "fixed_size_list"}),
     ],

@@ -162,6 +162,35 @@ def test_status_tells_an_output_apart_from_none(cli: Cli, published: Job, tmp_pa
     assert (none.code, none.out.split()[0]) == (0, "empty")
 
 
+@pytest.mark.parametrize(
+    ("mark", "stands"), [(None, True), (b"x", False), (b"{}", False), (b'{"version": 2}', False), (b"7", False)]
+)
+def test_status_believes_a_mark_only_where_it_names_the_newest_version(
+    cli: Cli, own: Job, mark: bytes | None, stands: bool
+) -> None:
+    """Somebody globs by it."""
+    if mark is not None:
+        (own.out / "_SUCCESS").write_bytes(mark)
+    assert ("_SUCCESS      stands" in cli("status", own.out).out) is stands
+    assert cli("status", own.out, "--json").json["success"] is stands
+
+
+def test_a_line_break_in_a_files_name_forges_no_message(cli: Cli, job: Job) -> None:
+    """Logs are read line by line, and a name is whatever its writer chose."""
+    forged = job.source / "a\nerror: all is lost.parquet"
+    forged.write_bytes(b"PAR1 and nothing else")
+    job.change(output__max_rejected_share=0.9)
+    partly = cli("run", "-c", job.file)
+    assert partly.code == 4
+    assert "\n  error: all is lost.parquet" in partly.err
+    assert "\nerror: all is lost" not in partly.err
+    job.change(output__max_rejected_share=0.0)
+    refused = cli("run", "-c", job.file)
+    assert refused.code == 3
+    assert "\n  error: all is lost.parquet" in refused.err
+    assert "\nerror: all is lost" not in refused.err
+
+
 def test_files_are_exactly_the_snapshots(cli: Cli, published: Job) -> None:
     listed = cli("files", published.out).out.split()
     assert listed == [str(path) for path in (published.out / "data").rglob("*.parquet")]
@@ -193,6 +222,26 @@ def test_gc_deletes_leftovers_and_a_dry_run_nothing(cli: Cli, own: Job) -> None:
     assert "0 objects were deleted" in cli("gc", own.out).out
     assert glob_rows(str(own.out)) == ids(range(24))
     assert cli("verify", own.out).code == 0
+
+
+def test_gc_gives_up_what_is_made_for_the_next_version_only_when_asked(cli: Cli, own: Job) -> None:
+    """It may be a live run's: deletable it becomes by a version of its own, which overtakes that run."""
+    made = next((own.out / "data").rglob("*.parquet")).with_name(f"1-{'a' * 32}-0-{'b' * 32}.parquet")
+    made.write_bytes(b"half a file")
+    (own.out / "_SUCCESS").unlink()
+    assert cli("gc", own.out).out == "0 objects were deleted\n"
+    ended = cli("run", "-c", own.file)
+    assert ended.code == 0
+    assert "version 1 stands unchanged" in ended.out
+    assert "_SUCCESS is not written: data/ holds files made for a version that isn't published" in ended.out
+    assert made.exists()
+    assert not (own.out / "_SUCCESS").exists()
+    assert cli("verify", own.out).code == 0
+    assert f"data/{made.name}\n" in cli("gc", own.out, "--abandon").out
+    assert not made.exists()
+    assert (own.out / "_SUCCESS").exists()
+    assert cli("status", own.out, "--json").json["published"]["version"] == 2
+    assert glob_rows(str(own.out)) == ids(range(24))
 
 
 def test_a_retry_embeds_again_what_was_set_aside_once_its_cause_is_mended(

@@ -65,6 +65,7 @@ def test_1_a_bug_says_so_without_a_traceback_unless_asked(cli: Cli, job: Job, mo
         (["submit", "-c", "none.yaml", "--address", "http://127.0.0.1:1"], "can't be read"),
         (["submit", "-c", "JOB"], "Missing option '--address'"),
         (["sample", "JOB"], "is a file"),
+        (["sample", "JOB/below"], "job.yaml/below can't be made: Not a directory; name another directory"),
         (["convert-model", "IN", "OUT/model"], "is not a sentence-transformers model"),
         (["config", "check", "-c", "JOB", "--set", "input=7"], "input: expected a section"),
         (["files", "OUT", "--load", "oracle"], "'oracle' is not one of"),
@@ -74,7 +75,10 @@ def test_1_a_bug_says_so_without_a_traceback_unless_asked(cli: Cli, job: Job, mo
 def test_2_the_command_or_the_config_is_wrong(cli: Cli, job: Job, arguments: list[str], said: str) -> None:
     """Told at once, with what to do, and nothing begun."""
     places = {"JOB": job.file, "IN": job.source}
-    given = [str(places.get(argument, argument)).replace("OUT", str(job.out)) for argument in arguments]
+    given = [
+        str(places.get(argument, argument)).replace("OUT", str(job.out)).replace("JOB/", f"{job.file}/")
+        for argument in arguments
+    ]
     ended = cli(*given)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
@@ -174,6 +178,34 @@ def test_6_a_damaged_data_file_fails_verification(cli: Cli, own: Job) -> None:
     assert "FAILED" in ended.out
     report = cli("verify", own.out, "--json")
     assert (report.code, report.json["passed"]) == (6, False)
+
+
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        ("log", "status OUT"),
+        ("log", "run -c JOB"),
+        ("log", "plan -c JOB"),
+        ("log", "files OUT"),
+        ("log", "gc OUT"),
+        ("spec", "run -c JOB"),
+        ("spec", "files OUT --load duckdb"),
+        ("log", "verify OUT"),
+        ("spec", "verify OUT"),
+    ],
+)
+@pytest.mark.parametrize("damage", [b"{}", b"x"])
+def test_6_a_record_that_was_damaged_from_outside_is_named(
+    cli: Cli, own: Job, record: str, command: str, damage: bytes
+) -> None:
+    """`This is a bug: KeyError` would have it reported here, when there is something to be restored there."""
+    (damaged,) = (own.out / "_embedpipe" / record).iterdir()
+    damaged.write_bytes(damage)
+    places = {"JOB": own.file, "OUT": own.out}
+    ended = cli(*(places.get(word, word) for word in command.split()))
+    assert (ended.code, ended.out) == (6, "")
+    assert f"error: {damaged} " in ended.err
+    assert "outside" in ended.err
 
 
 COMMANDS: list[Callable[[str], list[str]]] = [

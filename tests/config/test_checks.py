@@ -146,6 +146,19 @@ def test_keys_that_contradict_each_other_are_refused(changes: dict[str, Any], sa
     assert said in refusal(changes)
 
 
+@pytest.mark.parametrize("paths", [["in/a", "s3://b/in"], ["s3://b/in", "gs://b/in", "file:///in"]])
+def test_an_input_on_this_machine_and_elsewhere_is_refused(paths: list[str]) -> None:
+    """Workers on other machines would find one half of it."""
+    said = refusal({"input.paths": paths})
+    local = next(path for path in paths if not path.startswith(("s3:", "gs:")))
+    assert f"input.paths: {local!r} is a file of this machine, 's3://b/in' is not" in said
+
+
+@pytest.mark.parametrize("paths", [["in", "file:///in", "/in/*"], ["s3://a/in", "s3a://b/in", "gs://c/in"]])
+def test_several_places_of_one_kind_are_fine(paths: list[str]) -> None:
+    check({"input.paths": paths})
+
+
 @pytest.mark.parametrize("name", ["/m", "./m", "~/m", "s3://b/m", "package:m", "a.b/c/d"])
 def test_only_a_hub_id_needs_a_revision(name: str) -> None:
     check({"model.name": name})

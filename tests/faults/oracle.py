@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,12 +47,12 @@ class Folder:
     """A local output."""
 
     def __init__(self, root: str) -> None:
-        from pathlib import Path
-
         self._root = Path(root)
 
     def keys(self) -> list[str]:
-        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+        walk = os.walk(self._root)  # unlike `rglob` it bears with folders that go while it looks
+        found = (Path(folder, name) for folder, _, names in walk for name in names)
+        return sorted(path.relative_to(self._root).as_posix() for path in found)
 
     def read(self, key: str) -> bytes | None:
         try:

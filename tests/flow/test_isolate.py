@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from support import throwaways
 from support.jobs import make_config, read_rows
+from support.records import EXTRACTION, input_file, spec, whole
 from support.throwaways import Script
 
 import pipeline
 from pipeline.errors import EncodeError, InputError
-from pipeline.flow import encoding, isolate, throwaway
+from pipeline.flow import encoding, isolate, read_apart, throwaway
+from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.isolate import Isolated
 from pipeline.flow.maintenance import list_quarantine
 from pipeline.flow.throwaway import Ended, Throwaway
+from pipeline.plan.plan import make_plan, segments_by_id
+from pipeline.plan.records import HeadMatch, SegmentWork
 
 TESTS = Path(__file__).parents[1]
 
@@ -45,14 +49,18 @@ def try_apart(monkeypatch: pytest.MonkeyPatch) -> TryApart:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_process_that_is_told_to_end_says_nothing_of_its_text(try_apart: TryApart, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_process_that_is_told_to_end_says_nothing_of_its_text(
+    try_apart: TryApart, tmp_path: Path, number: signal.Signals
+) -> None:
     """A Ctrl-C or a service manager's stop would set a healthy row aside, for good."""
     with pytest.raises(EncodeError, match=f"ended by {number.name}: somebody has asked it to end; run again"):
         try_apart(Script(str(tmp_path), {1: (number, 1)}), 3)
 
 
 @pytest.mark.parametrize("texts", [3, isolate.GROUP_TEXTS + 1])
-def test_one_kill_of_a_healthy_text_alone_in_flight_costs_no_row(try_apart: TryApart, tmp_path: Path, texts: int) -> None:
+def test_one_kill_of_a_healthy_text_alone_in_flight_costs_no_row(
+    try_apart: TryApart, tmp_path: Path, texts: int
+) -> None:
     """When memory runs out, the system takes whom it likes. A group is killed once, and then its text alone once more."""
     deaths = 1 if texts <= isolate.GROUP_TEXTS else 2
     assert try_apart(Script(str(tmp_path), {1: (signal.SIGKILL, deaths)}), texts).poison == {}
@@ -66,7 +74,9 @@ def test_a_text_that_is_killed_twice_alone_in_flight_is_poison(try_apart: TryApa
 
 
 @pytest.mark.parametrize(("number", "texts"), [(signal.SIGSEGV, 2), (0, 2), (signal.SIGKILL, 1)])
-def test_a_process_that_ends_of_itself_is_believed_at_once(try_apart: TryApart, tmp_path: Path, number: int, texts: int) -> None:
+def test_a_process_that_ends_of_itself_is_believed_at_once(
+    try_apart: TryApart, tmp_path: Path, number: int, texts: int
+) -> None:
     """So is a kill over a single text: such a unit is tried apart only after it has died before."""
     assert list(try_apart(Script(str(tmp_path), {0: (number, 9)}), texts).poison) == [0]
     assert len((tmp_path / "0.deaths").read_bytes()) == 1
@@ -103,6 +113,28 @@ def test_a_unit_with_too_many_poisonous_texts_fails_and_the_others_are_published
     assert "more than 1 texts of one unit end the process that encodes them" in reason
     assert sorted(read_rows(out)) == ["good-0", "good-1"]
     assert list_quarantine(out).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [(signal.SIGTERM, "error"), (signal.SIGINT, "error"), (signal.SIGKILL, "failed"), (0, "failed")],
+)
+def test_a_file_that_is_read_apart_fails_unless_its_reader_was_told_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, state: str
+) -> None:
+    """Published without a healthy file, because somebody stopped the run: it would be the next run's to find out."""
+    segments = segments_by_id(spec().spec_id, [whole(input_file("a.jsonl"))], EXTRACTION)
+    (work,) = make_plan(HeadMatch((), (), 0, frozenset()), segments, {}, {}, 0).pending
+    monkeypatch.setattr(read_apart, "serve_segment", throwaways.serve_dying)
+    context: Any = Script(str(tmp_path), {0: (number, 1)})
+
+    def give_up(work: SegmentWork, k: int, error: InputError) -> Ack:
+        return failed_ack("failed", work, k, error)
+
+    (ack,) = read_apart.read_apart(context, work, give_up, lambda: None)
+    assert isinstance(ack, Ack)
+    assert (ack.state, ack.uri) == (state, "/in/a.jsonl")
+    assert ("run again" if state == "error" else "reading it ends the process that does") in ack.message
 
 
 def test_a_throw_away_process_is_out_of_reach_of_signals_to_our_process_group() -> None:

@@ -1,21 +1,33 @@
 """Whole jobs through the serial engine: what is published after a first run, a re-run and every kind of change."""
 
+import datetime
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from support.jobs import glob_rows, ids, make_config, read_rows, text_of, write_jsonl, write_parquet
 
 import pipeline
-from pipeline.errors import InputError, QuarantineError, RefusedError, StorageError
+from pipeline.config.schema import Execution
+from pipeline.errors import ConfigError, InputError, QuarantineError, RefusedError, SourceChanged, StorageError
+from pipeline.flow import encoding, supervisor
+from pipeline.flow.acks import Ack, failed_ack
+from pipeline.flow.context import JobContext
+from pipeline.flow.serial import SerialEngine
 from pipeline.flow.status import read_status
-from pipeline.flow.supervisor import run_job
+from pipeline.flow.supervisor import plan_job, run_job
+from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Event, PlanReady
+from pipeline.storage.local import LocalStore
 
 SMALL_UNITS = {"units__rows": 16}
 LONG = 100  # words: 40 such rows are a shard too big to be grouped with others, where a unit holds 1 MiB of text
@@ -301,6 +313,163 @@ def test_after_a_run_there_is_nothing_but_parquet_below_data_and_no_staged_rows(
     rooms = {path.relative_to(tmp_path / "out").parts[:2] for path in files}
     assert {room[1] for room in rooms if room[0] == "_embedpipe"} == {"log", "manifest", "spec", "unit"}
     assert all(path.suffix == ".parquet" for path in files if path.parts[len(tmp_path.parts) + 1] == "data")
+
+
+class Died(BaseException):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("content", ['{"id": "none", "text": null}\n', ""], ids=["only rejects", "no row"])
+def test_a_unit_without_a_text_over_which_a_process_died_is_worked_as_any_other(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """There is nothing in it to suspect. Tried apart, it would end this run and every later one."""
+    out = str(tmp_path / "out")
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(5))
+    (tmp_path / "in" / "b.jsonl").write_text(content, encoding="utf-8")
+    config = make_config(tmp_path / "in", out, tiny_model, output__mode="append", output__max_rejected_share=0.9)
+    begin = encoding.begin_attempt
+
+    def begin_and_die(*arguments: Any) -> None:
+        begin(*arguments)
+        if arguments[1].pieces[0].uri.endswith("b.jsonl"):
+            raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "begin_attempt", begin_and_die)
+        with pytest.raises(Died):
+            pipeline.run(config)
+    assert read_status(out).attempts_open == 1
+    summary = pipeline.run(config)
+    assert summary.exit_code == 0
+    assert summary.quarantined == ({"null": 1} if content else {})
+    assert glob_rows(out) == ids(range(5))
+
+
+class Shaken(SerialEngine):
+    """In the first round a file changes under the readers of its many segments."""
+
+    shaken = False
+
+    def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
+        if self.shaken:
+            yield from super().encode(context, work, stop)
+            return
+        self.shaken = True
+        for _ in range(12):
+            yield failed_ack("changed", work[0], 0, SourceChanged("its version is another one"))
+
+
+def test_one_change_of_a_file_with_many_segments_is_one_change(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was appended to once is not "written to faster than it is read"."""
+
+    def make_engine(execution: Execution) -> SerialEngine:
+        return Shaken(execution.threads, execution.unit_timeout_s)
+
+    monkeypatch.setattr(supervisor, "make_engine", make_engine)
+    summary = pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model))
+    assert (summary.exit_code, summary.rows) == (0, 120)
+
+
+def test_where_upper_and_lower_case_are_the_same_partitions_are_refused(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lang=de` and `lang=DE` would be one folder, and a collection takes the files of the one for nobody's."""
+    place = LocalStore._path
+    monkeypatch.setattr(LocalStore, "_path", lambda self, key: place(self, key.lower()))
+    by_lang = {"input__keep": ["lang"], "output__partition_by": ["lang"]}
+    with pytest.raises(ConfigError, match="doesn't tell upper from lower case"):
+        pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model, **by_lang))
+    assert not (tmp_path / "out" / "data").exists()
+    assert pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model)).exit_code == 0
+
+
+def write_days(path: Path, days: pa.Array) -> None:
+    """A row for each value of the column `day`, with texts long enough that the file is alone in its segment."""
+    path.parent.mkdir(exist_ok=True)
+    rows = range(len(days))
+    table = pa.table(
+        {
+            "id": [f"{path.stem}-{row}" for row in rows],
+            "text": [text_of(row, LONG) for row in rows],
+            "day": days,
+        }
+    )
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "healthy", "odd"),
+    [
+        (pa.date32(), 20_000, -1_000_000),
+        (pa.date32(), 20_000, 10_000_000),
+        (pa.timestamp("us"), 10**15, -(10**17)),
+        (pa.timestamp("s"), 10**9, 10**12),
+        (pa.timestamp("us", "Foo/Bar"), None, 10**15),
+    ],
+    ids=str,
+)
+def test_a_date_that_names_no_folder_fails_its_file_alone(
+    tmp_path: Path, tiny_model: str, kind: pa.DataType, healthy: int | None, odd: int
+) -> None:
+    """Arrow's dates reach further than Python's, and a file may name any time zone."""
+    write_days(tmp_path / "in" / "good.parquet", pa.array([healthy] * 8, kind))
+    write_days(tmp_path / "in" / "odd.parquet", pa.array([healthy] * 7 + [odd], kind))
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, units__text_mib=1, input__keep=["day"],
+        output__partition_by=["day"], output__max_rejected_share=0.9,
+    )  # fmt: skip
+    summary = pipeline.run(config)
+    assert summary.exit_code == 4
+    ((uri, reason),) = summary.failed.items()
+    assert uri.endswith("odd.parquet")
+    assert "partition column 'day': a date or time can't name a folder" in reason
+    (published,) = (tmp_path / "out" / "data").rglob("*.parquet")
+    assert pq.ParquetFile(published).read(columns=["id"])["id"].to_pylist() == [f"good-{row}" for row in range(8)]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "+01:00", "Europe/Berlin"])
+def test_timestamps_name_folders_that_are_percent_encoded_and_come_back(
+    tmp_path: Path, tiny_model: str, zone: str | None
+) -> None:
+    """A colon in a path breaks Hadoop and Spark."""
+    moments = pa.array([0, 1_700_000_000_000_005, None], pa.timestamp("us", zone))
+    write_days(tmp_path / "in" / "a.parquet", moments)
+    out = tmp_path / "out"
+    changes = {"input__keep": ["day"], "output__partition_by": ["day"]}
+    pipeline.run(make_config(tmp_path / "in", str(out), tiny_model, **changes))
+    folders = {path.name for path in (out / "data").iterdir()}
+    assert not any(sign in name for name in folders for sign in ": +")
+    assert "day=1970-01-01%2000%3A00%3A00" in folders or zone
+    expected = {f"a-{row}": moment for row, moment in enumerate(moments.to_pylist())}
+    read = ds.dataset(str(out / "data"), partitioning="hive").to_table(columns=["id", "day"]).to_pylist()
+    assert {row["id"]: row["day"] and datetime.datetime.fromisoformat(row["day"]) for row in read} == expected
+    opened = pipeline.open_snapshot(str(out)).to_table(columns=["id", "day"])
+    assert opened.schema.field("day").type == moments.type
+    assert {row["id"]: row["day"] for row in opened.to_pylist()} == expected
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(12, 2)], ids=str)
+def test_columns_of_broken_numbers_are_refused_for_partitions_before_anything_is_encoded(
+    tmp_path: Path, tiny_model: str, kind: pa.DataType
+) -> None:
+    write_days(tmp_path / "in" / "a.parquet", pa.array([1, 2], pa.int32()).cast(kind))
+    changes = {"input__keep": ["day"], "output__partition_by": ["day"]}
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, **changes)
+    for start in (plan_job, run_job):
+        with pytest.raises(ConfigError, match=r"output\.partition_by: 'day' is (float|double|decimal)"):
+            start(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_dimensions_than_the_model_has_are_refused(tmp_path: Path, shards: Path, tiny_model: str) -> None:
+    """Cut off at what there is, the table would be another one than was asked for, without a word."""
+    out = str(tmp_path / "out")
+    assert plan_job(make_config(shards, out, tiny_model, model__truncate_dim=32)).rows == 120
+    with pytest.raises(ConfigError, match=r"model\.truncate_dim is 33, but .* have 32 dimensions"):
+        plan_job(make_config(shards, out, tiny_model, model__truncate_dim=33))
 
 
 def test_the_serial_engine_runs_where_ray_is_not_installed(tmp_path: Path, shards: Path, tiny_model: str) -> None:

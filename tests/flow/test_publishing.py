@@ -1,11 +1,14 @@
-"""`_SUCCESS` around the making of files."""
+"""`_SUCCESS` around the making of files, and what may be believed of a source."""
+
+from pathlib import Path
 
 import pytest
 from support.memory import MemoryStore
 
 from pipeline.commit.keys import SUCCESS
-from pipeline.errors import IncompleteError
-from pipeline.flow.publishing import _unmarked
+from pipeline.errors import IncompleteError, InputError
+from pipeline.flow.publishing import _unmarked, version_now
+from pipeline.storage.inputs import find
 
 
 def test_a_run_that_fails_over_its_files_leaves_no_mark_that_another_set_meanwhile() -> None:
@@ -22,3 +25,33 @@ def test_a_run_that_fails_over_its_files_leaves_no_mark_that_another_set_meanwhi
     with pytest.raises(IncompleteError):
         fail()
     assert store.get(SUCCESS) is None
+
+
+def test_a_source_is_gone_only_where_its_neighbours_are_still_there(tmp_path: Path) -> None:
+    """An empty mount point looks like a folder whose files were deleted; what was made of them would be given up."""
+    one, other = tmp_path / "in" / "1.jsonl", tmp_path / "in" / "2.jsonl"
+    one.parent.mkdir()
+    one.write_bytes(b"{}\n")
+    other.write_bytes(b"{}\n")
+    found = find(str(one))
+    assert found is not None
+    assert version_now(str(one)) == found.version
+    one.unlink()
+    assert version_now(str(one)) is None
+    other.unlink()
+    with pytest.raises(InputError, match="whether it is gone can't be told"):
+        version_now(str(one))
+    one.parent.rmdir()
+    with pytest.raises(InputError, match="whether it is gone can't be told"):
+        version_now(str(one))
+
+
+def test_an_object_that_is_gone_is_gone(s3_bucket: str) -> None:
+    """A bucket has no folders that could be unmounted."""
+    assert version_now(f"{s3_bucket}/in/1.jsonl") is None
+
+
+def test_a_source_that_may_not_be_looked_at_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match="circle"):
+        version_now(str(tmp_path / "circle"))

@@ -1,6 +1,5 @@
 """Who is taken for hung, and what counts as getting on."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +39,7 @@ class Watched:
 
     def until(self, end: float) -> list[tuple[float, int]]:
         """(when, process) of all that were told of up to `end`."""
-        told = []
+        told: list[tuple[float, int]] = []
         while self.now < end:
             self.now += TIMEOUT_S / 4
             told.extend((self.now, late.worker.process) for late in self.board.overdue(TIMEOUT_S))
@@ -80,13 +79,115 @@ def test_nobody_is_accused_when_all_have_stood_still() -> None:
     assert watched.until(3614) == [(3612, 1)]
 
 
-def ask_in_vain(times: int) -> None:
-    """A store that is away for so many tries."""
-    answers = itertools.chain([TransientStorageError("503")] * times, itertools.repeat(None))
+def ask_in_vain() -> None:
+    """A store that is away, twice."""
+    answers = iter([TransientStorageError("503"), TransientStorageError("503"), None])
 
     def once() -> None:
         error = next(answers)
         if error is not None:
             raise error
 
-    retry(once, lambda error: isinstance(error, TransientStorageError), sleep=lambda _: None)
+    retry(once, sleep=lambda _: None)
+
+
+def encode_step() -> Encoding:
+    context: Any = SimpleNamespace(open_store=MemoryStore, model=SimpleNamespace(watch=lambda: None))
+    return Encoding(context)
+
+
+def read_step() -> Reading:
+    watch, staged = SimpleNamespace(check=lambda: None), SimpleNamespace(directory="")
+    model = SimpleNamespace(watch=lambda: watch, stage=lambda: staged, lock=None)
+    context: Any = SimpleNamespace(open_store=MemoryStore, model=model, text=None)
+    return Reading(context)
+
+
+def stage_step() -> Staging:
+    context: Any = SimpleNamespace(open_store=MemoryStore)
+    return Staging(context)
+
+
+def assemble_step() -> Assembling:
+    task: Any = SimpleNamespace(base=0, assembly="a", file=SimpleNamespace(k=0))
+    return Assembling(task)
+
+
+@pytest.mark.parametrize("make", [encode_step, read_step, stage_step, assemble_step])
+def test_a_step_that_waits_for_its_store_gets_on_as_long_as_it_asks(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is away for longer than the timeout would count as deaths over healthy units."""
+    replica = SimpleNamespace(stats=SimpleNamespace(batches=0))
+    monkeypatch.setattr(encoding, "load_replica", lambda *_: (replica, None))
+    monkeypatch.setattr(reading, "Preparer", lambda *_: None)
+    step = make()
+    before = step.progress
+    assert step.progress == before
+    ask_in_vain()
+    assert step.progress >= before + 2
+
+
+def test_loading_a_model_counts_as_getting_on_for_an_hour_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver's library that hangs while a model is loaded would hold the run for ever."""
+    now = [0.0]
+    seen: list[int] = []
+    replica = SimpleNamespace(stats=SimpleNamespace(batches=0))
+
+    def load(*_: object) -> tuple[Any, None]:
+        for now[0] in (1.0, 60.0, LOADING_S - 1, LOADING_S, LOADING_S + 600):
+            seen.extend(step.progress for step in steps)
+        return replica, None
+
+    steps: list[Encoding] = []
+    monkeypatch.setattr(encoding, "load_replica", load)
+    monkeypatch.setattr(encoding, "free_memory", lambda: None)
+    monkeypatch.setattr(encoding, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    step = encode_step()
+    now[0] = 0.0
+    steps.append(step)
+    step._replica = None
+    step._load()
+    assert len(set(seen)) == 4
+    assert seen[-1] == seen[-2]
+    assert step.progress not in seen, "loaded, it gets on as before"
+
+
+LAYOUT = Layout("string", (), (), 2, "list", ())
+
+
+def part_of(row: int) -> Any:
+    rows = pa.table(
+        {
+            "id": [f"r{row}"],
+            "token_count": pa.array([1], pa.int32()),
+            "truncated": [False],
+            "text_hash": [f"{row:032x}"],
+            "vector": pa.array([0], pa.int32()),
+        }
+    )
+    return build_part(rows, np.full((1, 2), row, np.float32), LAYOUT)
+
+
+def test_a_file_that_is_assembled_gets_on_with_each_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four gigabytes from a slow store take longer than any timeout: each run would kill itself at the same place."""
+    store = LocalStore(str(tmp_path / "out"))
+    parts = [part_of(row) for row in range(6)]
+    slices = []
+    for row, part in enumerate(parts):
+        store.put_new(f"part-{row}", part.data)
+        slices.append(SourceSlice(f"u{row}", f"part-{row}", part.sha256, 0, 1, len(part.data)))
+    task = AssemblyTask(store.root, worker_environment(), 0, "0" * 32, DataFilePlan(0, "", tuple(slices)), LAYOUT)
+    step, seen, read = Assembling(task), [], assemble._read
+
+    def look(*arguments: Any) -> pa.Table:
+        seen.append(step.progress)
+        return read(*arguments)
+
+    monkeypatch.setattr(assemble, "_read", look)
+    record = step.make()
+    assert record.file.rows == 6
+    assert len(seen) == len(set(seen)) == 6
+    assert step.progress > seen[-1]

@@ -1,5 +1,6 @@
 """Parts and data files: what is in them, how they are encoded, and what is refused."""
 
+import datetime
 import io
 
 import numpy as np
@@ -94,6 +95,37 @@ def test_partition_values_that_would_come_back_as_something_else_are_refused(val
         folder_of(["k"], [value])
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.date32(), -1_000_000),
+        (pa.date32(), 10_000_000),
+        (pa.date64(), 10**17),
+        (pa.timestamp("us"), -(10**17)),
+        (pa.timestamp("s"), 10**12),
+        (pa.timestamp("us", "Foo/Bar"), 0),
+    ],
+    ids=str,
+)
+def test_a_date_that_names_no_folder_is_refused_with_its_column(kind: pa.DataType, value: int) -> None:
+    """Raised as what Arrow makes of it, it would end the run as a bug, with healthy files beside it."""
+    layout = Layout("string", (("day", kind),), ("day",), 3, "list", ())
+    table = rows(["a", "b"]).rename_columns({"keep.lang": "keep.day"})
+    at = table.schema.get_field_index("keep.day")
+    table = table.set_column(at, "keep.day", pa.array([None, value], kind))
+    with pytest.raises(InputError, match="partition column 'day': a date or time can't name a folder"):
+        build_part(table, vectors(2), layout)
+
+
+def test_whatever_names_a_folder_is_percent_encoded() -> None:
+    """Colons and blanks in paths break Hadoop and Spark."""
+    zone = datetime.timezone(datetime.timedelta(hours=1))
+    moment = datetime.datetime(2024, 1, 1, 13, 30, 0, 5, zone)
+    assert folder_of(["a"], [moment]) == "a=2024-01-01%2013%3A30%3A00.000005%2B01%3A00/"
+    values: list[object] = [datetime.date(2024, 1, 1), -7, True]
+    assert folder_of(["d", "n", "b"], values) == "d=2024-01-01/n=-7/b=true/"
+
+
 @given(st.text(min_size=1, max_size=40))
 def test_no_partition_value_leaves_its_folder_and_all_decode_to_themselves(value: str) -> None:
     from urllib.parse import unquote
@@ -123,6 +155,18 @@ def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() ->
     assert table["id"].to_pylist() == ["r0", "r2"]
     assert "lang" not in table.schema.names
     assert made.rows == 2
+
+
+def test_each_slice_that_was_read_is_told() -> None:
+    """Whoever watches over a file that takes an hour to make goes by it."""
+    store = MemoryStore()
+    part = build_part(rows(["b", "a", "b"]), vectors(3), LAYOUT)
+    assert part is not None
+    store.put_new("p", part.data)
+    slices = tuple(SourceSlice(f"u{row}", "p", part.sha256, row, 1, 9) for row in range(3))
+    told: list[int] = []
+    write_data_file(store, DataFilePlan(0, "", slices), LAYOUT, lambda: told.append(len(told)))
+    assert told == [0, 1, 2]
 
 
 def test_a_source_that_is_gone_means_overtaken() -> None:

@@ -1,8 +1,11 @@
 """Files that are broken, cut off, or changed while they are read."""
 
 import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError, SourceChanged
+from pipeline.source import read
 from pipeline.source.read import read_segment
+from pipeline.source.records import UnitPolicy
 from pipeline.source.streams import one_line
 
 from .conftest import FORMATS, PATIENT, POLICY, arrow_bytes, parquet_bytes, plan, read_rows, source_of
@@ -161,3 +166,41 @@ def test_a_file_that_changes_under_the_reader_is_never_read_as_the_planned_one(
         list(units)
     with pytest.raises(SourceChanged, match=name):
         list(read_segment(segments[0], extraction, POLICY, 500))
+
+
+def test_no_unit_with_bytes_of_a_rewritten_file_leaves_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewritten in place after it was opened: a unit may be committed, as of the old version, before the file is closed."""
+    path = tmp_path / "a.jsonl"
+    old = [f'{{"id": "{row:03}", "text": "text {row:03}"}}\n' for row in range(300)]
+    path.write_text("".join(old))
+    os.utime(path, (1_600_000_000, 1_600_000_000))  # else the clock may not have moved on since
+    policy = UnitPolicy(rows=100, text_bytes=1 << 20, vector_bytes=1 << 20)
+    segments, extraction = plan(source_of(path), policy=policy)
+    open_input = read.open_input
+
+    @contextmanager
+    def rewritten(uri: str, version: str) -> Iterator[BinaryIO]:
+        with open_input(uri, version) as stream:
+            with path.open("r+") as file:
+                file.writelines(old[::-1])
+            yield stream
+
+    monkeypatch.setattr(read, "open_input", rewritten)
+    with pytest.raises(SourceChanged, match=r"a\.jsonl"):
+        next(read_segment(segments[0], extraction, policy, 100))
+
+
+def test_units_before_a_change_leave_their_reader_and_none_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"id": "{row:03}", "text": "text {row:03}"}}\n' for row in range(300)))
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    policy = UnitPolicy(rows=100, text_bytes=1 << 20, vector_bytes=1 << 20)
+    segments, extraction = plan(source_of(path), policy=policy)
+    units = read_segment(segments[0], extraction, policy, 100)
+    assert next(units).rows["id"].to_pylist() == [f"{row:03}" for row in range(100)]
+    with path.open("r+") as file:
+        file.write("{")
+    with pytest.raises(SourceChanged):
+        next(units)

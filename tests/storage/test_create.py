@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.create import Created, create, create_file
+from pipeline.storage.retry import REQUESTS
 from pipeline.storage.store import Entry
 
 ANSWERS = ("ok", "lost before", "lost after", "conflict", "refused", "other first")
@@ -92,6 +93,14 @@ def test_a_retry_that_meets_its_own_first_request_has_not_lost() -> None:
     store = ScriptedStore(["lost after"])
     assert create(store, "key", b"ours", sleep=no_sleep) == Created(True, b"ours")
     assert store.asked == ["put", "get"]
+
+
+def test_each_try_is_a_sign_of_life() -> None:
+    """A step that waits for a slow store, try after try, does get on; told at its beginning only, it would pass for hung."""
+    seen: list[int] = []
+    store = ScriptedStore(["lost before"] * 3)
+    assert create(store, "key", b"ours", sleep=lambda _: seen.append(REQUESTS.tried)).ours
+    assert seen == [seen[0], seen[0] + 1, seen[0] + 2]
 
 
 def test_success_needs_one_request_only() -> None:

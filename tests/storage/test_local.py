@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -69,6 +70,40 @@ def test_new_folders_are_flushed_into_their_parents(store: LocalStore, monkeypat
     store.put_new("data/k=v/x", b"")
     root = Path(store.root)
     assert {str(root.parent), str(root), str(root / "data"), str(root / "data/k=v")} <= set(flushed)
+
+
+@pytest.fixture
+def flushed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is flushed from now on, as paths below the root."""
+    noted: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        noted.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), store.root))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return noted
+
+
+def test_a_name_that_is_taken_is_on_disk_before_that_is_told(store: LocalStore, flushed: list[str]) -> None:
+    """Whoever linked it may have been stopped before it flushed the folder. Taken for ours, a manifest would be built upon, and
+    the power could still take it away from under the log."""
+    store.put_new("data/x", b"1")
+    flushed.clear()
+    assert not store.put_new("data/x", b"2")
+    assert flushed[-1] == "data"
+
+
+@pytest.mark.parametrize("put", [LocalStore.put_new, LocalStore.put])
+def test_a_folder_that_somebody_else_made_is_flushed_into_its_parent(
+    store: LocalStore, flushed: list[str], put: Callable[[LocalStore, str, bytes], object]
+) -> None:
+    """It may have been stopped before it came to that, and all files in it would go with the folder."""
+    folder = Path(store.root, "data", "k=v")
+    folder.mkdir(parents=True)
+    put(store, "data/k=v/x", b"1")
+    assert flushed[-2:] == ["data", "data/k=v"]
 
 
 def test_deleting_removes_folders_it_empties_but_not_the_root(store: LocalStore) -> None:
@@ -179,6 +214,26 @@ def test_tidying_removes_what_killed_writers_left_and_nothing_that_is_being_writ
     assert store.tidy() == 0
     assert store.put_new("a/b", b"value")
     assert store.get("a/b") == b"value"
+
+
+def test_tidying_opens_leftovers_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS locks nothing else, and they would stay for ever."""
+    import fcntl
+
+    store = LocalStore(str(tmp_path / "out"))
+    leftover = tmp_path / "out" / "_embedpipe" / "tmp" / "0123"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    lock = fcntl.flock
+
+    def as_on_nfs(file: IO[bytes], how: int) -> None:
+        if not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    assert store.tidy() == 1
+    assert not leftover.exists()
 
 
 def test_a_writer_whose_file_was_tidied_away_before_it_was_locked_takes_another(

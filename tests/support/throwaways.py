@@ -41,8 +41,16 @@ def _suffer(script: Script, token: int) -> None:
         died.write_bytes(b"x" * (before + 1))
         if number == 0:
             os._exit(3)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)  # what was started in the background ignores SIGINT
         os.kill(os.getpid(), number)
-        signal.pause()  # Python takes a moment to see its own SIGINT
+
+
+def serve_dying(connection: Connection) -> None:
+    """In place of `serve_segment`: it is ready, and dies as the script says of token 0."""
+    script, _ = connection.recv()
+    connection.send(None)
+    _suffer(script, 0)
 
 
 def say_who(connection: Connection) -> None:
