@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import ray
 from ray._private import ray_constants
@@ -171,7 +171,7 @@ def check_shared(output: str, environment: WorkerEnvironment) -> None:
         for node in nodes:
             place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             look = ray.remote(num_cpus=0, scheduling_strategy=place)(_sees)
-            while not ray.get(look.remote(output, keys[-1], environment)):
+            while not _answer(look.remote(output, keys[-1], environment), node["NodeID"]):
                 if sees(store, keys[-1]):
                     raise StorageError(
                         f"{output} is a local path, and node {node['NodeManagerHostname']} of the cluster does not see what "
@@ -180,6 +180,16 @@ def check_shared(output: str, environment: WorkerEnvironment) -> None:
                 keys.append(mark(store))  # another run's collection took the mark away
     finally:
         store.delete(keys)
+
+
+def _answer(asked: Any, node: str) -> bool:
+    """What a node says; yes for one that has died meanwhile, as it writes nothing any more."""
+    try:
+        return bool(ray.get(asked))
+    except ray.exceptions.RayError:
+        if any(other["NodeID"] == node and other["Alive"] for other in ray.nodes()):
+            raise
+        return True
 
 
 class LostCluster:

@@ -79,7 +79,8 @@ class RayEngine:
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
-        check_shared(context.output, context.environment)
+        with self._work():
+            check_shared(context.output, context.environment)
         ended = threading.Event()
         listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)
         listener.start()
@@ -128,17 +129,20 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """While the board ought to hear of progress."""
-        ray.get(self._board.clear.remote())
+        """While the board ought to hear of progress. Raises IncompleteError where Ray has lost nodes or workers."""
         self._at_work = True
         try:
+            ray.get(self._board.clear.remote())
             yield
+        except ray.exceptions.RayError as error:
+            raise IncompleteError(f"Ray has lost workers or nodes: {_first_line(error)}") from error
         finally:
             self._at_work = False
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
-        pool = plan_pool(self._execution)
+        with self._work():
+            pool = plan_pool(self._execution)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
         with warnings.catch_warnings():

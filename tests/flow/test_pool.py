@@ -1,12 +1,16 @@
 """Fitting replicas onto nodes: what asks for more than a node has waits for ever, and nothing says so."""
 
 import socket
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError
 from pipeline.flow import cluster
+from pipeline.storage.environment import WorkerEnvironment
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,24 @@ def test_an_address_where_nobody_listens_is_a_wrong_config(monkeypatch: pytest.M
         closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
         with pytest.raises(ConfigError, match="no Ray cluster answers"):
             cluster.connect(f"127.0.0.1:{closed.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(("alive", "raises"), [(True, True), (False, False)])
+def test_a_node_that_dies_while_it_is_asked_for_the_output_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool, raises: bool
+) -> None:
+    """Spot nodes go at any moment, and the run would end as a bug. One that lives and doesn't answer is another matter."""
+    lives = iter([True, True, *[alive] * 8])
+
+    class Look:
+        def remote(self, *_: object) -> None: ...
+
+    def fail(_: object) -> None:
+        raise ray.exceptions.TaskUnschedulableError("its node doesn't exist any more")
+
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"NodeID": name, "Alive": next(lives)} for name in "ab"])
+    monkeypatch.setattr(cluster.ray, "remote", lambda **_: lambda _function: Look())
+    monkeypatch.setattr(cluster.ray, "get", fail)
+    with pytest.raises(ray.exceptions.RayError) if raises else nullcontext():
+        cluster.check_shared(str(tmp_path), WorkerEnvironment())
+    assert list(tmp_path.glob("**/mark")) == []
