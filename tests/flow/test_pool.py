@@ -59,7 +59,7 @@ def test_a_node_that_dies_while_it_is_asked_for_the_output_is_left_out(
     def fail(_: object) -> None:
         raise ray.exceptions.TaskUnschedulableError("its node doesn't exist any more")
 
-    monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"NodeID": name, "Alive": next(lives)} for name in "ab"])
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"NodeID": name * 56, "Alive": next(lives)} for name in "ab"])
     monkeypatch.setattr(cluster.ray, "remote", lambda **_: lambda _function: Look())
     monkeypatch.setattr(cluster.ray, "get", fail)
     with pytest.raises(ray.exceptions.RayError) if raises else nullcontext():
