@@ -34,7 +34,7 @@ from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import Board, Overdue, beat_s, kill_worker, this_worker
+from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,12 @@ class RayEngine:
         self._metrics = Metrics()
         self._closed = threading.Event()
         self._at_work = False
-        self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._watcher.start()
+        self._watchers = [
+            threading.Thread(target=self._watch_workers, name="watchdog", daemon=True),
+            threading.Thread(target=self._watch_cluster, name="cluster-watch", daemon=True),
+        ]
+        for watcher in self._watchers:
+            watcher.start()
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
@@ -100,12 +104,16 @@ class RayEngine:
             if stop.is_set():
                 ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
 
-    def _watch(self) -> None:
-        """Kill workers that have stopped getting on, and end this process in good order when the cluster itself is gone."""
-        timeout = self._execution.unit_timeout_s
+    def _watch_cluster(self) -> None:
+        """End this process in good order when the cluster itself is gone. Alone, as nothing else returns in time then."""
         lost = LostCluster(ray.get_runtime_context().gcs_address)
-        while not self._closed.wait(beat_s(timeout)):
+        while not self._closed.wait(BEAT_S):
             lost.check()
+
+    def _watch_workers(self) -> None:
+        """Kill workers that have stopped getting on, and end this process when nothing gets on any more."""
+        timeout = self._execution.unit_timeout_s
+        while not self._closed.wait(beat_s(timeout)):
             late: list[Overdue] = []
             still_s = 0.0
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
@@ -208,7 +216,8 @@ class RayEngine:
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""
         self._closed.set()
-        self._watcher.join()
+        for watcher in self._watchers:
+            watcher.join()
         ray.kill(self._board)
         if self._started:
             ray.shutdown()
