@@ -27,7 +27,7 @@ test: $(INSTALLED)  ## the tests, about eight minutes on two cores
 	$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; under eight minutes on two cores
-	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile tests/faults
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --no-loadscope-reorder tests/faults
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

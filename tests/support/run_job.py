@@ -3,6 +3,7 @@
 import json
 import sys
 
+from pipeline.cli.terminal import leave
 from pipeline.config.schema import Config
 from pipeline.errors import EmbedpipeError
 from pipeline.flow.supervisor import run_job
@@ -17,8 +18,8 @@ class Printer:
 
 if __name__ == "__main__":
     try:
-        summary = run_job(Config.model_validate(json.loads(sys.argv[1])), reporter=Printer())
+        code = run_job(Config.model_validate(json.loads(sys.argv[1])), reporter=Printer()).exit_code
     except EmbedpipeError as error:
         print(error.message, file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(summary.exit_code)
+        code = error.exit_code
+    leave(code)  # as the command does: threads of Arrow's may still be about
