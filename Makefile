@@ -23,7 +23,7 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 	$(BIN)/embedpipe run --config configs/quickstart.yaml
 	$(BIN)/python jobs/nearest.py quickstart/out "compute the hash of a file"
 
-test: $(INSTALLED)  ## the tests, about eight minutes on two cores
+test: $(INSTALLED)  ## the tests, about nine minutes on two cores
 	$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; under eight minutes on two cores
