@@ -112,9 +112,10 @@ def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[M
     try:
         with open_input(uri, version) as opened:
             rows = count_rows(opened, kind, reader["csv_delimiter"])
-            opened.seek(0)
-            unread = tuple(_unread(opened, kind, found.size, spans)) if spans is not None else ()
-            return Recount(rows, unread)
+        if spans is None:
+            return Recount(rows)
+        with open_input(uri, version) as opened:  # anew: some of the readers have closed it
+            return Recount(rows, tuple(_unread(opened, kind, found.size, spans)))
     except SourceChanged:
         return Recount(0, reason="changed while being counted")
     except (InputError, pa.ArrowException, OSError, EOFError) as error:

@@ -102,9 +102,9 @@ def _text_problem(plain: bytes, found: Read) -> str | None:
 
 def _table_problem(name: str, plain: bytes, found: Read) -> str | None:
     text = io.StringIO(plain.decode("utf-8", "surrogateescape").removeprefix("\ufeff"), newline="")
-    header, *rows = list(csv.reader(text, delimiter="\t" if ".tsv" in name else ",")) or [["id", "text"]]
-    at, body = header.index("id"), header.index("text")
-    due = [_table_row(row[at], row[body]) for row in rows if row]
+    rows = [row for row in csv.reader(text, delimiter="\t" if ".tsv" in name else ",") if row] or [["id", "text"]]
+    at, body = rows[0].index("id"), rows[0].index("text")
+    due = [_table_row(row[at], row[body]) for row in rows[1:]]
     return None if list(found.rows) == due else f"{found.rows!r:.400} instead of {due!r:.400}"
 
 
