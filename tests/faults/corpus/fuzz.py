@@ -102,9 +102,8 @@ def _text_problem(plain: bytes, found: Read) -> str | None:
 
 def _table_problem(name: str, plain: bytes, found: Read) -> str | None:
     text = io.StringIO(plain.decode("utf-8", "surrogateescape").removeprefix("\ufeff"), newline="")
-    rows = [row for row in csv.reader(text, delimiter="\t" if ".tsv" in name else ",") if row] or [["id", "text"]]
-    at, body = rows[0].index("id"), rows[0].index("text")
-    due = [_table_row(row[at], row[body]) for row in rows[1:]]
+    header, *rows = [row for row in csv.reader(text, delimiter="\t" if ".tsv" in name else ",") if row] or [[]]
+    due = [_table_row(row[header.index("id")], row[header.index("text")]) for row in rows]
     return None if list(found.rows) == due else f"{found.rows!r:.400} instead of {due!r:.400}"
 
 
