@@ -10,7 +10,9 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.check import source
 from pipeline.check.source_rows import Window, count_rows, kind_of, read_rows
+from pipeline.storage.inputs import find
 
 
 @pytest.mark.parametrize(
@@ -127,3 +129,16 @@ def test_text_from_a_dictionary_is_text() -> None:
         writer.write_table(table)
     data.seek(0)
     assert [row.values["text"] for row in read_rows(data, "arrow", ",", ["text"])] == ["a", None, "b"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.csv", "a.csv.gz", "a.csv.zst", "a.jsonl.gz", "a.jsonl"])
+def test_a_file_is_counted_and_looked_through_again(tmp_path: Path, name: str) -> None:
+    """Some readers close the file they were given."""
+    plain = b"id,text\n1,a\n" if ".csv" in name else b'{"id": 1, "text": "a"}\n'
+    pack = {"zst": lambda data: pa.compress(data, "zstd", asbytes=True), "gz": gzip.compress}
+    path = tmp_path / name
+    path.write_bytes(pack.get(name.rpartition(".")[2], bytes)(plain))
+    found = find(str(path))
+    assert found is not None
+    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+    assert (recount.rows, recount.reason) == (1, "")
