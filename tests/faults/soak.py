@@ -30,9 +30,8 @@ class Part:
     """One part of the proof: `faults.<name>.soak.soak(first, seconds)`."""
 
     name: str
-    wanted: Mapping[
-        str, int | str
-    ]  # counts, or names of others to be reached: then it is done for this protocol's code
+    # Counts, or names of other counts, at which it is done for this version of the protocol's code.
+    wanted: Mapping[str, int | str]
     lanes: int = 1  # processes at a time
 
 

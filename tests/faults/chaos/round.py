@@ -187,9 +187,7 @@ class Round:
             log.error("%s: a run hangs: %s", self.output, driver.told)
             driver.strike(signal.SIGKILL)
             self.counts["failed_runs"] += 1
-        elif (
-            driver.code == 1 and driver.cluster.alive
-        ):  # without its GCS Ray may be quicker to end the process than we are
+        elif driver.code == 1 and driver.cluster.alive:  # without its GCS Ray may end the process before we do
             log.error("%s: a run took what happened for a bug: %s", self.output, driver.told)
             self.counts["bugs"] += 1
         log.info("%s: a run ended with %s after %.0f s", self.output, driver.code, time.monotonic() - driver.started)

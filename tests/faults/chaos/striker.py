@@ -34,9 +34,8 @@ class Striker:
 
     def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
         self.cluster, self.counts = cluster, counts
-        self._stopped: list[
-            tuple[int, list[int]]
-        ] = []  # workers; their raylet and its processes, where their machine was
+        # Workers, each with its raylet and all of its processes where the whole machine was stopped.
+        self._stopped: list[tuple[int, list[int]]] = []
 
     def set(self, faults: Sequence[Fault]) -> None:
         """Set a trap for each fault; the first process to come by is held."""
