@@ -83,7 +83,7 @@ class RayEngine:
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
-        with self._work():
+        with _losses_told():
             check_shared(context.output, context.environment)
         ended = threading.Event()
         listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)
@@ -137,19 +137,18 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """While the board ought to hear of progress. Raises IncompleteError where Ray has lost nodes or workers."""
+        """While the board ought to hear of progress. Raises as `_losses_told` does."""
         self._at_work = True
         try:
-            ray.get(self._board.clear.remote())
-            yield
-        except ray.exceptions.RayError as error:
-            raise IncompleteError(f"Ray has lost workers or nodes: {_first_line(error)}") from error
+            with _losses_told():
+                ray.get(self._board.clear.remote())
+                yield
         finally:
             self._at_work = False
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
-        with self._work():
+        with _losses_told():
             pool = plan_pool(self._execution)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
@@ -282,6 +281,15 @@ class Desk:
         finally:
             ended.set()
             beats.join()
+
+
+@contextlib.contextmanager
+def _losses_told() -> Iterator[None]:
+    """Raises IncompleteError where Ray has lost nodes or workers under what is asked of it."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise IncompleteError(f"Ray has lost workers or nodes: {_first_line(error)}") from error
 
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
