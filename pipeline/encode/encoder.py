@@ -1,11 +1,11 @@
 """The encoder: token ids → float32 vectors, through sentence-transformers' own modules.
 
-What makes it faster than `SentenceTransformer.encode` without changing a vector: tokens are counted, not guessed from
-characters, so batches of like length need almost no padding; batches hold a budget of tokens instead of 32 texts; and
-there is one result array and one transfer for a whole unit.
+What makes it faster than `SentenceTransformer.encode` without changing a vector: texts are sorted by their tokens and lie
+packed one behind the other, so that nothing is computed for padding; a batch holds a budget of tokens instead of 32 texts;
+products are merged and prepacked; and a unit is one result array and one transfer.
 """
 
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,36 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.encode.half import use_bfloat16_products, use_float16_products
+from pipeline.encode.arrange import arrange_fast, arrange_plain, padded
+from pipeline.encode.layout import Layout
 from pipeline.encode.placement import Placement
+from pipeline.encode.texts import Texts, in_given_order, longest_first
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
 from pipeline.model.modules import find_route
+
+log = logging.getLogger(__name__)
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65_536}
 """Tokens of one forward pass, padding included. On a CPU larger batches fall out of the cache."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
+
+
+CHECK_TEXTS = (
+    "",
+    "word",
+    "another",
+    "a few words in a row",
+    "some other words here",
+    "of a hundred words or more, " * 30,
+)
+"""What the fast way is tried on: nothing, texts of equal length, one that is longer than windows usually are."""
+
+CHECK_BOUND = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.2}
+"""How far a vector may be away for that, relative to its length. Wrong is far away; how good half precision is, the parity
+gate says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +75,30 @@ class Encoder:
     ) -> None:
         """prompt: what stands before every text; pooling may leave its tokens out. threads: of the CPU, process-wide.
 
-        Raises ConfigError for a task the model has no route for.
+        Raises ConfigError for a task the model has no route for, EncodeError where its vectors aren't what its lock says.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self.placement = placement
         self.stats = EncodeStats()
         self.max_tokens = max_tokens
-        self._model = load_model(model_directory, placement.device)
         self._normalized = lock.normalized
         self._dimensions = min(lock.dimensions, truncate_dim or lock.dimensions)
         self._cut = truncate_dim is not None and truncate_dim < lock.dimensions
         self._arguments: dict[str, Any] = {"task": task} if task is not None else {}
         self._budget = token_budget or TOKEN_BUDGET[placement.device]
-        self._model.max_seq_length = max_tokens
-        backbone = self._transformer(find_route(Path(model_directory), task))
-        self.tokenizer: Any = backbone.tokenizer  # sentence-transformers' own
-        self._pad_id = int(self.tokenizer.pad_token_id or 0)
-        self._left = self.tokenizer.padding_side == "left"
-        features = backbone.preprocess(["text"], prompt=prompt, **self._arguments)
+        self._model, transformer = self._load(model_directory, task)
+        self.tokenizer: Any = transformer.tokenizer  # sentence-transformers' own
+        features = transformer.preprocess(["text"], prompt=prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
-        if placement.dtype == "float16":
-            use_float16_products(backbone.model, placement.device)
-            backbone.register_forward_hook(_to_float32)
-        elif placement.dtype == "bfloat16":
-            use_bfloat16_products(backbone.model)
+        self._layout: Layout = padded(transformer)
+        doubt = self._hurry(transformer, prompt)
+        if doubt is not None:
+            log.warning("%s is run the plain way, since the fast one %s", lock.name, doubt)
+            self._model, transformer = self._load(model_directory, task)
+            self._layout = arrange_plain(transformer, placement)
+        self.fast = doubt is None
+        self.stats = EncodeStats()
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
@@ -88,61 +106,36 @@ class Encoder:
         Out of memory: the token budget is halved and the batch tried again. Raises EncodeError when one text alone is
         too much, or the model's output has another shape than its lock says.
         """
-        lengths = np.diff(offsets)
-        out = torch.empty((len(lengths), self._dimensions), dtype=torch.float32, device=self.placement.device)
-        todo = list(self._batches(np.argsort(-lengths, kind="stable"), lengths))
+        texts = longest_first(token_ids, offsets, self.placement.device)
+        out = torch.empty((len(texts), self._dimensions), dtype=torch.float32, device=self.placement.device)
+        first = 0
         with torch.inference_mode():
-            while todo:
-                batch = todo.pop(0)
-                vectors = self._try_forward(token_ids, offsets, lengths, batch)
+            while first < len(texts):
+                stop = self._layout.cut(texts, first, self._budget)
+                vectors = self._try_forward(texts, first, stop)
                 if vectors is None:
-                    todo = self._halve(batch, todo, lengths)
+                    self._halve(texts, first, stop)
                     continue
-                if vectors.shape != (len(batch), self._dimensions):
+                if vectors.shape != (stop - first, self._dimensions):
                     raise EncodeError(
-                        f"the model gave vectors of shape {tuple(vectors.shape)} for {len(batch)} texts; its lock says "
+                        f"the model gave vectors of shape {tuple(vectors.shape)} for {stop - first} texts; its lock says "
                         f"{self._dimensions} dimensions"
                     )
-                out[torch.from_numpy(batch).to(out.device)] = vectors
-        return out.cpu().numpy()
+                out[first:stop] = vectors
+                first = stop
+        return in_given_order(out, texts.order)
 
-    def _try_forward(
-        self,
-        token_ids: npt.NDArray[np.int32],
-        offsets: npt.NDArray[np.int64],
-        lengths: npt.NDArray[np.int64],
-        batch: npt.NDArray[np.int64],
-    ) -> torch.Tensor | None:
+    def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""
         try:
-            return self._forward(token_ids, offsets, lengths, batch)
+            return self._forward(texts, first, stop)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
                 return None
             raise
 
-    def _forward(
-        self,
-        token_ids: npt.NDArray[np.int32],
-        offsets: npt.NDArray[np.int64],
-        lengths: npt.NDArray[np.int64],
-        batch: npt.NDArray[np.int64],
-    ) -> torch.Tensor:
-        width = max(1, int(lengths[batch].max()))
-        ids = np.full((len(batch), width), self._pad_id, np.int64)
-        mask = np.zeros((len(batch), width), np.int64)
-        for row, text in enumerate(batch):
-            n = int(lengths[text])
-            place = slice(width - n, width) if self._left else slice(0, n)
-            ids[row, place] = token_ids[offsets[text] : offsets[text] + n]
-            mask[row, place] = 1
-        device = self.placement.device
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids).to(device, non_blocking=True),
-            "attention_mask": torch.from_numpy(mask).to(device, non_blocking=True),
-            "modality": "text",
-            **self._prompt_length,
-        }
+    def _forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor:
+        features = {**self._layout.features(texts, first, stop), "modality": "text", **self._prompt_length}
         vectors: torch.Tensor = self._model(features, **self._arguments)["sentence_embedding"].float()
         if self._cut:
             vectors = vectors[:, : self._dimensions]
@@ -150,41 +143,50 @@ class Encoder:
                 vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
         self.stats = replace(
             self.stats,
-            tokens=self.stats.tokens + int(lengths[batch].sum()),
-            padded_tokens=self.stats.padded_tokens + len(batch) * width,
+            tokens=self.stats.tokens + int(texts.starts[stop] - texts.starts[first]),
+            padded_tokens=self.stats.padded_tokens + self._layout.size(texts, first, stop),
             batches=self.stats.batches + 1,
         )
         return vectors
 
-    def _batches(self, order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-        """Runs of texts, longest first, whose padded size fits the budget, or one text. If memory is short, then at once."""
-        start = 0
-        while start < len(order):
-            width = max(1, int(lengths[order[start]]))
-            count = max(1, self._budget // width)
-            yield order[start : start + count]
-            start += count
-
-    def _halve(
-        self, batch: npt.NDArray[np.int64], rest: list[npt.NDArray[np.int64]], lengths: npt.NDArray[np.int64]
-    ) -> list[npt.NDArray[np.int64]]:
-        """What is left to do, in batches of at most half the size of the one that was too big."""
-        width = max(1, int(lengths[batch].max()))
-        if len(batch) == 1:
+    def _halve(self, texts: Texts, first: int, stop: int) -> None:
+        """Lower the budget to at most half the size of the batch that was too big."""
+        if stop - first == 1:
             raise EncodeError(
-                f"one text of {width} tokens doesn't fit into the memory of the {self.placement.device}; set a lower "
-                "model.max_tokens, or give the replica more memory"
+                f"one text of {texts.lengths[first]} tokens doesn't fit into the memory of the {self.placement.device}; set "
+                "a lower model.max_tokens, or give the replica more memory"
             )
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
-        self._budget = max(1, min(self._budget, len(batch) * width) // 2)
+        self._budget = max(1, min(self._budget, self._layout.size(texts, first, stop)) // 2)
         self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
-        return list(self._batches(np.concatenate([batch, *rest]), lengths))
 
-    def _transformer(self, route: str | None) -> Any:
-        """The Transformer module a text passes; with a Router that of the route."""
-        first: Any = self._model[0]
-        return first if route is None or not hasattr(first, "sub_modules") else first.sub_modules[route][0]
+    def _hurry(self, transformer: Any, prompt: str) -> str | None:
+        """Arrange the model for speed. What speaks against it: other vectors than before for a few texts, or an error."""
+        rows = self.tokenizer([prompt + text for text in CHECK_TEXTS], truncation=True, max_length=self.max_tokens)
+        ids = np.concatenate([np.asarray(row, np.int32) for row in rows["input_ids"]])
+        offsets = np.cumsum([0, *map(len, rows["input_ids"])], dtype=np.int64)
+        expected = self.encode(ids, offsets)
+        try:
+            self._layout = arrange_fast(transformer, self.placement)
+            found = self.encode(ids, offsets)
+        except Exception as error:  # whatever a model makes of what its author didn't think of
+            return f"failed: {type(error).__name__}: {error}"
+        bound = CHECK_BOUND[self.placement.dtype]
+        distance = np.linalg.norm(found - expected, axis=1)
+        if (distance <= bound * np.linalg.norm(expected, axis=1)).all():
+            return None
+        return f"gives other vectors (distance up to {distance.max():.2g})"
+
+    def _load(self, directory: str, task: str | None) -> tuple[SentenceTransformer, Any]:
+        """The model, and the Transformer module a text passes; with a Router that of the route."""
+        model = load_model(directory, self.placement.device)
+        model.max_seq_length = self.max_tokens
+        route = find_route(Path(directory), task)
+        first: Any = model[0]
+        transformer = first if route is None or not hasattr(first, "sub_modules") else first.sub_modules[route][0]
+        transformer.register_forward_hook(_to_float32)
+        return model, transformer
 
 
 def load_model(directory: str, device: str) -> SentenceTransformer:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.encode import arrange as arranging
 from pipeline.encode import placement as placing
 from pipeline.encode.encoder import Encoder
-from pipeline.encode.half import use_bfloat16_products
+from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.placement import Placement, choose_placement, native_bfloat16
 from pipeline.errors import ConfigError, EncodeError
 from pipeline.model.inspect import inspect_model
@@ -33,12 +34,19 @@ def lock(tiny_model: str) -> ModelLock:
     return inspect_model(Path(tiny_model), "m", None)
 
 
-@pytest.fixture(scope="module")
-def make(tiny_model: str, lock: ModelLock) -> Make:
-    def make(placement: Placement = EXACT, max_tokens: int = 128, **options: Any) -> Encoder:
-        return Encoder(tiny_model, lock, placement, max_tokens=max_tokens, **options)
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def make(tiny_model: str, lock: ModelLock, request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Both layouts, for a model that can have either."""
+    packed = request.param == "packed"
 
-    return make
+    def make(placement: Placement = EXACT, max_tokens: int = 128, **options: Any) -> Encoder:
+        encoder = Encoder(tiny_model, lock, placement, max_tokens=max_tokens, **options)
+        assert isinstance(encoder._layout, Packed if packed else Padded)
+        return encoder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arranging, "can_pack", lambda transformer, placement: packed)
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +92,38 @@ def test_a_unit_without_texts_has_no_vectors(encoder: Encoder) -> None:
     assert encoder.encode(*flat([])).shape == (0, 32)
 
 
-def test_a_text_without_tokens_has_the_same_finite_vector_wherever_it_is(make: Make) -> None:
-    """Tokenizers without special tokens give none for an empty text, and a model can't run on a width of zero."""
+def test_a_text_without_tokens_has_the_same_finite_vector_wherever_it_is(
+    tiny_model: str, lock: ModelLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizers without special tokens give none for an empty text, and a model can't run on a width of zero. Texts are
+    padded then."""
+    monkeypatch.setattr(arranging, "can_pack", lambda transformer, placement: False)
     ids, offsets = flat([0, 5, 0])
-    alone, together = make(token_budget=1).encode(ids, offsets), make().encode(ids, offsets)
+    alone, together = (
+        Encoder(tiny_model, lock, EXACT, max_tokens=128, token_budget=budget).encode(ids, offsets)
+        for budget in (1, 1000)
+    )
     assert np.isfinite(alone).all()
     assert np.abs(alone - together).max() < 1e-6
 
 
-def test_batches_hold_the_budget_and_little_padding(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_the_budget_and_little_padding_or_none(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = make(token_budget=256)
     shapes = spy(encoder, monkeypatch)
     lengths = list(range(1, 129))
     encoder.encode(*flat(lengths))
     assert all(rows * width <= 256 for rows, width in shapes)
-    widths = [width for _, width in shapes]
-    assert widths == sorted(widths, reverse=True)
     stats = encoder.stats
     assert (stats.tokens, stats.batches, stats.halvings) == (sum(lengths), len(shapes), 0)
-    assert stats.padded_tokens == sum(rows * width for rows, width in shapes) < 1.25 * stats.tokens
+    assert stats.padded_tokens == sum(rows * width for rows, width in shapes)
+    if isinstance(encoder._layout, Packed):
+        assert {rows for rows, _ in shapes} == {1}
+        assert stats.padded_tokens == stats.tokens
+        assert len(shapes) < 1.5 * sum(lengths) / 256
+    else:
+        widths = [width for _, width in shapes]
+        assert widths == sorted(widths, reverse=True)
+        assert stats.padded_tokens < 1.25 * stats.tokens
 
 
 def spy(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, limit: int | None = None) -> list[tuple[int, int]]:
@@ -128,12 +149,14 @@ def test_out_of_memory_halves_the_batch_and_changes_no_vector(make: Make, monkey
     encoder = make(token_budget=4096)
     shapes = spy(encoder, monkeypatch, limit=200)
     assert np.abs(encoder.encode(ids, offsets) - expected).max() < 1e-6
-    # 40 × 60 = 2400 → 1200 → 600 → 300 → 150: found once, and kept for the rest of the unit and the next ones
-    assert encoder.stats.halvings == 4
-    assert sum(rows * width > 200 for rows, width in shapes) == 4
+    # 40 × 60 = 2400 → 1200 → 600 → 300 → 150, packed 1508 → 754 → 377 → 188 or less: found once, and kept for the rest of
+    # the unit and the next ones
+    halvings = 3 if isinstance(encoder._layout, Packed) else 4
+    assert encoder.stats.halvings == halvings
+    assert sum(rows * width > 200 for rows, width in shapes) == halvings
     assert encoder.stats.tokens == len(ids)
     encoder.encode(ids, offsets)
-    assert encoder.stats.halvings == 4
+    assert encoder.stats.halvings == halvings
 
 
 def test_memory_below_the_longest_text_allowed_is_found_once_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,66 +209,8 @@ def test_any_other_failure_of_the_model_is_not_taken_for_lack_of_memory(
 
 
 def test_vectors_of_another_length_than_the_lock_says_are_refused(tiny_model: str, lock: ModelLock) -> None:
-    wrong = Encoder(tiny_model, replace(lock, dimensions=48), EXACT, max_tokens=128)
-    with pytest.raises(EncodeError, match=r"\(2, 32\) for 2 texts; its lock says 48"):
-        wrong.encode(*flat([5, 6]))
-
-
-def test_bfloat16_is_for_products_only(make: Make) -> None:
-    """Norms, softmax and residuals in float32 are the difference between a cosine of 0.9999 and 0.99997."""
-    encoder = make(Placement("cpu", "bfloat16", ""))
-    kinds = {name: parameter.dtype for name, parameter in encoder._model.named_parameters()}
-    assert {kind for name, kind in kinds.items() if "dense.weight" in name or "query.weight" in name} == {
-        torch.bfloat16
-    }
-    assert {kind for name, kind in kinds.items() if "LayerNorm" in name or "embeddings" in name or "bias" in name} == {
-        torch.float32
-    }
-    seen = []
-    for module in encoder._model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.register_forward_hook(lambda _m, arguments, output: seen.append((arguments[0].dtype, output.dtype)))
-    ids, offsets = flat([50, 3, 100])
-    found, expected = encoder.encode(ids, offsets), make().encode(ids, offsets)
-    assert found.dtype == np.float32
-    assert set(seen) == {(torch.float32, torch.float32)}
-    assert 0 < np.abs(found - expected).max() < 1e-2
-
-
-def test_float16_is_for_products_only(make: Make) -> None:
-    """As on a GPU; a CPU computes the same, only slowly. A residual stream in float16 overflows in some models."""
-    encoder = make(Placement("cpu", "float16", ""))
-    pooled: list[torch.dtype] = []
-    normed: list[tuple[torch.dtype, torch.dtype]] = []
-    products: list[torch.dtype] = []
-    encoder._model[1].register_forward_pre_hook(
-        lambda _m, arguments: pooled.append(arguments[0]["token_embeddings"].dtype)
-    )
-    for module in encoder._model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.register_forward_hook(lambda _m, given, output: normed.append((given[0].dtype, output.dtype)))
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_hook(lambda _m, _given, output: products.append(output.dtype))
-    ids, offsets = flat([50, 3, 100])
-    found, expected = encoder.encode(ids, offsets), make().encode(ids, offsets)
-    assert pooled == [torch.float32]
-    assert set(normed) == {(torch.float32, torch.float32)}
-    assert set(products) == {torch.float16}
-    assert found.dtype == np.float32
-    assert 0 < np.abs(found - expected).max() < 1e-3
-    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
-
-
-def test_linear_layers_are_replaced_at_any_depth() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 4, bias=False)))
-    values = torch.randn(3, 8)
-    expected = model(values)
-    use_bfloat16_products(model)
-    found = model(values)
-    assert found.dtype == torch.float32
-    assert not any(isinstance(module, torch.nn.Linear) for module in model.modules())
-    assert torch.allclose(found, expected, atol=0.05)
-    assert not torch.equal(found, expected)
+    with pytest.raises(EncodeError, match=r"\(6, 32\) for 6 texts; its lock says 48"):
+        Encoder(tiny_model, replace(lock, dimensions=48), EXACT, max_tokens=128)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ from support.models import HIDDEN, SENTENCES, edit_json, make_transformer, save_
 from torch import nn
 
 from pipeline.encode import encoder as encoding
+from pipeline.encode.arrange import arrange_fast, padded
 from pipeline.encode.encoder import Encoder
+from pipeline.encode.layout import Layout
+from pipeline.encode.linear import PrepackedLinear, TorchLinear
 from pipeline.encode.placement import Placement
 from pipeline.errors import ConfigError, ParityError
 from pipeline.model.lock import StagedModel
@@ -81,11 +84,14 @@ def test_half_precision_that_is_close_enough_stays(tiny_model: str) -> None:
 def test_half_precision_that_is_not_steps_down_and_says_why(
     tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def corrupt(model: nn.Module) -> None:
-        for parameter in model.parameters():
-            parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+    def corrupt(transformer: Any, placement: Placement) -> Layout:
+        layout = arrange_fast(transformer, placement)
+        if placement == HALF:
+            for parameter in transformer.model.parameters():
+                parameter.mul_(1 + 0.05 * torch.randn_like(parameter))
+        return layout
 
-    monkeypatch.setattr(encoding, "use_bfloat16_products", corrupt)
+    monkeypatch.setattr(encoding, "arrange_fast", corrupt)
     encoder, result = load(tiny_model, precision="gated")
     assert encoder.placement == Placement("cpu", "float32", "bfloat16 failed the parity gate")
     assert result.passed
@@ -99,10 +105,13 @@ def test_a_model_that_can_not_be_run_in_half_precision_is_run_in_float32(
 ) -> None:
     """Some layers take the weight out of a linear layer, and then find another format than their own."""
 
-    def corrupt(model: nn.Module) -> None:
-        model.encoder.layer[0].output.dense.weight.data = model.encoder.layer[0].output.dense.weight.data.bfloat16()  # type: ignore[union-attr, index]
+    def corrupt(transformer: Any, placement: Placement) -> Layout:
+        if placement == HALF:
+            transformer.model.encoder.layer[0].output.dense.to(torch.bfloat16)
+        return padded(transformer)
 
-    monkeypatch.setattr(encoding, "use_bfloat16_products", corrupt)
+    for way in ("arrange_fast", "arrange_plain"):
+        monkeypatch.setattr(encoding, way, corrupt)
     _, result = load(tiny_model, precision="gated")
     assert result.dtype == "float32"
     assert "a layer can't compute in it" in caplog.text
@@ -172,7 +181,8 @@ def test_half_precision_is_for_the_route_that_is_taken(tmp_path: Path) -> None:
         assert result.dtype == "bfloat16"
         routes: Any = encoder._model[0].sub_modules
         halves = {
-            name: any(p.dtype == torch.bfloat16 for p in modules.parameters()) for name, modules in routes.items()
+            name: any(isinstance(module, PrepackedLinear | TorchLinear) for module in modules.modules())
+            for name, modules in routes.items()
         }
         assert halves == {"query": taken == "query", "document": taken == "document"}
 

@@ -51,10 +51,11 @@ def save_tiny_bert(directory: Path, minilm: str, *, hidden: int = 32, normalize:
 def make_transformer(
     folder: Path, kind: str, *, positions: int = 66, padding_side: str = "right", seed: int = 0
 ) -> Any:
-    """A Transformer module of two layers: bert, distilbert, mpnet, roberta, xlm-roberta, modernbert or qwen2."""
+    """A Transformer module of two layers: bert, distilbert, mpnet, roberta, xlm-roberta, modernbert, qwen2 or qwen3."""
     import torch
     import transformers as hf
     from sentence_transformers.sentence_transformer.modules import Transformer
+    from tokenizers.processors import TemplateProcessing
 
     torch.manual_seed(seed)
     size: dict[str, Any] = {
@@ -91,7 +92,14 @@ def make_transformer(
     else:
         vocab, merges = _byte_pairs("<|endoftext|>")
         tokenizer = hf.Qwen2Tokenizer(vocab=vocab, merges=merges, padding_side=padding_side)
-        model = hf.Qwen2Model(hf.Qwen2Config(vocab_size=len(tokenizer), pad_token_id=0, num_key_value_heads=2, **size))
+        size |= {"vocab_size": len(tokenizer), "pad_token_id": 0, "num_key_value_heads": 2}
+        if kind == "qwen2":
+            model = hf.Qwen2Model(hf.Qwen2Config(**size))
+        else:  # as in Qwen3-Embedding every text ends in a token of its own
+            tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+                single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+            )
+            model = hf.Qwen3Model(hf.Qwen3Config(head_dim=8, **size))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Transformer(str(folder))

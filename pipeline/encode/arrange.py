@@ -1,0 +1,69 @@
+"""A loaded model made as fast as its architecture and its device allow, or left as it is."""
+
+from typing import Any
+
+import torch
+
+from pipeline.encode.attention import PACKED, attend_packed
+from pipeline.encode.fused import fuse_layers
+from pipeline.encode.layout import Layout, Packed, Padded
+from pipeline.encode.linear import TorchLinear, make_linear, replace_linears, use_autocast
+from pipeline.encode.placement import Placement
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def arrange_plain(transformer: Any, placement: Placement) -> Layout:
+    """As sentence-transformers runs it, products in the number format of the placement. For any architecture."""
+    dtype = DTYPES[placement.dtype]
+    if dtype == torch.float16:
+        use_autocast(transformer.model, placement.device, dtype)
+    elif dtype == torch.bfloat16:
+        replace_linears(transformer.model, TorchLinear, dtype)
+    return padded(transformer)
+
+
+def arrange_fast(transformer: Any, placement: Placement) -> Layout:
+    """Without padding where the architecture allows it, with merged and prepacked products. In place.
+
+    What comes out may be wrong for an architecture nobody has thought of, or raise anything: whoever calls this compares.
+    """
+    dtype = DTYPES[placement.dtype]
+    if not can_pack(transformer, placement):
+        if placement.device == "cuda":
+            return arrange_plain(transformer, placement)
+        replace_linears(transformer.model, make_linear, dtype)
+        return padded(transformer)
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(PACKED, attend_packed)
+    transformer.model.set_attn_implementation(PACKED)
+    transformer.model.pooler = None  # it would pool the first text of every batch, for nobody
+    fuse_layers(transformer.model, dtype)
+    replace_linears(transformer.model, make_linear, dtype)
+    return Packed(_padding_index(transformer.model))
+
+
+def can_pack(transformer: Any, placement: Placement) -> bool:
+    """Whether texts may stand one behind the other: attention is exchangeable, and no text is without a token.
+
+    On a GPU the kernel for it computes in half precision only.
+    """
+    exchangeable = getattr(transformer.model, "is_backend_compatible", lambda: False)()
+    never_empty = len(transformer.tokenizer("")["input_ids"]) > 0
+    return exchangeable and never_empty and (placement.device == "cpu" or placement.dtype != "float32")
+
+
+def padded(transformer: Any) -> Padded:
+    """The layout that sentence-transformers uses itself."""
+    tokenizer = transformer.tokenizer
+    return Padded(int(tokenizer.pad_token_id or 0), left=tokenizer.padding_side == "left")
+
+
+def _padding_index(model: torch.nn.Module) -> int | None:
+    """Of RoBERTa's family: the module that has the table of positions knows it as a number of its own."""
+    for module in model.modules():
+        index = getattr(module, "padding_idx", None)
+        if isinstance(index, int) and isinstance(getattr(module, "position_embeddings", None), torch.nn.Embedding):
+            return index
+    return None

@@ -1,0 +1,116 @@
+"""Attention over packed texts: tokens of many texts in one row, each text seeing itself alone, none of it padding.
+
+It is handed to transformers by name, through its interface for attention functions; an architecture that supports the
+interface then computes nothing for padding anywhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+PACKED = "embedpipe_packed"
+"""Name of the function among transformers' attention implementations."""
+
+GROUP_TOKENS = 512
+"""On a CPU texts are attended to in groups of about this many tokens: what belongs together then stays in the cache."""
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    runs: Sequence[tuple[int, int]],
+    starts: torch.Tensor,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+) -> torch.Tensor:
+    """Softmax attention within each text: [tokens, heads, head size] from query, and key and value that may have fewer heads.
+
+    runs: (texts, tokens of each) one behind the other, on the host; starts: the same as int32 [texts + 1] on the device.
+    window: tokens at this distance or farther aren't seen. Computed in float32 on a CPU, in half precision on a GPU.
+    """
+    if query.is_cuda:
+        return _attend_on_gpu(query, key, value, runs, starts, scale, causal, window)
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    first = 0
+    for count, length in _groups(runs):
+        tokens = slice(first, first + count * length)
+        first = tokens.stop
+        q, k, v = (
+            part[tokens].float().view(count, length, *part.shape[1:]).transpose(1, 2) for part in (query, key, value)
+        )
+        seen = None if window is None or length <= window else _near(length, window, causal)
+        found = scaled_dot_product_attention(
+            q, k, v, seen, scale=scale, is_causal=causal and seen is None, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        out[tokens].view(count, length, *out.shape[1:]).copy_(found.transpose(1, 2))
+    return out
+
+
+def attend_packed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    *,
+    runs: Sequence[tuple[int, int]],
+    cu_seq_lens_q: torch.Tensor,
+    **_other: Any,
+) -> tuple[torch.Tensor, None]:
+    """`attend` as transformers calls it: [1, heads, tokens, head size] → [1, tokens, heads, head size].
+
+    What else a model may ask for (sinks, capped scores, biases) is not done: its vectors then differ, and the encoder
+    takes the padded way.
+    """
+    causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", False))
+    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    found = attend(
+        q, k, v, runs=runs, starts=cu_seq_lens_q, scale=scaling, causal=causal, window=sliding_window or None
+    )
+    return found.unsqueeze(0), None
+
+
+def _groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Runs of at most `GROUP_TOKENS` tokens, or of one text."""
+    for count, length in runs:
+        most = max(1, GROUP_TOKENS // length)
+        for first in range(0, count, most):
+            yield min(most, count - first), length
+
+
+def _near(length: int, window: int, causal: bool) -> torch.Tensor:
+    """Which token [length] sees which [length]."""
+    place = torch.arange(length)
+    distance = place[:, None] - place
+    return (distance.abs() < window) & (distance >= 0) if causal else distance.abs() < window
+
+
+def _attend_on_gpu(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    runs: Sequence[tuple[int, int]],
+    starts: torch.Tensor,
+    scale: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = max(length for _, length in runs)
+    reach = (-1, -1) if window is None else (window - 1, window - 1)
+    half = query.dtype if query.dtype in (torch.float16, torch.bfloat16) else torch.float16
+    found = varlen_attn(
+        query.to(half), key.to(half), value.to(half), starts, starts, longest, longest,
+        scale=scale, window_size=(reach[0], 0) if causal else reach, enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    assert isinstance(found, torch.Tensor)
+    return found.to(query.dtype)
