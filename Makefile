@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-faults check format soak figures constraints clean
+.PHONY: help install quickstart test test-faults check format soak bench figures constraints clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ format: $(INSTALLED)  ## mend what can be mended by itself
 
 soak: $(INSTALLED)  ## the same for hours; goes on where it was stopped, counts in docs/reliability.json
 	PYTHONPATH=tests:. $(BIN)/python -m faults.soak $(if $(HOURS),--hours $(HOURS)) $(if $(ONLY),--only $(ONLY))
+
+bench: $(INSTALLED)  ## measure speed against others, with parity; what docs/benchmarks.md shows
+	$(BIN)/python -m jobs.bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 figures: $(INSTALLED)  ## measure what docs/figures.md shows; STSB=<tsv of the STS benchmark> adds its score
 	$(BIN)/python -m jobs.figures $(if $(STSB),--stsb $(STSB))

@@ -59,7 +59,7 @@ def write_sample(directory: Path, *, rows: int, shards: int, file_format: Litera
     others = sorted(path.name for path in directory.iterdir() if not path.name.startswith(PREFIX))
     if others:
         raise ConfigError(f"{directory} holds other files ({others[0]}); name a directory of its own for the sample")
-    chosen = find_docstrings(_roots(), rows)
+    chosen = find_docstrings(installed(), rows)
     names = [f"{PREFIX}{number:03}.{file_format}" for number in range(shards)]
     for stale in directory.iterdir():
         if stale.name not in names:
@@ -96,7 +96,8 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def _roots() -> list[Path]:
+def installed() -> list[Path]:
+    """Where the sources of the standard library and of the installed packages lie."""
     paths = sysconfig.get_paths()
     return [Path(path) for path in dict.fromkeys(paths[name] for name in ("stdlib", "purelib", "platlib"))]
 

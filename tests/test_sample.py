@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def small(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The small installation as this Python's own."""
-    monkeypatch.setattr("pipeline.sample._roots", lambda: [root])
+    monkeypatch.setattr("pipeline.sample.installed", lambda: [root])
 
 
 def contents(directory: Path) -> dict[str, bytes]:

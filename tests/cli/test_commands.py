@@ -345,7 +345,7 @@ def test_a_sample_is_written_and_told(cli: Cli, tmp_path: Path, monkeypatch: pyt
     source = tmp_path / "lib"
     source.mkdir()
     (source / "a.py").write_text('"""A."""\n', encoding="utf-8")
-    monkeypatch.setattr("pipeline.sample._roots", lambda: [source])
+    monkeypatch.setattr("pipeline.sample.installed", lambda: [source])
     ended = cli("sample", "--rows", 5, "--shards", 1, tmp_path / "out")
     assert ended.out == (
         f"1 text from 1 package in 1 file: {tmp_path / 'out'}\n"

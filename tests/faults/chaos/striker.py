@@ -41,7 +41,7 @@ class Striker:
         """Set a trap for each fault; the first process to come by is held."""
         for fault in faults:
             if self._held(fault) is None:
-                self._trap(fault).write_text(str(fault.chance))
+                _lay(self._trap(fault), fault.chance)
 
     def catch(self, faults: Sequence[Fault], over: Callable[[], bool]) -> tuple[Fault, Caught] | None:
         """Wait for who is caught first; None when it's over before."""
@@ -104,7 +104,7 @@ class Striker:
         """Let a stopped worker do what it was about to do, place by place, to the end of its step."""
         traps = self.cluster.traps
         trap = traps / str(process)
-        trap.write_text("1")
+        _lay(trap, 1.0)
         self.cluster.strike(process, signal.SIGCONT)
         while until(lambda: next(traps.glob(f"held {process} *"), None) or gone(process), 10) and not gone(process):
             held = next(traps.glob(f"held {process} *"))
@@ -112,7 +112,7 @@ class Striker:
             if held.name.endswith(STEPS):
                 held.unlink()
                 break
-            trap.write_text("1")
+            _lay(trap, 1.0)
             held.unlink()
         trap.unlink(missing_ok=True)
 
@@ -138,3 +138,10 @@ class Striker:
                 return Caught(file, process)
             file.unlink(missing_ok=True)
         return None
+
+
+def _lay(trap: Path, chance: float) -> None:
+    """Written aside and renamed: who comes by in between finds none, not half of one."""
+    new = trap.with_name(f"new {trap.name}")
+    new.write_text(str(chance))
+    new.rename(trap)
