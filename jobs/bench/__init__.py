@@ -1,0 +1,1 @@
+"""Speed, with parity beside it: `python -m jobs.bench`, written to docs/benchmarks.md."""

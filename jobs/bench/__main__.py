@@ -1,0 +1,110 @@
+"""Measure speed and write docs/benchmarks.md.
+
+    python -m jobs.bench [--only NAME …] [--rounds N]
+
+What isn't measured this time keeps its last values, which stand in docs/benchmarks.json.
+"""
+
+import argparse
+import datetime
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from jobs.bench import report
+from jobs.bench.contenders import DEFAULT, EXACT, GATED, TUNED
+from jobs.bench.engine import measure_engine, measure_parity_of_many
+from jobs.bench.models import save_bert_base
+from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, Mix
+from jobs.bench.whole import measure_folding, measure_recipe, measure_whole
+from jobs.figures.common import MODEL, PROJECT, machine
+from pipeline.model.resolve import resolve_model
+
+DOCUMENT, VALUES, PLOT = (PROJECT / "docs" / f"benchmarks.{kind}" for kind in ("md", "json", "svg"))
+MAX_TOKENS, BERT_MAX_TOKENS = 256, 512
+BERT_MIXED = Mix(MIXED.name, MIXED.median, MIXED.p95, 128)
+
+Measure = Callable[[Path, str, int], dict[str, Any]]
+"""A folder to work in, MiniLM's directory, and how many rounds."""
+
+ENGINE: dict[str, tuple[str, Measure]] = {
+    mix.name: (
+        f"Engine alone, MiniLM, {mix.name}",
+        lambda folder, model, rounds, mix=mix: measure_engine(folder, model, mix, max_tokens=MAX_TOKENS, rounds=rounds),  # type: ignore[misc]
+    )
+    for mix in (TITLES, MIXED, DOCUMENTS)
+}
+ENGINE["bert_base"] = (
+    "Engine alone, BERT-base, mixed",
+    lambda folder, model, rounds: measure_engine(
+        folder / "bench", save_bert_base(folder, model), BERT_MIXED, (DEFAULT, TUNED, EXACT, GATED),
+        max_tokens=BERT_MAX_TOKENS, rounds=rounds,
+    ),
+)  # fmt: skip
+OTHERS: dict[str, tuple[Measure, Callable[[Mapping[str, Any]], str]]] = {
+    "parity": (lambda folder, model, _: measure_parity_of_many(folder, model, MAX_TOKENS), report.parity_section),
+    "whole": (
+        lambda folder, model, rounds: measure_whole(folder / "whole", model, max_tokens=MAX_TOKENS, rounds=rounds),
+        report.whole_section,
+    ),
+    "recipe": (lambda folder, model, rounds: measure_recipe(folder, model, rounds=rounds), report.recipe_section),
+    "folding": (lambda folder, model, rounds: measure_folding(folder, model, rounds=rounds), report.folding_section),
+}
+NAMES = [*ENGINE, *OTHERS]
+
+
+def main() -> None:
+    """Measure one after the other, so that none disturbs another, and write after each."""
+    parser = argparse.ArgumentParser(description="Measure what docs/benchmarks.md shows.")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    model = resolve_model(MODEL, None, None).directory
+    for name in asked.only:
+        print(f"{name} …", flush=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"embedpipe-bench-{name}-"))
+        measure = ENGINE[name][1] if name in ENGINE else OTHERS[name][0]
+        try:
+            values = measure(folder, model, asked.rounds)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        record(name, values)
+        print(section(name, values), flush=True)
+
+
+def section(name: str, values: Mapping[str, Any]) -> str:
+    """One measurement in Markdown."""
+    return report.engine_section(ENGINE[name][0], values) if name in ENGINE else OTHERS[name][1](values)
+
+
+def record(name: str, values: Mapping[str, Any]) -> None:
+    """Keep a measurement, and write document and plot from all that are kept."""
+    kept = json.loads(VALUES.read_text(encoding="utf-8")) if VALUES.exists() else {}
+    kept[name] = {
+        "values": values,
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "version": pipeline.__version__,
+    }
+    VALUES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    parts = [report.HEAD]
+    engines = {ENGINE[key][0]: kept[key]["values"] for key in ENGINE if key in kept}
+    if engines:
+        report.save_plot(engines, PLOT)
+        parts.append(f"![Tokens per second of each contender]({PLOT.name})\n")
+    parts += [
+        f"{section(key, entry['values'])}\n\n<sub>`python -m jobs.bench --only {key}`, {entry['date']}, version "
+        f"{entry['version']}, {entry['machine']}</sub>\n"
+        for key in NAMES
+        if (entry := kept.get(key))
+    ]
+    parts.append(f"## GPU\n\n| | |\n|---|---|\n{report.NOT_MEASURED}\n")
+    DOCUMENT.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

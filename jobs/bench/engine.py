@@ -1,0 +1,128 @@
+"""The engine alone against its peers: texts in, vectors out, in turns, with the machine's own bound beside them."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.bench.contenders import ALL, DEFAULT, EXACT, GATED, Contender, PeerError, Running
+from jobs.bench.parity import measure_parity
+from jobs.bench.texts import MIXED, Mix, make_texts
+from pipeline.text.tokens import Tokens
+
+PRODUCTS = Contender("products", "products.py")
+PARITY_TEXTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What of a BERT-like model its work is reckoned from."""
+
+    hidden: int
+    inner: int
+    layers: int
+
+    @classmethod
+    def of(cls, model: str) -> "Size":
+        """Read from the model's config.json."""
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        return cls(config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"])
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Products of a layer: (out, in, how often)."""
+        return [
+            (3 * self.hidden, self.hidden, 1), (self.hidden, self.hidden, 1),
+            (self.inner, self.hidden, 1), (self.hidden, self.inner, 1),
+        ]  # fmt: skip
+
+    def flop(self, lengths: Sequence[int]) -> float:
+        """Of the products and of attention, for texts of these lengths in tokens, without padding."""
+        per_token = sum(2 * out * into * times for out, into, times in self.shapes)
+        return float(self.layers * sum(n * per_token + 4 * n * n * self.hidden for n in lengths))
+
+
+def measure_engine(
+    folder: Path, model: str, mix: Mix, contenders: Sequence[Contender] = ALL, *, max_tokens: int, rounds: int
+) -> dict[str, Any]:
+    """Rounds in turns on one mix. Of each contender: seconds of each round, parity, and what it told; or why it isn't there.
+
+    `DEFAULT` must be among them: its vectors are the reference.
+    """
+    texts = make_texts(mix, mix.texts)
+    size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
+    settings = _settings(folder, model, texts, max_tokens) | {"shapes": size.shapes}
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    rates, failed = [], {}
+    with ExitStack() as stack:
+        products = stack.enter_context(Running(PRODUCTS, folder / "products", settings))
+        running: list[Running] = []
+        for number, contender in enumerate(contenders):
+            try:
+                running.append(stack.enter_context(Running(contender, folder / str(number), settings)))
+            except PeerError as error:
+                failed[contender.name] = str(error)
+        for _ in range(rounds):
+            products.encode()
+            rates.append(products.vectors())
+            for peer in running:
+                seconds[peer.contender.name].append(peer.encode())
+        vectors = {peer.contender.name: peer.vectors() for peer in running}
+        told = {peer.contender.name: peer.told for peer in running}
+    float32, bfloat16 = np.median(rates, axis=0).tolist()
+    found = {}
+    for name, own in vectors.items():
+        parity = measure_parity(own, vectors[DEFAULT.name])
+        found[name] = {
+            "seconds": seconds[name], "told": told[name],
+            "min_cosine": parity.min_cosine, "max_relative_l2": parity.max_relative_l2,
+        }  # fmt: skip
+    return {
+        "mix": mix.name,
+        "texts": len(texts),
+        "characters": {"p50": _percentile(texts, 50), "p95": _percentile(texts, 95)},
+        "tokens": sum(lengths),
+        "max_tokens": max_tokens,
+        "flop": size.flop(lengths),
+        "flop_per_s": {"float32": float32, "bfloat16": bfloat16},
+        "contenders": found,
+        "failed": failed,
+    }
+
+
+def measure_parity_of_many(folder: Path, model: str, max_tokens: int) -> dict[str, Any]:
+    """Parity of both precisions over 4,096 mixed texts."""
+    texts = make_texts(MIXED, PARITY_TEXTS)
+    settings = _settings(folder, model, texts, max_tokens)
+    vectors = {}
+    for number, contender in enumerate((DEFAULT, EXACT, GATED)):
+        with Running(contender, folder / str(number), settings) as running:
+            running.encode()
+            vectors[contender.name] = running.vectors()
+    result: dict[str, Any] = {"texts": len(texts)}
+    for contender in (EXACT, GATED):
+        parity = measure_parity(vectors[contender.name], vectors[DEFAULT.name])
+        result[contender.name] = {"min_cosine": parity.min_cosine, "max_relative_l2": parity.max_relative_l2}
+    return result
+
+
+def _settings(folder: Path, model: str, texts: Sequence[str], max_tokens: int) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "texts.json"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": os.cpu_count() or 1}
+
+
+def _lengths(model: str, texts: Sequence[str], max_tokens: int) -> list[int]:
+    offsets = Tokens(model, max_tokens).encode(texts)[1]
+    lengths: list[int] = np.diff(offsets).tolist()
+    return lengths
+
+
+def _percentile(texts: Sequence[str], percent: int) -> int:
+    return round(float(np.percentile([len(text) for text in texts], percent)))

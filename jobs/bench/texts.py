@@ -1,0 +1,73 @@
+"""The texts that speed is measured on: real words, in three mixes of lengths."""
+
+import functools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.sample import find_docstrings, installed
+
+SEED = "embedpipe bench"
+DOCSTRINGS = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Lengths in characters, drawn from a log-normal distribution."""
+
+    name: str
+    median: float
+    p95: float
+    texts: int  # encoded in one round
+
+    def lengths(self, count: int) -> Iterator[int]:
+        """`count` lengths, the same every time."""
+        rng = random.Random(f"{SEED} {self.name}")
+        spread = math.log(self.p95 / self.median) / 1.6449  # 95% of a normal distribution lie below that many sigmas
+        for _ in range(count):
+            yield max(3, round(self.median * math.exp(rng.gauss(0.0, spread))))
+
+
+TITLES = Mix("titles", 45, 90, 4096)
+MIXED = Mix("mixed", 180, 1850, 1024)
+DOCUMENTS = Mix("documents", 4000, 12_000, 192)
+MIXES = (TITLES, MIXED, DOCUMENTS)
+
+
+def make_texts(mix: Mix, count: int) -> list[str]:
+    """Texts of a mix: pieces of docstrings, one behind the other, cut between words; no two alike."""
+    words = _words()
+    return [_take(words, length) for length in mix.lengths(count)]
+
+
+def with_duplicates(texts: Sequence[str], share: float) -> list[str]:
+    """As many texts, of which a share repeat earlier ones, in a random order."""
+    rng = random.Random(f"{SEED} duplicates")
+    distinct = list(texts[: round(len(texts) * (1 - share))])
+    repeated = distinct + rng.choices(distinct, k=len(texts) - len(distinct))
+    rng.shuffle(repeated)
+    return repeated
+
+
+def _words() -> Iterator[str]:
+    """Words of docstrings without end; from the second time on a number stands before each docstring."""
+    turn = 0
+    while True:
+        for text in _docstrings():
+            yield from ([f"#{turn}"] if turn else [])
+            yield from text.split()
+        turn += 1
+
+
+@functools.cache
+def _docstrings() -> list[str]:
+    return [entry.text for entry in find_docstrings(installed(), DOCSTRINGS)]
+
+
+def _take(words: Iterator[str], length: int) -> str:
+    taken, size = [], -1
+    while size < length:
+        taken.append(next(words))
+        size += len(taken[-1]) + 1
+    return " ".join(taken)

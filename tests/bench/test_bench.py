@@ -1,0 +1,151 @@
+"""The benchmark itself: its texts, its contenders as processes, its tables. Speed is measured by `make bench`, not here."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.bench import contenders, report
+from jobs.bench import engine as engine_bench
+from jobs.bench.__main__ import NAMES, section
+from jobs.bench.contenders import DEFAULT, EXACT, GATED, Contender, PeerError, Running
+from jobs.bench.engine import Size, measure_engine
+from jobs.bench.parity import measure_parity
+from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
+from jobs.bench.whole import running_rate
+from pipeline.text.tokens import Tokens
+
+FEW = Mix("few", 60, 300, 24)
+
+
+@pytest.mark.parametrize(("mix", "p50", "p95"), [(TITLES, 45, 90), (MIXED, 180, 1850), (DOCUMENTS, 4000, 12_000)])
+def test_a_mix_has_the_lengths_it_says(mix: Mix, p50: int, p95: int) -> None:
+    """Titles, texts and documents are different races: what pads well wins one and loses another."""
+    lengths = [len(text) for text in make_texts(mix, 1000)]
+    assert np.percentile(lengths, 50) == pytest.approx(p50, rel=0.15)
+    assert np.percentile(lengths, 95) == pytest.approx(p95, rel=0.15)
+
+
+def test_texts_are_the_same_every_time_and_no_two_alike() -> None:
+    """Folding would make a race of its own out of repeated texts."""
+    texts = make_texts(MIXED, 2048)
+    assert texts == make_texts(MIXED, 2048)
+    assert len(set(texts)) == len(texts)
+
+
+def test_duplicates_are_a_share_of_the_texts() -> None:
+    texts = [f"text {n}" for n in range(100)]
+    repeated = with_duplicates(texts, 0.3)
+    assert len(repeated) == 100
+    assert len(set(repeated)) == 70
+    assert set(repeated) <= set(texts)
+    assert max(Counter(repeated).values()) > 1
+
+
+def test_the_work_of_a_model_is_reckoned_from_its_shape() -> None:
+    """By hand: MiniLM's layer has 12·384² weights, two operations for each and token, and attention's two products."""
+    assert Size(384, 1536, 6).flop([1, 10]) == 6 * (11 * 2 * 12 * 384**2 + 4 * 384 * (1 + 100))
+
+
+def test_parity_is_measured_against_the_reference() -> None:
+    due = np.array([[3, 4], [1, 0]], np.float32)
+    same, other = measure_parity(due, due), measure_parity(due * 1.1, due)
+    assert (same.min_cosine, same.max_relative_l2) == (1.0, 0.0)
+    assert other.min_cosine == pytest.approx(1.0)
+    assert other.max_relative_l2 == pytest.approx(0.1, abs=1e-6)
+    assert measure_parity(due[::-1], due).min_cosine == pytest.approx(0.6)
+
+
+@pytest.fixture(scope="module")
+def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two rounds of three real contenders and one that can't be had, on a model that takes no time."""
+    missing = Contender("missing", "engine.py", {"precision": "exact"}, ("embedpipe-no-such-package",))
+    broken = Contender("broken", "engine.py", {"precision": "exact", "model": "/nowhere"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
+        patch.setenv("PIP_NO_INDEX", "1")
+        patch.setattr(engine_bench.os, "cpu_count", lambda: 2)
+        race = (DEFAULT, EXACT, GATED, missing, broken)
+        return measure_engine(tmp_path_factory.mktemp("bench"), tiny_model, FEW, race, max_tokens=64, rounds=2)
+
+
+def test_contenders_take_turns_and_their_vectors_are_compared(found: dict[str, Any], tiny_model: str) -> None:
+    assert list(found["contenders"]) == [DEFAULT.name, EXACT.name, GATED.name]
+    for own in found["contenders"].values():
+        assert len(own["seconds"]) == 2
+        assert all(value > 0 for value in own["seconds"])
+        assert own["min_cosine"] > 0.999
+    assert found["contenders"][EXACT.name]["max_relative_l2"] < 1e-5
+    assert found["contenders"][EXACT.name]["told"] == {"dtype": "float32", "fast": True}
+    assert found["contenders"][DEFAULT.name]["told"] == {"batch_size": 32, "dtype": "float32"}
+    assert found["tokens"] == len(Tokens(tiny_model, 64).encode(make_texts(FEW, 24))[0])
+    assert all(rate > 1e8 for rate in found["flop_per_s"].values())
+
+
+def test_a_contender_that_can_not_take_part_is_named_with_the_reason(found: dict[str, Any]) -> None:
+    """An empty place in the table would look like a win."""
+    assert set(found["failed"]) == {"missing", "broken"}
+    assert "embedpipe-no-such-package" in found["failed"]["missing"]
+    text = report.engine_section("Title", found)
+    assert "* missing: did not take part: pip can't install it" in text
+    assert "* broken: did not take part:" in text
+
+
+def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path: Path) -> None:
+    text = report.engine_section("Title", found)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 4
+    [reference] = [row for row in rows if DEFAULT.name in row]
+    assert "1.00×" in reference
+    assert "reference" in reference
+    [exact] = [row for row in rows if EXACT.name in row]
+    assert f"{found['contenders'][EXACT.name]['min_cosine']:.7f}" in exact
+    assert "%" in exact
+    report.save_plot({"Title": found, "Another": found}, tmp_path / "plot.svg")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None:
+    (tmp_path / "texts.json").write_text(json.dumps(["a text", "another"]))
+    settings = {"texts": str(tmp_path / "texts.json"), "model": tiny_model, "max_tokens": 64, "threads": 1}
+    with Running(EXACT, tmp_path / "one", settings) as running:
+        running._process.kill()
+        running._process.wait()
+        with pytest.raises(PeerError, match="nothing was said"):
+            running.encode()
+
+
+def test_peers_without_packages_of_their_own_run_in_this_environment() -> None:
+    assert contenders.interpreter(()) == sys.executable
+
+
+def test_the_rate_once_running_leaves_the_first_unit_out() -> None:
+    jobs = [{"tokens": 110.0, "first_tokens": 10.0, "running_s": seconds} for seconds in (5.0, 10.0, 50.0)]
+    assert running_rate(jobs) == 10.0
+
+
+VALUES: dict[str, dict[str, Any]] = {
+    "parity": {"texts": 4096, **{name: {"min_cosine": 0.9999, "max_relative_l2": 0.01} for name in report.OURS}},
+    "whole": {
+        "rows": 100, "engine_seconds": [1.0, 2.0, 1.5],
+        "jobs": [{"tokens": 300.0, "first_tokens": 30.0, "running_s": 1.5}],
+    },
+    "recipe": {"rows": 100, "recipe_seconds": [9.0], "job_seconds": {"gated": [3.0], "exact": [4.5]}},
+    "folding": {"rows": 100, "share": 0.3, "encode_seconds": {"distinct": [1.4], "repeated": [1.0]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shown"), [
+    ("parity", "0.9999000"), ("whole", "90.0%"), ("recipe", "3.00×"), ("folding", "1.40×"),
+])  # fmt: skip
+def test_each_section_shows_its_ratio(name: str, shown: str) -> None:
+    assert shown in section(name, VALUES[name])
+
+
+def test_every_mix_and_section_can_be_asked_for_alone() -> None:
+    assert {mix.name for mix in MIXES} < set(NAMES)
+    assert set(VALUES) < set(NAMES)
