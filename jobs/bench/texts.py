@@ -38,7 +38,13 @@ MIXES = (TITLES, MIXED, DOCUMENTS)
 def make_texts(mix: Mix, count: int) -> list[str]:
     """Texts of a mix: pieces of docstrings, one behind the other, cut between words; no two alike."""
     words = _words()
-    return [_take(words, length) for length in mix.lengths(count)]
+    texts: dict[str, None] = {}
+    for length in mix.lengths(count):
+        text = _take(words, length)
+        while text in texts:
+            text += " " + next(words)
+        texts[text] = None
+    return list(texts)
 
 
 def with_duplicates(texts: Sequence[str], share: float) -> list[str]:

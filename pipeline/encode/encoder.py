@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from pipeline.encode.arrange import arrange_fast, arrange_plain, padded
 from pipeline.encode.layout import Layout
 from pipeline.encode.placement import Placement
-from pipeline.encode.texts import Texts, in_given_order, longest_first
+from pipeline.encode.texts import Texts, Vectors, longest_first
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
 from pipeline.model.modules import find_route
@@ -103,6 +103,13 @@ class Encoder:
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
 
+        See `begin` for what is raised.
+        """
+        return self.begin(token_ids, offsets).wait()
+
+    def begin(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Vectors:
+        """The same, but a GPU may still be at it: whoever begins with the next texts before waiting keeps it busy.
+
         Out of memory: the token budget is halved and the batch tried again. Raises EncodeError when one text alone is
         too much, or the model's output has another shape than its lock says.
         """
@@ -123,7 +130,7 @@ class Encoder:
                     )
                 out[first:stop] = vectors
                 first = stop
-        return in_given_order(out, texts.order)
+        return Vectors(out, texts.order)
 
     def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""

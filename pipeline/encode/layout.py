@@ -42,12 +42,12 @@ class Padded:
 
     def features(self, texts: Texts, first: int, stop: int) -> dict[str, Any]:
         """See `Layout.features`."""
-        width = _width(texts, first)
-        column, lengths = np.arange(width), texts.lengths[first:stop, None]
-        mask = torch.from_numpy(column >= width - lengths if self._left else column < lengths).to(texts.ids.device)
-        ids = torch.full(mask.shape, self._pad_id, dtype=torch.int64, device=texts.ids.device)
+        width, device = _width(texts, first), texts.ids.device
+        column, lengths = torch.arange(width, device=device), texts.lengths_there[first:stop, None]
+        mask = column >= width - lengths if self._left else column < lengths
+        ids = torch.full(mask.shape, self._pad_id, dtype=texts.ids.dtype, device=device)
         ids.masked_scatter_(mask, texts.ids[texts.starts[first] : texts.starts[stop]])
-        return {"input_ids": ids, "attention_mask": mask.long()}
+        return {"input_ids": ids.long(), "attention_mask": mask.long()}
 
 
 class Packed:
@@ -69,12 +69,10 @@ class Packed:
     def features(self, texts: Texts, first: int, stop: int) -> dict[str, Any]:
         """See `Layout.features`. Names as flash attention has them in transformers."""
         tokens = slice(int(texts.starts[first]), int(texts.starts[stop]))
-        ids, device = texts.ids[tokens], texts.ids.device
-        starts = torch.from_numpy(texts.starts[first : stop + 1] - tokens.start).to(device)
-        lengths = torch.from_numpy(texts.lengths[first:stop]).to(device)
-        text = torch.repeat_interleave(torch.arange(stop - first, device=device), lengths, output_size=len(ids))
+        ids, text = texts.ids[tokens], texts.text[tokens] - first
+        starts = texts.starts_there[first : stop + 1] - tokens.start
         return {
-            "input_ids": ids[None],
+            "input_ids": ids.long()[None],
             "position_ids": self._positions(ids, starts, text)[None],
             "cu_seq_lens_q": starts.int(),
             "seq_idx": text[None],

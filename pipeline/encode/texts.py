@@ -1,6 +1,8 @@
 """A unit's texts in the order they are encoded in: the longest first, one behind the other.
 
 Texts of like length come together, so that batches need almost no padding; and if memory is short, it is short at once.
+What a batch needs is sliced from what lies on the device already: there is one way there and one back for a whole unit, and
+nothing in between waits for the device.
 """
 
 from dataclasses import dataclass
@@ -14,38 +16,64 @@ import torch
 class Texts:
     """Batches of them are ranges: texts `first` to `stop` are tokens `starts[first]` to `starts[stop]`."""
 
-    ids: torch.Tensor  # int64 [tokens], on the device
     starts: npt.NDArray[np.int64]  # [texts + 1]
     lengths: npt.NDArray[np.int64]  # [texts], in tokens, falling
     order: npt.NDArray[np.int64]  # [texts]: where each of them stood before
+    # On the device:
+    ids: torch.Tensor  # int32 [tokens]
+    text: torch.Tensor  # int64 [tokens]: the text each token is of
+    starts_there: torch.Tensor  # int64 [texts + 1]
+    lengths_there: torch.Tensor  # int64 [texts]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
 
 def longest_first(token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], device: str) -> Texts:
-    """Sort texts given as flat token ids [tokens] and offsets [texts + 1], and bring them to the device in one piece."""
+    """Sort texts given as flat token ids [tokens] and offsets [texts + 1], and bring them to the device."""
     given = np.diff(offsets)
     order = np.argsort(-given, kind="stable")
     lengths = given[order]
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     source = np.repeat(offsets[:-1][order] - starts[:-1], lengths) + np.arange(starts[-1])
-    ids = torch.from_numpy(token_ids[source])
-    if device == "cuda":
-        ids = ids.pin_memory().to(device, non_blocking=True)
-    return Texts(ids.long(), starts, lengths, order)
+    ids, starts_there, lengths_there = _send(device, token_ids[source], starts, lengths)
+    numbers = torch.arange(len(lengths), device=ids.device)
+    text = torch.repeat_interleave(numbers, lengths_there, output_size=len(source))
+    return Texts(starts, lengths, order, ids, text, starts_there, lengths_there)
 
 
-def in_given_order(vectors: torch.Tensor, order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Vectors [texts, dimensions] of sorted texts, each at its text's old place, in the host's memory. The only wait for
-    the device that a unit needs."""
-    if vectors.device.type == "cpu":
-        restored = np.empty(vectors.shape, np.float32)
-        restored[order] = vectors.numpy()
-        return restored
-    places = torch.from_numpy(order).pin_memory().to(vectors.device, non_blocking=True)
-    there = torch.empty_like(vectors).index_copy_(0, places, vectors)
-    here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
-    here.copy_(there, non_blocking=True)
-    torch.cuda.current_stream().synchronize()
-    return here.numpy()
+class Vectors:
+    """Vectors of sorted texts on their way back, each to its text's old place."""
+
+    def __init__(self, vectors: torch.Tensor, order: npt.NDArray[np.int64]) -> None:
+        """vectors: float32 [texts, dimensions] on the device. Doesn't wait for it."""
+        self._arrived: torch.cuda.Event | None = None
+        if vectors.is_cuda:
+            [places] = _send("cuda", order)
+            there = torch.empty_like(vectors).index_copy_(0, places, vectors)
+            self._here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+            self._here.copy_(there, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+        else:
+            self._here = torch.empty_like(vectors).index_copy_(0, torch.from_numpy(order), vectors)
+
+    def wait(self) -> npt.NDArray[np.float32]:
+        """The vectors in the host's memory, in the order the texts were given in."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._here.numpy()
+
+
+def _send(device: str, *arrays: npt.NDArray[np.generic]) -> list[torch.Tensor]:
+    """Arrays on the device. To a GPU they go from pinned memory on a stream of their own, beside what is computed there."""
+    tensors = [torch.from_numpy(array) for array in arrays]
+    if device == "cpu":
+        return tensors
+    now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(aside):
+        there = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+    now.wait_stream(aside)
+    for tensor in there:
+        tensor.record_stream(now)  # its memory isn't another's before what is queued here has read it
+    return there

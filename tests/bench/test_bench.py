@@ -113,9 +113,10 @@ def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None
     (tmp_path / "texts.json").write_text(json.dumps(["a text", "another"]))
     settings = {"texts": str(tmp_path / "texts.json"), "model": tiny_model, "max_tokens": 64, "threads": 1}
     with Running(EXACT, tmp_path / "one", settings) as running:
+        (tmp_path / "one" / "err.txt").write_text("RuntimeError: out of luck\n")
         running._process.kill()
         running._process.wait()
-        with pytest.raises(PeerError, match="nothing was said"):
+        with pytest.raises(PeerError, match="out of luck"):
             running.encode()
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 from pipeline.encode.layout import Layout, Packed, Padded
-from pipeline.encode.texts import Texts, in_given_order, longest_first
+from pipeline.encode.texts import Texts, Vectors, longest_first
 
 PAD = 1
 LAYOUTS: list[Layout] = [Packed(None), Packed(PAD), Padded(PAD, left=False), Padded(PAD, left=True)]
@@ -25,6 +26,7 @@ def sort(lengths: list[int]) -> Texts:
     return longest_first(*flat(lengths), "cpu")
 
 
+@settings(deadline=None)  # the first pass through torch takes its time
 @given(st.lists(st.integers(0, 40), max_size=40))
 def test_sorted_texts_are_the_same_texts(lengths: list[int]) -> None:
     ids, offsets = flat(lengths)
@@ -34,10 +36,11 @@ def test_sorted_texts_are_the_same_texts(lengths: list[int]) -> None:
         found = texts.ids[texts.starts[place] : texts.starts[place + 1]]
         assert found.tolist() == ids[offsets[before] : offsets[before + 1]].tolist()
     vectors = torch.from_numpy(texts.order.astype(np.float32))[:, None]
-    assert in_given_order(vectors, texts.order)[:, 0].tolist() == list(range(len(lengths)))
+    assert Vectors(vectors, texts.order).wait()[:, 0].tolist() == list(range(len(lengths)))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@settings(deadline=None)  # the first pass through torch takes its time
 @given(lengths=lengths_of_texts, budget=st.integers(1, 200))
 def test_batches_follow_each_other_and_fit(layout: Layout, lengths: list[int], budget: int) -> None:
     texts = sort(lengths)
@@ -50,6 +53,7 @@ def test_batches_follow_each_other_and_fit(layout: Layout, lengths: list[int], b
         first = stop
 
 
+@settings(deadline=None)  # the first pass through torch takes its time
 @given(lengths=lengths_of_texts, data=st.data())
 def test_packed_texts_lie_one_behind_the_other(lengths: list[int], data: st.DataObject) -> None:
     texts = sort(lengths)
@@ -67,10 +71,9 @@ def test_packed_texts_lie_one_behind_the_other(lengths: list[int], data: st.Data
     assert len({length for _, length in features["runs"]}) == len(features["runs"])
 
 
+@settings(deadline=None)  # the first pass through torch takes its time
 @given(texts=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=10))
 def test_positions_past_padding_are_what_roberta_makes_of_each_text_alone(texts: list[list[int]]) -> None:
-    from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
-
     ids = np.array([token for text in texts for token in text], np.int32)
     given = longest_first(ids, np.cumsum([0, *map(len, texts)], dtype=np.int64), "cpu")
     found = Packed(PAD).features(given, 0, len(texts))["position_ids"][0].tolist()
@@ -82,6 +85,7 @@ def test_positions_past_padding_are_what_roberta_makes_of_each_text_alone(texts:
 
 
 @pytest.mark.parametrize("left", [False, True])
+@settings(deadline=None)  # the first pass through torch takes its time
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=40))
 def test_padded_texts_stand_at_their_side(left: bool, lengths: list[int]) -> None:
     texts = sort(lengths)
