@@ -192,8 +192,11 @@ class _Needless:
         return unit.base < self._view.head.entry.version and all(_place(p) in self._pieces for p in unit.pieces)
 
     def request(self, unit: UnitRecord | AttemptNote) -> str:
-        """What its `retired` record asks for: the request for another try outlives what was made of it."""
-        return RETRY if self._is_to_be_redone(unit.unit) else ""
+        """What its `retired` record asks for: the request for another try outlives what was made of it, and also a
+        publication that is just under way, of the rows it is about."""
+        ruling = self._rulings.get(unit.unit)
+        asked = ruling is not None and ruling.reason == RETRY
+        return RETRY if asked or self._is_to_be_redone(unit.unit) else ""
 
     def _is_to_be_redone(self, unit: str) -> bool:
         """As the plan sees it: asked for, or done since."""

@@ -334,6 +334,20 @@ def test_giving_up_a_second_try_of_quarantined_rows_keeps_the_request_for_it() -
     assert (standing.state, standing.reason) == ("retired", RETRY)
 
 
+def test_a_request_outlives_giving_up_beside_a_run_that_is_about_to_publish() -> None:
+    """Found by the simulation (seed 91507): nothing is published when the unit is given up, and a moment later it is."""
+    store = MemoryStore()
+    record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))
+    retire_unit(store, record, 1, RETRY)
+    begin_attempt(store, note_of(record), 2, uuid_of("again"))
+    garbage = find_garbage(store, unchanged, abandon=True)
+    release(store, [record])
+    collect(store, garbage)
+    standing = read_unit(store, record.unit, 2)
+    assert standing is not None
+    assert (standing.state, standing.reason) == ("retired", RETRY)
+
+
 def test_an_attempt_at_a_published_unit_that_nobody_asked_to_redo_is_needless() -> None:
     store = MemoryStore()
     record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))

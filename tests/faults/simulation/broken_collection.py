@@ -112,9 +112,14 @@ def rework_given_up() -> Sequence[Replacement]:
             needless._is_published, ("return not self._is_to_be_redone(unit.unit)", "return True"), owner=needless
         ),
         *rewrite(
-            needless.request, ('return RETRY if self._is_to_be_redone(unit.unit) else ""', 'return ""'), owner=needless
+            needless.request, ('RETRY if asked or self._is_to_be_redone(unit.unit) else ""', '""'), owner=needless
         ),
     ]
+
+
+@mutant("A request to try rows again is forgotten where a unit is given up while somebody is about to publish it.")
+def request_given_up() -> Sequence[Replacement]:
+    return rewrite(collect._Needless.request, ("asked or", ""), owner=collect._Needless)
 
 
 @mutant("Collections publish what there is once more and overtake whoever is about to publish.")

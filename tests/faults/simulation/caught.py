@@ -18,6 +18,7 @@ SEEDS = {
     "lone_ends_stay": 67,
     "needless_units_stay": 0,
     "rework_given_up": 2027,
+    "request_given_up": 91507,
     "collections_overtake": 102,
     "planned_on_head_given_up": 649,
     "old_parts_collected": 2,
