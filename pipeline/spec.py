@@ -162,7 +162,18 @@ def segment_id(spec_id: str, segment: Segment, extraction: Extraction) -> str:
 
 
 def unit_id(segment: str, k: int) -> str:
-    """Identity of the k-th unit of a segment: 32 hexadecimal characters."""
-    # The canonical JSON of {"segment": segment, "k": k}, spelled out: a plan looks for units it can't know of by the hundred
-    # thousand.
-    return hashlib.sha256(f'{{"k":{k},"segment":"{segment}"}}'.encode()).hexdigest()[:32]
+    """Identity of the k-th unit of a segment: 32 hexadecimal characters, of which the first are its segment's.
+
+    So that what belongs to a segment can be told from a listing of units. 96 bits are enough for any number of segments.
+    """
+    return f"{units_of(segment)}{k:08x}"
+
+
+def units_of(segment: str) -> str:
+    """What the identities of a segment's units begin with."""
+    return segment[:24]
+
+
+def number_of(unit: str) -> int:
+    """Which of its segment's units this is: the k of `unit_id`."""
+    return int(unit[24:], 16)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from rich.text import Text
 
 from pipeline.check.report import Report
+from pipeline.commit.records import Times
 from pipeline.flow.summary import Preflight, PublishedFacts, Status, Summary
 from pipeline.progress.reporters import count_text, duration_text, size_text
 
@@ -78,6 +79,7 @@ def render_status(status: Status) -> Text:
         rows.append(("committed", f"{units}, {done}, not yet published"))
         rows.append(("tokens", f"{status.tokens_committed:,}; {count_text(status.truncated, 'text')} truncated"))
         rows.append(("folded", count_text(status.folded, "row")))
+        rows += _busy(status.times)
     if status.quarantined:
         rows.append(("quarantined", _kinds(status.quarantined)))
     if status.attempts_open:
@@ -147,11 +149,26 @@ def _work(summary: Summary) -> list[Row]:
         ("tokens", f"{summary.tokens:,}, {summary.padding_share:.1%} padding on top"),
         ("texts", f"{summary.folded:,} folded into identical ones, {summary.truncated:,} truncated"),
         ("device", f"{summary.device}, {summary.dtype}{reason}"),
+        *_busy(summary.times),
     ]
     if summary.gate:
         values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.gate.items() if value != "")
         rows.append(("parity gate", values))
     return rows
+
+
+def _busy(times: Times) -> list[Row]:
+    """What the encoders' time went into, and what others did beside them."""
+    share = times.busy_share
+    if share is None:
+        return []
+    whole = times.encode + times.wait
+    waiting, transfer = (times.wait - times.transfer) / whole, times.transfer / whole
+    beside = ", ".join(
+        f"{name} {value / 1000:,.1f} s"
+        for name, value in (("reading", times.read), ("tokenising", times.tokenise), ("staging", times.stage))
+    )
+    return [("encoders", f"{share:.1%} busy, {waiting:.1%} waiting, {transfer:.1%} handing over; beside them {beside}")]
 
 
 def _snapshot(facts: PublishedFacts) -> list[Row]:
@@ -168,6 +185,7 @@ def _snapshot(facts: PublishedFacts) -> list[Row]:
     if about:
         rows.append(("model", f"{about.get('model', '?')}, {about.get('dimensions', '?')} dimensions"))
         rows.append(("published at", str(about.get("published_at", "?"))))
+        rows += _busy(Times(**about.get("times", {})))
     return rows
 
 

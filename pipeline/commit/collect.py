@@ -26,7 +26,7 @@ from pipeline.commit.success import clear_success
 from pipeline.commit.units import (
     RETRY,
     Fetch,
-    fetch_in_threads,
+    fetch_many,
     list_generations,
     list_unit_files,
     read_rulings,
@@ -66,7 +66,7 @@ class _View:
     earlier: tuple[int, ...]  # versions before the head
 
 
-def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_in_threads, *, abandon: bool = False) -> Garbage:
+def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_many, *, abandon: bool = False) -> Garbage:
     """Judge everything below the output. Nothing published yet: only staged files can be garbage.
 
     abandon: what is staged or in flight and no snapshot has is given up too; a run going on does it again.

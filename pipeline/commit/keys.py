@@ -5,7 +5,7 @@ _SUCCESS                                                        there only while
 _embedpipe/spec/<spec>.json
 _embedpipe/part/<hh>/<unit>-<g>-<attempt>.parquet               staged rows of one unit, generation g
 _embedpipe/quarantine/<hh>/<unit>-<g>-<attempt>.parquet
-_embedpipe/unit/<hh>/<unit>/<g>.json                            COMMIT of a unit
+_embedpipe/unit/<hh>/<unit>-<g>.json                            COMMIT of a unit
 _embedpipe/attempt/<hh>/<unit>-<g>-<attempt>.json (+ .end)
 _embedpipe/assembly/<base>-<id>/<k>.json                        COMMIT of a data file
 _embedpipe/manifest/<version>-<sha256>.parquet
@@ -49,7 +49,7 @@ def quarantine_key(unit: str, generation: int, attempt: str) -> str:
 
 def unit_key(unit: str, generation: int) -> str:
     """Key of the commit record of a unit's generation."""
-    return f"{UNIT}{unit[:2]}/{unit}/{generation}.json"
+    return f"{UNIT}{unit[:2]}/{unit}-{generation}.json"
 
 
 def attempt_key(unit: str, generation: int, attempt: str) -> str:
@@ -98,7 +98,7 @@ class UnitFile:
 
 
 _UNIT_FILE = re.compile(r"/(?P<unit>[0-9a-f]{32})-(?P<generation>\d+)-(?P<attempt>[0-9a-f]{32})\.(parquet|json|end)$")
-_UNIT = re.compile(r"/(?P<unit>[0-9a-f]{32})/(?P<generation>\d+)\.json$")
+_UNIT = re.compile(r"/(?P<unit>[0-9a-f]{32})-(?P<generation>\d+)\.json$")
 _DATA = re.compile(r"(^|/)(?P<base>\d+)-(?P<assembly>[0-9a-f]{32})-(?P<k>\d+)-(?P<attempt>[0-9a-f]{32})\.parquet$")
 _LEADING = re.compile(r"^(?P<number>\d+)[-.]")
 

@@ -3,11 +3,11 @@
 Records are created once and never change; whichever record stands under a key is the truth for it.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import msgspec
 import pyarrow as pa
 
 from pipeline.errors import VerificationError
@@ -44,6 +44,29 @@ class PieceRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Where a unit's time went, in milliseconds. A replica waits or encodes; what others do meanwhile is beside that."""
+
+    read: int = 0  # until its rows were there
+    tokenise: int = 0  # texts to tokens, identical ones folded
+    wait: int = 0  # its replica had nothing to encode, or was handed it
+    transfer: int = 0  # of that: taking it over and passing the one before on
+    encode: int = 0
+    stage: int = 0  # its part made, checked and put
+
+    @property
+    def busy_share(self) -> float | None:
+        """Of the replicas' time, what they encoded in; None where nothing was encoded."""
+        return round(self.encode / (self.encode + self.wait), 4) if self.encode else None
+
+    def __add__(self, other: "Times") -> "Times":
+        return Times(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+NO_TIME = Times()
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRecord:
     """COMMIT of a unit's generation. `rows_in == rows_out + rows_quarantined` for a done one."""
 
@@ -73,6 +96,7 @@ class UnitRecord:
     device: str = ""
     dtype: str = ""
     gate: dict[str, Any] | None = None
+    times: Times = NO_TIME
     reason: str = ""  # of a failed one
 
     def to_json(self) -> bytes:
@@ -82,13 +106,7 @@ class UnitRecord:
     @staticmethod
     def from_json(data: bytes) -> "UnitRecord":
         """The record in `data`."""
-        raw = json.loads(data)
-        raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
-        raw["spans"] = tuple(Span(**s) for s in raw["spans"])
-        raw["folders"] = tuple(FolderRows(**f) for f in raw["folders"])
-        raw["part"] = FileRef(**raw["part"]) if raw["part"] else None
-        raw["quarantine"] = FileRef(**raw["quarantine"]) if raw["quarantine"] else None
-        return UnitRecord(**raw)
+        return msgspec.json.decode(data, type=UnitRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +124,7 @@ class AttemptNote:
     @staticmethod
     def from_json(data: bytes) -> "AttemptNote":
         """The note in `data`."""
-        raw = json.loads(data)
-        raw["pieces"] = tuple(PieceRef(**p) for p in raw["pieces"])
-        return AttemptNote(**raw)
+        return msgspec.json.decode(data, type=AttemptNote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +153,7 @@ class AssemblyRecord:
     @staticmethod
     def from_json(data: bytes) -> "AssemblyRecord":
         """The record in `data`."""
-        raw = json.loads(data)
-        raw["file"] = FileRef(**raw["file"])
-        raw["slices"] = tuple(Slice(**s) for s in raw["slices"])
-        return AssemblyRecord(**raw)
+        return msgspec.json.decode(data, type=AssemblyRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +183,7 @@ class LogEntry:
     @staticmethod
     def from_json(data: Bytes) -> "LogEntry":
         """The record in `data`."""
-        raw = json.loads(data)
-        raw["manifest"] = FileRef(**raw["manifest"])
-        raw["failed"] = tuple(raw["failed"])
-        return LogEntry(**raw)
+        return msgspec.json.decode(data, type=LogEntry)
 
 
 def _dump(record: UnitRecord | AssemblyRecord | LogEntry) -> bytes:
@@ -184,7 +194,7 @@ def parsed(root: str, key: str, data: Bytes, parse: Callable[[Bytes], T]) -> T:
     """What the object `key` says, by `parse`. Raises VerificationError when it isn't what was written there."""
     try:
         return parse(data)
-    except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
         raise VerificationError(
             f"{root}/{key} can't be understood ({type(error).__name__}: {error}): something outside embedpipe has changed it. "
             "Restore it, or write the job's result to another output.path"

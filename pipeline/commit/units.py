@@ -1,5 +1,6 @@
 """Units: who rules, and how a ruling is made. The highest generation of a unit rules; its record never changes."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,8 @@ from pipeline.storage.store import Store
 Fetch = Callable[[Callable[[str], bytes | None], Sequence[str]], list[bytes | None]]
 """Applies a getter to many keys; injected so that a simulation may stay single-threaded."""
 
+TRIED, QUICK_S = 8, 0.0002
+"""So many are timed, in seconds for one."""
 
 RETRY = "retry"
 """Reason of a `retired` record that asks for a unit to be worked again although the head covers it."""
@@ -71,16 +74,19 @@ def list_unit_files(store: Store, prefix: str) -> list[UnitFile]:
     return [file for entry in store.list(prefix) if (file := parse_unit_file(entry.key)) is not None]
 
 
-def fetch_in_threads(get: Callable[[str], bytes | None], keys: Sequence[str]) -> list[bytes | None]:
-    """Get many small objects; object stores answer in parallel what they'd take minutes for one by one."""
-    if len(keys) < 16:
-        return [get(key) for key in keys]
+def fetch_many(get: Callable[[str], bytes | None], keys: Sequence[str]) -> list[bytes | None]:
+    """Get many small objects: in threads where each takes its time, as on object stores, and else one by one."""
+    began = time.perf_counter()
+    first = [get(key) for key in keys[:TRIED]]
+    rest = keys[TRIED:]
+    if time.perf_counter() - began < TRIED * QUICK_S:  # so quick that threads would only stand in each other's way
+        return first + [get(key) for key in rest]
     with ThreadPoolExecutor(32, thread_name_prefix="fetch") as pool:
-        return list(pool.map(get, keys))
+        return [*first, *pool.map(get, rest)]
 
 
 def read_rulings(
-    store: Store, units: Iterable[str], generations: Mapping[str, int], fetch: Fetch = fetch_in_threads
+    store: Store, units: Iterable[str], generations: Mapping[str, int], fetch: Fetch = fetch_many
 ) -> dict[str, UnitRecord]:
     """The ruling records of those of `units` that have one."""
     keys = {unit: unit_key(unit, generations[unit]) for unit in units if unit in generations}

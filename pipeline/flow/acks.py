@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.commit.records import UnitRecord
+from pipeline.commit.records import NO_TIME, Times, UnitRecord
 from pipeline.errors import EmbedpipeError
 from pipeline.plan.records import SegmentWork
 from pipeline.spec import unit_id
@@ -37,14 +37,14 @@ class Ack:
     padded_tokens: int = 0
     part_bytes: int = 0
     source_bytes: int = 0
-    encode_s: float = 0.0
+    times: Times = NO_TIME
     device: str = ""
     dtype: str = ""
     gate: dict[str, Any] = field(default_factory=dict)  # what the replica's parity gate measured
     error: EmbedpipeError | None = None
 
     @staticmethod
-    def of_record(state: AckState, record: UnitRecord, *, padded_tokens: int, encode_s: float) -> "Ack":
+    def of_record(state: AckState, record: UnitRecord, *, padded_tokens: int) -> "Ack":
         """The acknowledgement of a committed unit."""
         return Ack(
             state=state,
@@ -60,7 +60,7 @@ class Ack:
             padded_tokens=padded_tokens,
             part_bytes=record.part.bytes if record.part else 0,
             source_bytes=record.source_bytes,
-            encode_s=encode_s,
+            times=record.times,
             device=record.device,
             dtype=record.dtype,
             gate=record.gate or {},

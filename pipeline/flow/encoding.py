@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
 from pipeline.flow.replica import encode_finite, load_replica, not_finite
 from pipeline.flow.throwaway import LOADING_S
-from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, refuse, task_ack
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, milliseconds_since, refuse, task_ack
 from pipeline.storage.retry import REQUESTS
 from pipeline.text.prepare import Prepared
 
@@ -47,6 +48,7 @@ class Encoding:
         self._loading_since: float | None = None
         self._replica: tuple[Encoder, GateResult] | None = None
         self._load()
+        self._idle_since = time.monotonic()
 
     @property
     def progress(self) -> int:
@@ -62,6 +64,7 @@ class Encoding:
         """
         task = unit.task
         attempt = uuid.uuid4().hex
+        unit = replace(unit, times=replace(unit.times, wait=milliseconds_since(self._idle_since)))
         try:
             standing = read_unit(self.store, task.unit, task.generation)
             if standing is not None:
@@ -98,7 +101,7 @@ class Encoding:
                 dtype=encoder.placement.dtype,
                 gate=gate.to_json(),
                 padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
-                encode_s=time.monotonic() - started,
+                encode_ms=milliseconds_since(started),
             )
         del encoder  # and out of the handler, whose traceback holds it too
         return self._isolate(unit, attempt)
@@ -123,7 +126,7 @@ class Encoding:
             dtype=found.dtype,
             gate=found.gate,
             padded_tokens=len(prepared.token_ids),
-            encode_s=time.monotonic() - started,
+            encode_ms=milliseconds_since(started),
         )
 
     def _encoded(
@@ -137,8 +140,9 @@ class Encoding:
         dtype: str,
         gate: dict[str, object],
         padded_tokens: int,
-        encode_s: float,
+        encode_ms: int,
     ) -> EncodedUnit:
+        self._idle_since = time.monotonic()
         prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors)
         self._watch.check()  # weights are mapped from their file: what is written over it is computed with
         return EncodedUnit(
@@ -151,7 +155,7 @@ class Encoding:
             dtype=dtype,
             gate=gate,
             padded_tokens=padded_tokens,
-            encode_s=encode_s,
+            times=replace(unit.times, encode=encode_ms),
         )
 
     def _set_aside_not_finite(

@@ -16,6 +16,7 @@ class Metrics:
         self._quarantined = Counter("embedpipe_rows_quarantined_total", "Rows kept aside.", tags)
         self._truncated = Counter("embedpipe_rows_truncated_total", "Rows longer than the model takes.", tags)
         self._encode = Counter("embedpipe_encode_seconds_total", "Seconds that replicas spent encoding.", tags)
+        self._wait = Counter("embedpipe_wait_seconds_total", "Seconds that replicas had nothing to encode.", tags)
 
     def count(self, ack: Ack, output: str) -> None:
         """Add one acknowledgement. Only what this run committed counts as rows and tokens."""
@@ -28,7 +29,8 @@ class Metrics:
             (self._tokens, ack.tokens),
             (self._quarantined, sum(ack.quarantined.values())),
             (self._truncated, ack.truncated),
-            (self._encode, ack.encode_s),
+            (self._encode, ack.times.encode / 1000),
+            (self._wait, ack.times.wait / 1000),
         ):
             if value:  # Ray refuses to add nothing
                 counter.inc(value, own)

@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pipeline
 from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.commit.records import LogEntry
+from pipeline.commit.records import NO_TIME, LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head
 from pipeline.commit.success import clear_success, marked_version, settle_success
 from pipeline.commit.units import retire_unit
@@ -96,7 +96,7 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
             units,
             retain=job.config.output.retain,
             failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
-            facts=_facts(job),
+            facts=_facts(job) | {"times": asdict(sum((unit.times for unit in plan.committed), NO_TIME))},
         )
 
 

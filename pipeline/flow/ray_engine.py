@@ -11,8 +11,10 @@ import contextlib
 import logging
 import pickle
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
-from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, milliseconds_since, task_ack
 from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
@@ -229,12 +231,20 @@ class EncodeActor:
         context: JobContext = pickle.loads(shared)
         self._encoding = _setup(lambda: Encoding(context, threads))
         self._desk = Desk(board, context.unit_timeout_s)
+        self._passing_on_ms = 0
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
         for payload in block["payload"]:
+            began = time.monotonic()
             unit = pickle.loads(payload.as_buffer())
-            yield _block([unit if isinstance(unit, Ack) else self._encode(unit)])
+            if isinstance(unit, PreparedUnit):
+                transfer = self._passing_on_ms + milliseconds_since(began)
+                unit = self._encode(replace(unit, times=replace(unit.times, transfer=transfer)))
+            began = time.monotonic()
+            made = _block([unit])
+            self._passing_on_ms = milliseconds_since(began)
+            yield made
 
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
         encoding = self._encoding

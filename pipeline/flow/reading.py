@@ -1,17 +1,18 @@
 """Step read + prepare: a segment's rows → units as token ids."""
 
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.commit.records import UnitRecord
+from pipeline.commit.records import Times, UnitRecord
 from pipeline.commit.units import commit_unit
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.read_apart import read_apart
-from pipeline.flow.unit import PreparedUnit, UnitTask, digest_of
+from pipeline.flow.unit import PreparedUnit, UnitTask, digest_of, milliseconds_since
 from pipeline.plan.records import SegmentWork
 from pipeline.source.read import read_segment
 from pipeline.source.records import SourceUnit, Span
@@ -50,15 +51,18 @@ class Reading:
         """The units of a segment that have no record yet, prepared one by one."""
         k = 0
         left = work.bytes
+        began = time.monotonic()
         try:
             for source in self._limited(work):
+                read_ms = milliseconds_since(began)
                 k = source.k
                 self._count()
                 size = left if source.eof else min(left, source.rows["text"].nbytes)
                 left -= size
                 if k not in work.done:
-                    yield self._prepare(work, source, size)
+                    yield self._prepare(work, source, size, read_ms)
                 k += 1
+                began = time.monotonic()
         except SourceChanged as error:
             yield failed_ack("changed", work, k, error)
         except InputError as error:
@@ -72,7 +76,8 @@ class Reading:
         units = read_segment(work.segment, context.extraction, context.policy, max_rows)
         return units if context.limit is None else _first_rows(units, context.limit)
 
-    def _prepare(self, work: SegmentWork, source: SourceUnit, size: int) -> PreparedUnit:
+    def _prepare(self, work: SegmentWork, source: SourceUnit, size: int, read_ms: int) -> PreparedUnit:
+        began = time.monotonic()
         prepared = self.preparer.prepare(source.rows, [piece.uri for piece in work.pieces])
         out, aside = prepared.rows.num_rows, prepared.rejected.num_rows
         if out + aside != source.rows.num_rows:
@@ -92,7 +97,8 @@ class Reading:
             source_bytes=size,
             deaths=work.died(source.k),
         )
-        return PreparedUnit(task, prepared, digest_of(prepared))
+        times = Times(read=read_ms, tokenise=milliseconds_since(began))
+        return PreparedUnit(task, prepared, digest_of(prepared), times)
 
     def _give_up(self, work: SegmentWork, k: int, error: InputError) -> Ack:
         """Commit a `failed` record for the unit that can't be read; the next run tries it once more."""

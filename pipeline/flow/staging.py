@@ -1,6 +1,8 @@
 """Step stage: the unit's part, then its commit record."""
 
 import contextlib
+import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from pipeline.commit.units import commit_unit
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError
 from pipeline.flow.acks import Ack, AckState
 from pipeline.flow.context import JobContext
-from pipeline.flow.unit import EncodedUnit, digest_of, refuse, task_ack
+from pipeline.flow.unit import EncodedUnit, digest_of, milliseconds_since, refuse, task_ack
 from pipeline.sink.part import Part, build_part, build_quarantine
 from pipeline.storage.create import create_file
 from pipeline.storage.retry import REQUESTS
@@ -32,6 +34,7 @@ class Staging:
     def stage(self, unit: EncodedUnit) -> Ack:
         """Put the unit's rows under a name nobody else has, then commit. Losing to another attempt is fine."""
         task, prepared = unit.task, unit.prepared
+        began = time.monotonic()
         try:
             if digest_of(prepared) != unit.digest:
                 raise EncodeError(f"unit {task.unit}: ids and texts are not those that were read; nothing is staged")
@@ -39,6 +42,7 @@ class Staging:
             aside = build_quarantine(prepared.rejected, [piece.uri for piece in task.pieces])
             name = (task.unit, task.generation, unit.attempt)
             record = self._record(unit, self._put(part_key(*name), part), self._put(quarantine_key(*name), aside), part)
+            record = replace(record, times=replace(unit.times, stage=milliseconds_since(began)))
             standing, ours = commit_unit(self.store, record)
         except InputError as error:
             return refuse(self.context, self.store, task, unit.attempt, error)
@@ -47,7 +51,7 @@ class Staging:
                 end_attempt(self.store, task.unit, task.generation, unit.attempt, error.message)
             return task_ack("error", task, error)
         state: AckState = "done" if ours or standing.state == "done" else "skipped"
-        return Ack.of_record(state, record, padded_tokens=unit.padded_tokens, encode_s=unit.encode_s)
+        return Ack.of_record(state, record, padded_tokens=unit.padded_tokens)
 
     def _put(self, key: str, part: Part | None) -> FileRef | None:
         if part is None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 
 from pipeline.commit.attempts import list_unended
-from pipeline.commit.records import LogEntry, UnitRecord
+from pipeline.commit.records import NO_TIME, LogEntry, UnitRecord
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.commit.success import marked_version
 from pipeline.commit.units import list_generations, read_rulings
@@ -34,6 +34,7 @@ def read_status(output: str) -> Status:
         tokens_committed=sum(record.tokens for record in done),
         folded=sum(record.folded for record in done),
         truncated=sum(record.truncated for record in done),
+        times=sum((record.times for record in done), NO_TIME),
         quarantined=dict(kinds),
         failed=_failures(head, rulings),
         attempts_open=len(list_unended(store, generations)),

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pipeline.commit.records import NO_TIME, Times
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -31,7 +33,7 @@ class Summary:
     files: int = 0  # data files in the snapshot
     bytes: int = 0  # of them
     seconds: float = 0.0
-    encode_s: float = 0.0  # added up over replicas
+    times: Times = NO_TIME  # of the units of this run, added up
     device: str = ""
     dtype: str = ""
     device_reason: str = ""  # why this device and dtype
@@ -66,6 +68,7 @@ class Summary:
             "padding_share": round(self.padding_share, 4),
             "rows_per_s": round(self.rows_per_s, 2),
             "tokens_per_s": round(self.tokens_per_s, 2),
+            "busy_share": self.times.busy_share,
             "next_step": self.next_step,
         }
 
@@ -145,6 +148,7 @@ class Status:
     tokens_committed: int = 0
     folded: int = 0
     truncated: int = 0
+    times: Times = NO_TIME  # of the committed units, added up
     quarantined: dict[str, int] = field(default_factory=dict)  # rows of committed units, by kind
     failed: dict[str, str] = field(default_factory=dict)  # URI → reason, of units that could not be finished
     attempts_open: int = 0  # begun and neither committed nor ended: in flight, or their process died
@@ -168,7 +172,11 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object."""
-        return asdict(self) | {"state": self.state, "next_step": self.next_step}
+        return asdict(self) | {
+            "busy_share": self.times.busy_share,
+            "state": self.state,
+            "next_step": self.next_step,
+        }
 
 
 def mixed_formats(dtypes: Iterable[str]) -> tuple[str, ...]:

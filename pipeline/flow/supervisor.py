@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
 from pipeline.errors import ConfigError, IncompleteError, InputError, Overtaken, QuarantineError
@@ -314,7 +315,7 @@ class _Run:
             files=head.entry.files,
             bytes=head.entry.bytes,
             seconds=time.monotonic() - self.started,
-            encode_s=sum(ack.encode_s for ack in done),
+            times=sum((ack.times for ack in done), NO_TIME),
             device=done[-1].device if done else "",
             dtype=", ".join(sorted({ack.dtype for ack in done})),
             device_reason=str(done[-1].gate.get("reason", "")) if done else "",
@@ -355,7 +356,8 @@ def _done_event(ack: Ack) -> UnitDone:
         padded_tokens=ack.padded_tokens,
         bytes=ack.part_bytes,
         source_bytes=ack.source_bytes,
-        encode_s=ack.encode_s,
+        encode_s=ack.times.encode / 1000,
+        wait_s=ack.times.wait / 1000,
     )
 
 

@@ -4,12 +4,13 @@ Each step takes what the one before gave and never raises for what input, store 
 on as an `Ack` that says so, and the supervisor decides. Anything else that is raised is a bug and ends the run.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.commit.records import PieceRef, UnitRecord
+from pipeline.commit.records import PieceRef, Times, UnitRecord
 from pipeline.commit.units import commit_unit
 from pipeline.errors import EmbedpipeError, InputError
 from pipeline.flow.acks import Ack, AckState
@@ -43,6 +44,7 @@ class PreparedUnit:
     task: UnitTask
     prepared: Prepared
     digest: str  # of ids and text hashes, taken right after reading
+    times: Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class EncodedUnit:
     dtype: str
     gate: dict[str, object]  # what the replica's parity gate measured
     padded_tokens: int
-    encode_s: float
+    times: Times
 
 
 def refuse(context: JobContext, store: Store, task: UnitTask, attempt: str, error: InputError) -> Ack:
@@ -85,6 +87,11 @@ def task_ack(state: AckState, task: UnitTask, error: EmbedpipeError | None = Non
     """The acknowledgement of a unit that was not committed here."""
     message = error.message if error else ""
     return Ack(state=state, unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=message, error=error)
+
+
+def milliseconds_since(began: float) -> int:
+    """Since a moment of `time.monotonic()`."""
+    return round((time.monotonic() - began) * 1000)
 
 
 def digest_of(prepared: Prepared) -> str:

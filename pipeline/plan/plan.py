@@ -1,16 +1,13 @@
 """The plan: units covered by the head, committed since, and pending. Pure: everything it needs is handed to it."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import PieceRef, UnitRecord
 from pipeline.errors import RefusedError
 from pipeline.plan.records import HeadMatch, Plan, SegmentWork
 from pipeline.source.records import Extraction, InputFile, Piece, Segment
-from pipeline.spec import segment_id, unit_id
-
-LOOKAHEAD = 64
-"""Units of a segment commit out of order; this many in a row without a record end the search for more."""
+from pipeline.spec import number_of, segment_id, units_of
 
 
 def match_head(
@@ -61,23 +58,10 @@ def is_complete(units: Sequence[ManifestUnit | UnitRecord]) -> bool:
     return bool(ends) and numbers == list(range(ends[0] + 1))
 
 
-def candidate_units(segments: Mapping[str, Segment], known: Container[str]) -> Iterator[str]:
-    """Units of these segments that may have a record, given the units that have one."""
-    for segment in segments:
-        yield from (unit for _, unit in _known_units(segment, known))
-
-
-def _known_units(segment: str, known: Container[str]) -> Iterator[tuple[int, str]]:
-    """(k, unit) of a segment's units that are in `known`."""
-    k, missing = 0, 0
-    while missing < LOOKAHEAD:
-        unit = unit_id(segment, k)
-        if unit in known:
-            yield k, unit
-            missing = 0
-        else:
-            missing += 1
-        k += 1
+def candidate_units(segments: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of the known units that are these segments'."""
+    wanted = {units_of(segment) for segment in segments}
+    return [unit for unit in known if units_of(unit) in wanted]
 
 
 def make_plan(
@@ -98,7 +82,9 @@ def make_plan(
     by_segment: dict[str, list[UnitRecord]] = {}
     for record in rulings.values():
         by_segment.setdefault(record.segment, []).append(record)
-    known = rulings.keys() | unended.keys() if unended else frozenset()
+    died: dict[str, list[tuple[int, int]]] = {}
+    for name, count in unended.items():
+        died.setdefault(units_of(name), []).append((number_of(name), count))
     ends = _file_ends(segments.values())
     committed: list[UnitRecord] = []
     pending: list[SegmentWork] = []
@@ -118,7 +104,7 @@ def make_plan(
                 bytes=sum(_piece_bytes(piece, ends) for piece in segment.pieces),
                 done=frozenset(head_numbers | {record.k for record in done}),
                 generations=tuple((r.k, r.generation + 1) for r in ruled if r.state != "done"),
-                deaths=tuple((k, unended[unit]) for k, unit in _known_units(key, known) if unit in unended),
+                deaths=tuple(sorted(died.get(units_of(key), ()))),
             )
         )
     return Plan(kept, (*match.dropped, *recut), match.gone_rows, tuple(committed), tuple(pending), covered_files)

@@ -40,6 +40,7 @@ class UnitDone:
     bytes: int  # of its part
     source_bytes: int  # share of the input it stands for; those of a segment add up to its size
     encode_s: float
+    wait_s: float  # of its replica, for something to encode
 
 
 @dataclass(frozen=True, slots=True)

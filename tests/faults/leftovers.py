@@ -48,5 +48,5 @@ def _is_aside(output: oracle.Reader, key: str) -> bool:
         return False
     folder, name = key.removeprefix("_embedpipe/quarantine/").split("/")
     unit, generation, _ = name.split("-")
-    record = json.loads(output.read(f"_embedpipe/unit/{folder}/{unit}/{generation}.json") or b"{}")
+    record = json.loads(output.read(f"_embedpipe/unit/{folder}/{unit}-{generation}.json") or b"{}")
     return (record.get("quarantine") or {}).get("key") == key

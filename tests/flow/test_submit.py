@@ -114,13 +114,16 @@ def test_counters_are_there_for_prometheus(head: Head) -> None:
     """Counts a few units in a driver of its own, and asks the cluster's endpoint until they show."""
     script = f"""
 import sys, time, urllib.request, ray
+from pipeline.commit.records import Times
 from pipeline.flow.acks import Ack
 from pipeline.flow.metrics import Metrics
 ray.init(address={head.address!r}, log_to_driver=False)
 metrics = Metrics()
-metrics.count(Ack("done", "u", "s", "uri", rows_out=7, tokens=70, quarantined={{"null": 1}}, encode_s=0.5), "s3://b/out")
+times = Times(encode=500, wait=250)
+metrics.count(Ack("done", "u", "s", "uri", rows_out=7, tokens=70, quarantined={{"null": 1}}, times=times), "s3://b/out")
 metrics.count(Ack("failed", "u", "s", "uri"), "s3://b/out")
 names = ["rows_total", "tokens_total", "units_total", "rows_quarantined_total", "encode_seconds_total"]
+names.append("wait_seconds_total")
 while not all("ray_embedpipe_" + name in found for name in names):
     found = urllib.request.urlopen({head.metrics!r}).read().decode()
     time.sleep(0.2)  # between two looks

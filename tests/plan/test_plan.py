@@ -13,7 +13,6 @@ from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import AssemblyRecord, FileRef, Slice, UnitRecord
 from pipeline.errors import RefusedError
 from pipeline.plan.plan import (
-    LOOKAHEAD,
     candidate_units,
     is_complete,
     make_plan,
@@ -100,12 +99,12 @@ def test_a_segment_is_complete_only_with_every_unit_up_to_its_end() -> None:
 
 
 def test_units_that_committed_out_of_order_are_found_and_passed_over() -> None:
-    segments = segments_by_id(SPEC.spec_id, [whole(input_file("a.jsonl"))], EXTRACTION)
-    record = done(SPEC, whole(input_file("a.jsonl")), LOOKAHEAD - 1, eof=False)
-    candidates = list(candidate_units(segments, {record.unit: 0}))
-    assert candidates == [record.unit]
+    a, b = whole(input_file("a.jsonl")), whole(input_file("b.jsonl"))
+    segments = segments_by_id(SPEC.spec_id, [a], EXTRACTION)
+    record, other = done(SPEC, a, 1000, eof=False), done(SPEC, b, 1000)
+    assert candidate_units(segments, {record.unit: 0, other.unit: 0}) == [record.unit]
     plan = make_plan(NOTHING, segments, {record.unit: record}, {}, 0)
-    assert plan.pending[0].done == {LOOKAHEAD - 1}
+    assert plan.pending[0].done == {1000}
     assert plan.committed == (record,)
 
 
@@ -122,7 +121,7 @@ def test_deaths_over_a_unit_are_seen_beyond_any_number_of_units_that_have_their_
     """Unseen, a poisonous unit is never tried apart, and every run dies at it."""
     segment = whole(input_file("a.jsonl"))
     segments = segments_by_id(SPEC.spec_id, [segment], EXTRACTION)
-    records = [done(SPEC, segment, k, eof=False) for k in range(LOOKAHEAD + 16)]
+    records = [done(SPEC, segment, k, eof=False) for k in range(80)]
     poisonous = done(SPEC, segment, len(records)).unit
     rulings = {record.unit: record for record in records}
     assert make_plan(NOTHING, segments, rulings, {poisonous: 2}, 0).pending[0].deaths == ((len(records), 2),)

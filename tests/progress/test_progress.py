@@ -46,7 +46,7 @@ def plan(segments: int = 100, tokens: int | None = None) -> PlanReady:
 def unit(*, encode_s: float = 10.0, tokens: int = TOKENS, rows: int = ROWS) -> UnitDone:
     return UnitDone(
         unit="u", uri="s3://b/in.jsonl", rows_in=rows + 3, rows_out=rows, quarantined=3, folded=10, truncated=5, tokens=tokens,
-        padded_tokens=tokens * 5 // 4, bytes=1 << 20, source_bytes=BYTES, encode_s=encode_s,
+        padded_tokens=tokens * 5 // 4, bytes=1 << 20, source_bytes=BYTES, encode_s=encode_s, wait_s=0.0,
     )  # fmt: skip
 
 

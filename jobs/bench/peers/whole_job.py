@@ -34,7 +34,7 @@ def main(file: str) -> None:
     summary = run_job(load_config(Path(file)), reporter=times)
     first, tokens = times.units[0]
     told = {
-        "seconds": summary.seconds, "encode_s": summary.encode_s, "tokens": summary.tokens, "first_tokens": tokens,
+        "seconds": summary.seconds, "encode_s": summary.times.encode / 1000, "tokens": summary.tokens, "first_tokens": tokens,
         "running_s": times.published - first, "min_cosine": float((summary.gate or {}).get("min_cosine", 0.0)),
     }  # fmt: skip
     print(json.dumps(told))

@@ -48,10 +48,7 @@ def fast_records() -> list[Replacement]:
         (attempts, "asdict", lambda note: note),
         (snapshot, "encode_manifest", encode_manifest),
         (snapshot, "decode_manifest", decode_manifest),
-        (plan, "LOOKAHEAD", 4),
         (plan, "segment_id", cache(plan.segment_id)),
-        (plan, "unit_id", cache(plan.unit_id)),
-        (reading, "unit_id", cache(plan.unit_id)),
     ]
 
 
@@ -86,6 +83,7 @@ def simulated(world: Any) -> list[Replacement]:
         (supervisor, "make_engine", lambda execution: world.make_engine()),
         (reading, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look)),
         *((step, "digest_of", stand_ins.digest) for step in (reading, encoding, staging)),
+        *((step, "milliseconds_since", lambda began: 0) for step in (reading, encoding, staging)),
         (staging, "build_part", lambda rows, *_: stand_ins.build_part(rows, world.uuid().hex, world.partitioned)),
         (staging, "build_quarantine", lambda rows, *_: stand_ins.build_quarantine(rows, world.uuid().hex)),
     ]

@@ -157,7 +157,8 @@ class TruthJudge:
             self.lone_ends.add(key)
 
     def _unit(self, key: str, record: dict[str, Any], by: Process) -> None:
-        unit, generation = key.split("/")[3], int(key.split("/")[4].removesuffix(".json"))
+        unit, _, number = key.split("/")[3].removesuffix(".json").partition("-")
+        generation = int(number)
         last = self.highest.get(unit, -1)
         if (record["unit"], record["generation"]) != (unit, generation):
             self._wrong(f"{key} is the record of another unit or generation", by)
