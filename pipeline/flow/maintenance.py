@@ -66,9 +66,10 @@ def retry_quarantine(output: str) -> int:
     for record in _with_quarantine(store):
         # A unit may have been committed, or retired by a collection, since its generations were listed.
         generation = max(generations.get(record.unit, 0), record.generation) + 1
-        while (
-            standing := retire_unit(store, record, generation, RETRY)
-        ).state == "retired" and standing.reason != RETRY:
+        while True:
+            standing = retire_unit(store, record, generation, RETRY)
+            if standing.state != "retired" or standing.reason == RETRY:
+                break
             generation += 1
         rows += record.rows_quarantined
     return rows

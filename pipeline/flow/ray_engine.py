@@ -241,8 +241,7 @@ class EncodeActor:
             if isinstance(unit, PreparedUnit):
                 transfer = self._passing_on_ms + milliseconds_since(began)
                 unit = self._encode(replace(unit, times=replace(unit.times, transfer=transfer)))
-            began = time.monotonic()
-            made = _block([unit])
+            began, made = time.monotonic(), _block([unit])
             self._passing_on_ms = milliseconds_since(began)
             yield made
 

@@ -110,6 +110,7 @@ class Reading:
             segment=work.id,
             k=k,
             attempt=uuid.uuid4().hex,
+            base=self.context.base,
             pieces=work.pieces,
             reason=error.message,
         )

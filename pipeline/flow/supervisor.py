@@ -179,7 +179,8 @@ class _Run:
             for ack in self._engine().encode(context, order, self.stop):
                 self._take(ack, by_id.get(ack.segment))
                 settled += ack.state in ("done", "skipped", "failed")
-                changed.update([ack.uri] if ack.state == "changed" else [])
+                if ack.state == "changed":
+                    changed.add(ack.uri)
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message

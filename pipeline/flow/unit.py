@@ -73,6 +73,7 @@ def refuse(context: JobContext, store: Store, task: UnitTask, attempt: str, erro
         segment=task.segment,
         k=task.k,
         attempt=attempt,
+        base=task.base,
         pieces=task.pieces,
         reason=error.message,
     )

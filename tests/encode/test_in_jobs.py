@@ -74,7 +74,7 @@ def test_a_job_takes_a_route_a_prompt_and_a_dimension(tmp_path: Path, source: Pa
 
 def test_each_unit_says_where_it_was_made_and_why(tmp_path: Path, source: Path, tiny_model: str) -> None:
     pipeline.run(make_config(source, str(tmp_path / "out"), tiny_model, model__precision="exact"))
-    [path] = (tmp_path / "out" / "_embedpipe").rglob("0.json")
+    [path] = (tmp_path / "out" / "_embedpipe").glob("unit/*/*-0.json")
     record = json.loads(path.read_text())
     assert (record["device"], record["dtype"]) == ("cpu", "float32")
     assert record["gate"]["reason"] == "model.precision is exact"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from support.memory import MemoryStore
 
+from pipeline.commit.records import NO_TIME
 from pipeline.errors import EncodeError
 from pipeline.flow import encoding
 from pipeline.flow.acks import Ack
+from pipeline.flow.unit import PreparedUnit
 
 
 class Replica:
@@ -41,11 +43,10 @@ def test_a_replica_is_gone_before_another_one_is_loaded_beside_it(monkeypatch: p
         open_store=MemoryStore, model=SimpleNamespace(watch=lambda: None), run="r", spec_id="s"
     )
     pieces = [SimpleNamespace(uri="u")]
-    task = SimpleNamespace(unit="0" * 32, generation=0, base=0, segment="1" * 32, k=0, pieces=pieces, deaths=0)
+    task: Any = SimpleNamespace(unit="0" * 32, generation=0, base=0, segment="1" * 32, k=0, pieces=pieces, deaths=0)
     monkeypatch.setattr(encoding, "begin_attempt", lambda *_: None)
-    unit: Any = SimpleNamespace(
-        task=task, prepared=SimpleNamespace(token_ids=np.zeros(2, np.int32), offsets=np.array([0, 1, 2]))
-    )
+    prepared: Any = SimpleNamespace(token_ids=np.zeros(2, np.int32), offsets=np.array([0, 1, 2]))
+    unit = PreparedUnit(task, prepared, "", NO_TIME)
     ack = encoding.Encoding(context).encode(unit)
     assert isinstance(ack, Ack)
     assert ack.message == "looked"
