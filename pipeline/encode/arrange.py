@@ -10,6 +10,12 @@ from pipeline.encode.layout import Layout, Packed, Padded
 from pipeline.encode.linear import TorchLinear, make_linear, replace_linears, use_autocast
 from pipeline.encode.placement import Placement
 
+CHECK_TOKENS = 512
+"""Tokens of the longest text of the comparison, where the model takes so many."""
+
+WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
+"""Where configurations of transformers have how far a token sees."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -19,20 +25,20 @@ def arrange_plain(transformer: Any, placement: Placement) -> Layout:
     if dtype == torch.float16:
         use_autocast(transformer.model, placement.device, dtype)
     elif dtype == torch.bfloat16:
-        replace_linears(transformer.model, TorchLinear, dtype)
+        replace_linears(transformer.model, TorchLinear, dtype, _kept(transformer.model))
     return padded(transformer)
 
 
-def arrange_fast(transformer: Any, placement: Placement) -> Layout:
+def arrange_fast(transformer: Any, placement: Placement, max_tokens: int) -> Layout:
     """Without padding where the architecture allows it, with merged and prepacked products. In place.
 
     What comes out may be wrong for an architecture nobody has thought of, or raise anything: whoever calls this compares.
     """
     dtype = DTYPES[placement.dtype]
-    if not can_pack(transformer, placement):
+    if not can_pack(transformer, placement, max_tokens):
         if placement.device == "cuda":
             return arrange_plain(transformer, placement)
-        replace_linears(transformer.model, make_linear, dtype)
+        replace_linears(transformer.model, make_linear, dtype, _kept(transformer.model))
         return padded(transformer)
     from transformers import AttentionInterface
 
@@ -40,15 +46,19 @@ def arrange_fast(transformer: Any, placement: Placement) -> Layout:
     transformer.model.set_attn_implementation(PACKED)
     transformer.model.pooler = None  # it would pool the first text of every batch, for nobody
     fuse_layers(transformer.model, dtype)
-    replace_linears(transformer.model, make_linear, dtype)
+    replace_linears(transformer.model, make_linear, dtype, _kept(transformer.model))
     return Packed(_padding_index(transformer.model))
 
 
-def can_pack(transformer: Any, placement: Placement) -> bool:
-    """Whether texts may stand one behind the other: attention is exchangeable, and no text is without a token.
+def can_pack(transformer: Any, placement: Placement, max_tokens: int) -> bool:
+    """Whether texts may stand one behind the other: attention is exchangeable, no text is without a token, and a window that
+    tokens are seen through is either never reached or small enough to be seen in the comparison.
 
     On a GPU the kernel for it computes in half precision only.
     """
+    windows = [getattr(transformer.model.config, name, None) for name in WINDOWS]
+    if any(isinstance(window, int) and CHECK_TOKENS // 2 <= window < max_tokens for window in windows):
+        return False
     exchangeable = getattr(transformer.model, "is_backend_compatible", lambda: False)()
     never_empty = len(transformer.tokenizer("")["input_ids"]) > 0
     return exchangeable and never_empty and (placement.device == "cpu" or placement.dtype != "float32")
@@ -58,6 +68,11 @@ def padded(transformer: Any) -> Padded:
     """The layout that sentence-transformers uses itself."""
     tokenizer = transformer.tokenizer
     return Padded(int(tokenizer.pad_token_id or 0), left=tokenizer.padding_side == "left")
+
+
+def _kept(model: Any) -> frozenset[str]:
+    """Names of layers that transformers keeps in float32, since they overflow in half precision."""
+    return frozenset((*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())))
 
 
 def _padding_index(model: torch.nn.Module) -> int | None:

@@ -4,6 +4,7 @@ It is handed to transformers by name, through its interface for attention functi
 interface then computes nothing for padding anywhere.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 PACKED = "embedpipe_packed"
 """Name of the function among transformers' attention implementations."""
+
+HARMLESS = frozenset(
+    {"dropout", "position_ids", "seq_idx", "cache", "past_key_values", "cache_position", "use_cache", "return_dict"}
+)
+"""What transformers hands to attention functions besides, and what changes nothing for a whole text."""
 
 GROUP_TOKENS = 512
 """On a CPU texts are attended to in groups of about this many tokens: what belongs together then stays in the cache."""
@@ -63,13 +69,15 @@ def attend_packed(
     *,
     runs: Sequence[tuple[int, int]],
     cu_seq_lens_q: torch.Tensor,
-    **_other: Any,
+    **other: Any,
 ) -> tuple[torch.Tensor, None]:
     """`attend` as transformers calls it: [1, heads, tokens, head size] → [1, tokens, heads, head size].
 
-    What else a model may ask for (sinks, capped scores, biases) is not done: its vectors then differ, and the encoder
-    takes the padded way.
+    Raises NotImplementedError for what it can't do and a model may ask for: sinks, capped scores, biases.
     """
+    asked = [name for name in other.keys() - HARMLESS if other[name] is not None and other[name] is not False]
+    if asked:
+        raise NotImplementedError(f"packed attention with {', '.join(sorted(asked))}")
     causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", False))
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
     found = attend(
@@ -86,6 +94,7 @@ def _groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield min(most, count - first), length
 
 
+@functools.lru_cache(maxsize=8)
 def _near(length: int, window: int, causal: bool) -> torch.Tensor:
     """Which token [length] sees which [length]."""
     place = torch.arange(length)

@@ -6,6 +6,7 @@ products are merged and prepacked; and a unit is one result array and one transf
 """
 
 import logging
+import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.encode.arrange import arrange_fast, arrange_plain, padded
+from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, padded
 from pipeline.encode.layout import Layout
+from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
 from pipeline.encode.texts import Texts, Vectors, longest_first
 from pipeline.errors import EncodeError
@@ -32,19 +34,9 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_AL
 """How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
 
 
-CHECK_TEXTS = (
-    "",
-    "word",
-    "another",
-    "a few words in a row",
-    "some other words here",
-    "of a hundred words or more, " * 30,
-)
-"""What the fast way is tried on: nothing, texts of equal length, one that is longer than windows usually are."""
-
-CHECK_BOUND = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.2}
-"""How far a vector may be away for that, relative to its length. Wrong is far away; how good half precision is, the parity
-gate says."""
+CHECK_BOUND = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.03}
+"""How far a vector of the fast way may be from the plain one's, relative to its length. Wrong is far away; how good half
+precision is, the parity gate says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +64,10 @@ class Encoder:
         prompt: str = "",
         token_budget: int | None = None,
         threads: int | None = None,
+        fast: bool = True,
     ) -> None:
         """prompt: what stands before every text; pooling may leave its tokens out. threads: of the CPU, process-wide.
+        fast: where that is right for the model; see the attribute.
 
         Raises ConfigError for a task the model has no route for, EncodeError where its vectors aren't what its lock says.
         """
@@ -86,29 +80,26 @@ class Encoder:
         self._dimensions = min(lock.dimensions, truncate_dim or lock.dimensions)
         self._cut = truncate_dim is not None and truncate_dim < lock.dimensions
         self._arguments: dict[str, Any] = {"task": task} if task is not None else {}
-        self._budget = token_budget or TOKEN_BUDGET[placement.device]
+        self._budget = budget = token_budget or TOKEN_BUDGET[placement.device]
         self._model, transformer = self._load(model_directory, task)
         self.tokenizer: Any = transformer.tokenizer  # sentence-transformers' own
         features = transformer.preprocess(["text"], prompt=prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         self._layout: Layout = padded(transformer)
-        doubt = self._hurry(transformer, prompt)
+        doubt = self._arrange_checked(transformer, prompt) if fast else "is not wanted"
+        self.fast = doubt is None
         if doubt is not None:
-            log.warning("%s is run the plain way, since the fast one %s", lock.name, doubt)
+            log.log(
+                logging.WARNING if fast else logging.INFO, "%s is run the plain way: the fast one %s", lock.name, doubt
+            )
+            del self._model, transformer, features
+            free_memory()
             self._model, transformer = self._load(model_directory, task)
             self._layout = arrange_plain(transformer, placement)
-        self.fast = doubt is None
-        self.stats = EncodeStats()
+        self.stats, self._budget = EncodeStats(), budget
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
-
-        See `begin` for what is raised.
-        """
-        return self.begin(token_ids, offsets).wait()
-
-    def begin(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Vectors:
-        """The same, but a GPU may still be at it: whoever begins with the next texts before waiting keeps it busy.
 
         Out of memory: the token budget is halved and the batch tried again. Raises EncodeError when one text alone is
         too much, or the model's output has another shape than its lock says.
@@ -130,7 +121,7 @@ class Encoder:
                     )
                 out[first:stop] = vectors
                 first = stop
-        return Vectors(out, texts.order)
+        return Vectors(out, texts.order).wait()
 
     def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""
@@ -168,20 +159,21 @@ class Encoder:
         self._budget = max(1, min(self._budget, self._layout.size(texts, first, stop)) // 2)
         self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
 
-    def _hurry(self, transformer: Any, prompt: str) -> str | None:
+    def _arrange_checked(self, transformer: Any, prompt: str) -> str | None:
         """Arrange the model for speed. What speaks against it: other vectors than before for a few texts, or an error."""
-        rows = self.tokenizer([prompt + text for text in CHECK_TEXTS], truncation=True, max_length=self.max_tokens)
-        ids = np.concatenate([np.asarray(row, np.int32) for row in rows["input_ids"]])
-        offsets = np.cumsum([0, *map(len, rows["input_ids"])], dtype=np.int64)
+        texts = [prompt + text for text in check_texts(self.tokenizer)]
+        rows = self.tokenizer(texts, truncation=True, max_length=min(self.max_tokens, CHECK_TOKENS))["input_ids"]
+        ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         expected = self.encode(ids, offsets)
         try:
-            self._layout = arrange_fast(transformer, self.placement)
+            self._layout = arrange_fast(transformer, self.placement, self.max_tokens)
             found = self.encode(ids, offsets)
         except Exception as error:  # whatever a model makes of what its author didn't think of
-            return f"failed: {type(error).__name__}: {error}"
-        bound = CHECK_BOUND[self.placement.dtype]
-        distance = np.linalg.norm(found - expected, axis=1)
-        if (distance <= bound * np.linalg.norm(expected, axis=1)).all():
+            return f"fails ({type(error).__name__}: {error})"
+        some = np.isfinite(expected).all(axis=1)  # a text without tokens may have no vector in either
+        distance = np.linalg.norm(found[some] - expected[some], axis=1)
+        if (distance <= CHECK_BOUND[self.placement.dtype] * np.linalg.norm(expected[some], axis=1)).all():
             return None
         return f"gives other vectors (distance up to {distance.max():.2g})"
 
@@ -194,6 +186,15 @@ class Encoder:
         transformer = first if route is None or not hasattr(first, "sub_modules") else first.sub_modules[route][0]
         transformer.register_forward_hook(_to_float32)
         return model, transformer
+
+
+def check_texts(tokenizer: Any) -> list[str]:
+    """What the fast way is tried on: nothing, texts of equal length, special tokens, and one that is longer than most windows
+    and never repeats itself: what is lost at the edge of a window must not be found again inside."""
+    rng = random.Random("embedpipe")
+    words = ["".join(rng.choices("abcdefghijklmnoprstuvw", k=rng.randint(1, 9))) for _ in range(CHECK_TOKENS)]
+    special = " ".join(tokenizer.all_special_tokens)
+    return ["", "word", "another", "a few words in a row", "some other words here", special, " ".join(words)]
 
 
 def load_model(directory: str, device: str) -> SentenceTransformer:

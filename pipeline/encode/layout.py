@@ -67,7 +67,9 @@ class Packed:
         return int(texts.starts[stop] - texts.starts[first])
 
     def features(self, texts: Texts, first: int, stop: int) -> dict[str, Any]:
-        """See `Layout.features`. Names as flash attention has them in transformers."""
+        """See `Layout.features`. Names as flash attention has them in transformers. Raises ValueError for an empty text."""
+        if texts.lengths[stop - 1] == 0:
+            raise ValueError("a text without tokens can't be packed")
         tokens = slice(int(texts.starts[first]), int(texts.starts[stop]))
         ids, text = texts.ids[tokens], texts.text[tokens] - first
         starts = texts.starts_there[first : stop + 1] - tokens.start

@@ -1,7 +1,7 @@
 """Linear layers that multiply in another number format, or faster, than torch does on its own."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,7 @@ class PrepackedLinear(torch.nn.Module):
         self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, activation: Activation = "none"
     ) -> None:
         super().__init__()
+        self.weight = torch.empty(0, dtype=dtype)  # for whoever looks at its format
         self._dtype = dtype
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), TYPICAL_ROWS)
         self._bias = None if bias is None else bias.detach().float()
@@ -110,13 +111,17 @@ def replace_linears(
     model: torch.nn.Module,
     make: Callable[[torch.Tensor, torch.Tensor | None, torch.dtype], torch.nn.Module],
     dtype: torch.dtype,
+    keep: Set[str] = frozenset(),
 ) -> None:
-    """Put another layer in place of each `torch.nn.Linear`, at any depth, in place. Results go on in float32."""
+    """Put another layer in place of each `torch.nn.Linear`, at any depth, in place. Results go on in float32.
+
+    keep: names of layers that are left as they are.
+    """
     for name, child in model.named_children():
-        if type(child) is torch.nn.Linear:
+        if type(child) is torch.nn.Linear and name not in keep:
             setattr(model, name, Float32Out(make(child.weight, child.bias, dtype)))
         else:
-            replace_linears(child, make, dtype)
+            replace_linears(child, make, dtype, keep)
 
 
 def use_autocast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:

@@ -2,9 +2,10 @@
 
 Texts of like length come together, so that batches need almost no padding; and if memory is short, it is short at once.
 What a batch needs is sliced from what lies on the device already: there is one way there and one back for a whole unit, and
-nothing in between waits for the device.
+for packed batches nothing in between waits for the device.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,10 +71,16 @@ def _send(device: str, *arrays: npt.NDArray[np.generic]) -> list[torch.Tensor]:
     tensors = [torch.from_numpy(array) for array in arrays]
     if device == "cpu":
         return tensors
-    now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    now, aside = torch.cuda.current_stream(), _copies()
     with torch.cuda.stream(aside):
         there = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
     now.wait_stream(aside)
     for tensor in there:
         tensor.record_stream(now)  # its memory isn't another's before what is queued here has read it
     return there
+
+
+@functools.cache
+def _copies() -> torch.cuda.Stream:
+    """One for the process: memory that was used on a stream is kept for that stream."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,22 @@ from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
 from pipeline.errors import ParityError
 from pipeline.model.lock import StagedModel
+from pipeline.model.modules import find_route
 from pipeline.quality.sample import CONSTRUCTED
 from pipeline.text.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-MIN_COSINE = 0.9999
-MAX_RELATIVE_L2 = 1.5e-2
-"""About the same strength as the cosine, but this one also sees the vectors' scale."""
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What passes. Both are of about the same strength, but the second one also sees the vectors' scale."""
+
+    min_cosine: float
+    max_relative_l2: float
+
+
+HALF, EXACT = Bounds(0.9999, 1.5e-2), Bounds(0.999999, 1e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +46,22 @@ class GateResult:
     reason: str  # why this device and dtype
 
     @property
+    def bounds(self) -> Bounds:
+        """For its number format."""
+        return EXACT if self.dtype == "float32" else HALF
+
+    @property
     def passed(self) -> bool:
-        """Whether the vectors are the model's own within the bound."""
-        close = self.min_cosine >= MIN_COSINE and self.max_relative_l2 <= MAX_RELATIVE_L2
+        """Whether the vectors are the model's own within the bounds."""
+        bounds = self.bounds
+        close = self.min_cosine >= bounds.min_cosine and self.max_relative_l2 <= bounds.max_relative_l2
         return close and self.finite and self.zero_rows_match
 
     def describe(self) -> str:
         """For people: what was measured, and what was expected."""
         return (
-            f"over {self.samples} texts the lowest cosine is {self.min_cosine:.7f} (at least {MIN_COSINE} is expected), the "
-            f"largest relative L2 distance {self.max_relative_l2:.1e} (at most {MAX_RELATIVE_L2})"
+            f"over {self.samples} texts the lowest cosine is {self.min_cosine:.7f} (at least {self.bounds.min_cosine} is "
+            f"expected), the largest relative L2 distance {self.max_relative_l2:.1e} (at most {self.bounds.max_relative_l2})"
             + ("" if self.finite else ", some vectors hold NaN or infinity")
             + ("" if self.zero_rows_match else ", other vectors are zero than should be")
         )
@@ -76,51 +91,63 @@ def load_gated(
     token_budget: int | None,
     threads: int | None,
 ) -> tuple[Encoder, GateResult]:
-    """A replica that has passed, and what it measured. Half precision that fails is replaced by float32.
+    """A replica that has passed, and what it measured. Where the fast way fails the plain one is tried, and after half
+    precision float32.
 
     Raises ParityError when float32 fails too, ModelError and ConfigError as their makers do.
     """
     placement = choose_placement(precision, device)
+    find_route(Path(staged.directory), task)  # raises for a task the model doesn't know
     sample = [*CONSTRUCTED, *texts]
-    ids, offsets, _ = Tokens(staged.directory, max_tokens).encode([prompt + text for text in sample])
-    expected: npt.NDArray[np.float32] | None = None
+    prompted = [prompt + text for text in sample]
+    ids, offsets, _ = Tokens(staged.directory, max_tokens).encode(prompted)
+    # Before there is a replica: there may be no room for two.
+    expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
+    ways = [(placement, True), (placement, False)]
+    if placement.dtype != "float32":
+        stepped_down = Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate")
+        ways += [(stepped_down, True), (stepped_down, False)]
 
-    while True:
-        half = placement.dtype != "float32"
+    def measure(place: Placement, fast: bool) -> tuple[Encoder, GateResult]:
+        encoder = Encoder(
+            staged.directory,
+            staged.lock,
+            place,
+            max_tokens=max_tokens,
+            truncate_dim=truncate_dim,
+            task=task,
+            prompt=prompt,
+            token_budget=token_budget,
+            threads=threads,
+            fast=fast,
+        )
+        check_tokens(encoder, prompted, ids, max_tokens)
+        return encoder, compare(encoder.encode(ids, offsets), expected, place)
+
+    failure, plain = "", None
+    for place, fast in ways:
+        if place == plain:
+            continue  # the fast way was the plain one already
+        if failure:
+            log.warning("stepping down to %s%s: %s", place.dtype, "" if fast else ", the plain way", failure)
+            free_memory()
         try:
-            encoder = Encoder(
-                staged.directory,
-                staged.lock,
-                placement,
-                max_tokens=max_tokens,
-                truncate_dim=truncate_dim,
-                task=task,
-                prompt=prompt,
-                token_budget=token_budget,
-                threads=threads,
-            )
-            if expected is None:
-                check_tokens(encoder, [prompt + text for text in sample], ids, max_tokens)
-                expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
-            result = compare(encoder.encode(ids, offsets), expected, placement)
+            encoder, result = measure(place, fast)
         except RuntimeError as error:
-            if not half:
+            if place.dtype == "float32":
                 raise
-            failure = f"a layer can't compute in it: {error}"
-        else:
-            if result.passed:
-                log.info("%s passed the parity gate on %s in %s (%s): %s", staged.lock.name, placement.device,
-                         placement.dtype, placement.reason, result.describe())  # fmt: skip
-                return encoder, result
-            failure = result.describe()
-            del encoder  # its memory is needed for the next one
-        if not half:
-            raise ParityError(
-                f"the vectors of {staged.lock.name} differ from sentence-transformers' own in float32: {failure}. Please "
-                "report the model"
-            )
-        log.warning("%s failed the parity gate, stepping down to float32: %s", placement.dtype, failure)
-        placement = Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate")
+            failure = f"{place.dtype}: a layer can't compute in it: {error}"
+            continue
+        if result.passed:
+            log.info("%s passed the parity gate on %s in %s (%s): %s", staged.lock.name, place.device, place.dtype,
+                     place.reason, result.describe())  # fmt: skip
+            return encoder, result
+        failure = f"{place.dtype} failed the parity gate: {result.describe()}"
+        plain = None if encoder.fast else place
+        del encoder  # its memory is needed for the next one
+    raise ParityError(
+        f"the vectors of {staged.lock.name} differ from sentence-transformers' own: {failure}. Please report the model"
+    )
 
 
 def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int32], max_tokens: int) -> None:

@@ -45,7 +45,7 @@ def make(tiny_model: str, lock: ModelLock, request: pytest.FixtureRequest) -> It
         return encoder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arranging, "can_pack", lambda transformer, placement: packed)
+        patch.setattr(arranging, "can_pack", lambda *_: packed)
         yield make
 
 
@@ -97,7 +97,7 @@ def test_a_text_without_tokens_has_the_same_finite_vector_wherever_it_is(
 ) -> None:
     """Tokenizers without special tokens give none for an empty text, and a model can't run on a width of zero. Texts are
     padded then."""
-    monkeypatch.setattr(arranging, "can_pack", lambda transformer, placement: False)
+    monkeypatch.setattr(arranging, "can_pack", lambda *_: False)
     ids, offsets = flat([0, 5, 0])
     alone, together = (
         Encoder(tiny_model, lock, EXACT, max_tokens=128, token_budget=budget).encode(ids, offsets)

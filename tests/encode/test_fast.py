@@ -1,6 +1,7 @@
 """The fast way and the plain one: what each does to a model, and that the plain one is taken where the fast one is wrong."""
 
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from sentence_transformers.sentence_transformer.modules import Pooling
+import transformers as hf
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from support.models import HIDDEN, SENTENCES, make_transformer, save_model
 
 from pipeline.encode import arrange as arranging
 from pipeline.encode import encoder as encoding
 from pipeline.encode import linear
-from pipeline.encode.encoder import Encoder
+from pipeline.encode.encoder import Encoder, check_texts
 from pipeline.encode.fused import FusedLayer, fuse_layers
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.linear import PrepackedLinear, TorchLinear
@@ -57,7 +59,7 @@ def test_bert_becomes_four_products_a_layer(tiny_model: str, linears: type, dtyp
 def plain(model: str, dtype: Dtype = "float32") -> Encoder:
     """The plain way, taken since the fast one fails."""
 
-    def fail(transformer: Any, placement: Placement) -> None:
+    def fail(*_: Any) -> None:
         raise NotImplementedError("no such thing")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +105,7 @@ def test_an_architecture_that_computes_something_else_is_run_the_plain_way(
     assert isinstance(encoder._layout, Padded)
     assert count(encoder, FusedLayer) == 0
     assert encoder.stats.batches == 0
-    assert "is run the plain way, since the fast one gives other vectors" in caplog.text
+    assert "is run the plain way: the fast one gives other vectors" in caplog.text
     monkeypatch.undo()
     assert np.array_equal(encode(encoder, tiny_model), encode(plain(tiny_model, dtype), tiny_model))
 
@@ -111,20 +113,95 @@ def test_an_architecture_that_computes_something_else_is_run_the_plain_way(
 def test_an_architecture_that_fails_is_run_the_plain_way(tiny_model: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     plain(tiny_model)
-    assert "since the fast one failed: NotImplementedError: no such thing" in caplog.text
+    assert "the fast one fails (NotImplementedError: no such thing)" in caplog.text
 
 
-def test_a_check_of_short_texts_would_not_see_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ModernBERT's tokens see 128 others; a packed attention that forgets it is right for every short text."""
+def bare_encoder(folder: Path, model: Any, tokenizer: Any, max_tokens: int, dtype: Dtype = "float32") -> Encoder:
+    """Of a transformers model with mean pooling."""
+    model.save_pretrained(folder / "b")
+    tokenizer.save_pretrained(folder / "b")
+    directory = save_model(folder / "m", [Transformer(str(folder / "b")), Pooling(model.config.hidden_size, "mean")])
+    lock = inspect_model(Path(directory), "m", None)
+    return Encoder(directory, lock, Placement("cpu", dtype, ""), max_tokens=max_tokens)
+
+
+SMALL: dict[str, Any] = {
+    "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "intermediate_size": 2 * HIDDEN, "max_position_embeddings": 1024, "initializer_range": 0.2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Any:
+    """One that ends every text in a token of its own, so that texts may be packed."""
+    return make_transformer(tmp_path / "t", "qwen3").tokenizer
+
+
+@pytest.mark.parametrize("window", [300, 600])
+def test_a_window_that_attention_is_not_told_of_is_found_out(tmp_path: Path, tokenizer: Any, window: int) -> None:
+    """Some architectures have it in the mask only, which packed attention doesn't see; short texts would be right."""
+    config = hf.Qwen2MoeConfig(
+        vocab_size=len(tokenizer), use_sliding_window=True, sliding_window=window, max_window_layers=0, num_experts=2,
+        num_experts_per_tok=1, moe_intermediate_size=HIDDEN, shared_expert_intermediate_size=HIDDEN, **SMALL,
+    )  # fmt: skip
+    encoder = bare_encoder(tmp_path, hf.Qwen2MoeModel(config), tokenizer, 1024)
+    assert isinstance(encoder._layout, Padded)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_attention_with_capped_scores_is_left_to_the_model(tmp_path: Path, tokenizer: Any, dtype: Dtype) -> None:
+    """Without the cap the vectors are so nearly right that half precision hides it."""
+    config = hf.Gemma2Config(vocab_size=len(tokenizer), attn_logit_softcapping=2.0, query_pre_attn_scalar=8, **SMALL)
+    encoder = bare_encoder(tmp_path, hf.Gemma2Model(config), tokenizer, 128, dtype)
+    assert not encoder.fast
+    assert isinstance(encoder._layout, Padded)
+
+
+def test_a_text_longer_than_a_small_window_is_part_of_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ModernBERT's tokens see 128 others: a packed attention that forgets it is right for every shorter text."""
     monkeypatch.setattr(arranging, "attend_packed", without_window)
-    model = save_model(tmp_path / "m", [make_transformer(tmp_path / "b", "modernbert"), Pooling(HIDDEN, "mean")])
-    assert not make(model).fast
+    transformer = make_transformer(tmp_path / "t", "modernbert")
+    config = hf.ModernBertConfig(
+        **{**transformer.model.config.to_dict(), "local_attention": 128, "max_position_embeddings": 1024}
+    )
+    assert not bare_encoder(tmp_path, hf.ModernBertModel(config), transformer.tokenizer, 512).fast
+    assert bare_encoder(tmp_path / "short", hf.ModernBertModel(config), transformer.tokenizer, 60).fast
 
 
 def without_window(*given: Any, sliding_window: int | None = None, **named: Any) -> Any:
     from pipeline.encode.attention import attend_packed
 
     return attend_packed(*given, **named)
+
+
+def test_the_texts_of_the_check_are_of_all_kinds(tmp_path: Path) -> None:
+    """Equal lengths, special tokens, nothing; and a long one that never repeats itself."""
+    tokenizer = make_transformer(tmp_path / "t", "bert").tokenizer
+    texts = check_texts(tokenizer)
+    assert texts == check_texts(tokenizer)
+    words = texts[-1].split()
+    assert len(words) >= arranging.CHECK_TOKENS
+    assert len(set(words)) > 0.8 * len(words)
+    assert any("[MASK]" in text for text in texts)
+    lengths = [len(row) for row in tokenizer(texts)["input_ids"]]
+    assert len(set(lengths)) < len(lengths)
+
+
+def test_two_replicas_are_never_there_at_once(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be no room for two on a GPU."""
+    made: list[weakref.ref[Any]] = []
+    load = encoding.load_model
+
+    def spy(*given: Any) -> Any:
+        assert [model for model in made if model() is not None] == []
+        made.append(weakref.ref(model := load(*given)))
+        return model
+
+    monkeypatch.setattr(encoding, "load_model", spy)
+    plain(tiny_model)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])

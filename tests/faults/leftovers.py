@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from faults import oracle
 
-FOR_GOOD = re.compile(r"_embedpipe/(log/\d{20}|spec/[0-9a-f]+|unit/[0-9a-f]{2}/[0-9a-f]{32}/\d+)\.json")
+FOR_GOOD = re.compile(r"_embedpipe/(log/\d{20}|spec/[0-9a-f]+|unit/[0-9a-f]{2}/[0-9a-f]{32}-\d+)\.json")
 
 
 def leftovers(output: oracle.Reader) -> list[str]:
