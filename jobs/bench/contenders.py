@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import subprocess
 import sys
+import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.figures.common import PROJECT
+from pipeline.encode.placement import native_bfloat16
 
 PEERS = Path(__file__).parent / "peers"
 ENVIRONMENTS = PROJECT / ".bench"
 TORCH = "torch>=2.13,<2.14"
 SENTENCE_TRANSFORMERS = "sentence-transformers>=5"
 SIZES = (8, 16, 32, 64, 128)
+ANSWER_S, END_S = 3600.0, 30.0
+"""After that a contender counts as hanging."""
 
 
 class PeerError(Exception):
@@ -44,13 +49,14 @@ DEFAULT = Contender(
     "sentence-transformers, default", "sentence_transformers_encode.py",
     {"backend": "torch", "variants": [(32, "float32")]},
 )  # fmt: skip
+FORMATS = ("float32", "bfloat16") if native_bfloat16() else ("float32",)
+"""Emulated, bfloat16 is some hundred times slower."""
+
 TUNED = Contender(
     "sentence-transformers, best setting", "sentence_transformers_encode.py",
-    {"backend": "torch", "variants": [(size, dtype) for size in SIZES for dtype in ("float32", "bfloat16")]},
+    {"backend": "torch", "variants": [(size, dtype) for size in SIZES for dtype in FORMATS]},
 )  # fmt: skip
-DAFT = Contender(
-    "Daft `embed_text`", "daft_embed_text.py", {}, ("daft[transformers]>=0.7", SENTENCE_TRANSFORMERS, TORCH)
-)
+DAFT = Contender("Daft `embed_text`", "daft_embed_text.py", {}, ("daft>=0.7", SENTENCE_TRANSFORMERS, TORCH))
 ONNX = Contender(
     "ONNX Runtime", "sentence_transformers_encode.py",
     {"backend": "onnx", "variants": [(size, "float32") for size in SIZES]}, ("sentence-transformers[onnx]>=5", TORCH),
@@ -85,7 +91,7 @@ class Running:
         )  # fmt: skip
         try:
             self.told = self._answer()
-        except PeerError:
+        except BaseException:
             self.__exit__(None, None, None)
             raise
 
@@ -98,7 +104,11 @@ class Running:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._err.close()
 
     def encode(self) -> float:
@@ -121,6 +131,8 @@ class Running:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
+            raise PeerError(f"no answer within {ANSWER_S:,.0f} s")
         line = self._process.stdout.readline()
         if not line:
             self._err.seek(0)
@@ -138,11 +150,12 @@ def interpreter(requirements: tuple[str, ...]) -> str:
     folder = ENVIRONMENTS / name
     python, done = folder / "bin" / "python", folder / "installed.txt"
     if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        venv.create(folder, clear=True, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
         installed = subprocess.run(install, capture_output=True, text=True, check=False)
         if installed.returncode != 0:
-            raise PeerError(f"pip can't install it: {installed.stderr.strip().splitlines()[-1]}")
+            said = installed.stderr.strip().splitlines() or ["nothing was said"]
+            raise PeerError(f"pip can't install it: {said[-1]}")
         done.write_text("\n".join(requirements), encoding="utf-8")
     return str(python)
 

@@ -67,11 +67,16 @@ def measure_engine(
                 running.append(stack.enter_context(Running(contender, folder / str(number), settings)))
             except PeerError as error:
                 failed[contender.name] = str(error)
-        for _ in range(rounds):
+        for number in range(rounds):
             products.encode()
             rates.append(products.vectors())
-            for peer in running:
-                seconds[peer.contender.name].append(peer.encode())
+            turn = number % max(1, len(running))
+            for peer in running[turn:] + running[:turn]:  # so that nobody always follows the same one
+                try:
+                    seconds[peer.contender.name].append(peer.encode())
+                except PeerError as error:
+                    failed[peer.contender.name] = str(error)
+            running = [peer for peer in running if peer.contender.name not in failed]
         vectors = {peer.contender.name: peer.vectors() for peer in running}
         told = {peer.contender.name: peer.told for peer in running}
     float32, bfloat16 = np.median(rates, axis=0).tolist()
@@ -115,7 +120,7 @@ def _settings(folder: Path, model: str, texts: Sequence[str], max_tokens: int) -
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "texts.json"
     file.write_text(json.dumps(texts), encoding="utf-8")
-    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": os.cpu_count() or 1}
+    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": len(os.sched_getaffinity(0))}
 
 
 def _lengths(model: str, texts: Sequence[str], max_tokens: int) -> list[int]:

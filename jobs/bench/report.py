@@ -13,10 +13,10 @@ OURS = (EXACT.name, GATED.name)
 HEAD = """# Benchmarks
 
 Written by `make bench`; the values for machines are in [benchmarks.json](benchmarks.json). One section alone:
-`python -m jobs.bench --only NAME`. Contenders are processes of their own that have loaded their model before the clock
-starts, take turns round by round on the same texts with the same token limit, and may use all cores. Shown are medians, and
-beside each how far its vectors are from sentence-transformers' own in float32. Machines differ and are noisy: repeat it on
-yours; peers are installed into `.bench/` when they are first asked for.
+`python -m jobs.bench --only NAME`. Contenders are processes of their own that have loaded their model before the clock starts
+(but Daft, which loads it for each query), take turns round by round on the same texts with the same token limit, and may use
+all cores. Shown are medians, and beside each how far its vectors are from sentence-transformers' own in float32. Machines differ
+and are noisy: repeat it on yours; peers are installed into `.bench/` when they are first asked for.
 """
 NOT_MEASURED = (
     "| GPU, BERT-base, 512 tokens | not measured: no GPU was at hand |\n"

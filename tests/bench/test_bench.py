@@ -15,6 +15,7 @@ from jobs.bench.__main__ import NAMES, section
 from jobs.bench.contenders import DEFAULT, EXACT, GATED, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
 from jobs.bench.parity import measure_parity
+from jobs.bench.peers.serve import fastest, versions
 from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
 from jobs.bench.whole import running_rate
 from pipeline.text.tokens import Tokens
@@ -68,7 +69,7 @@ def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
         patch.setenv("PIP_NO_INDEX", "1")
-        patch.setattr(engine_bench.os, "cpu_count", lambda: 2)
+        patch.setattr(engine_bench.os, "sched_getaffinity", lambda _: {0, 1})
         race = (DEFAULT, EXACT, GATED, missing, broken)
         return measure_engine(tmp_path_factory.mktemp("bench"), tiny_model, FEW, race, max_tokens=64, rounds=2)
 
@@ -81,7 +82,8 @@ def test_contenders_take_turns_and_their_vectors_are_compared(found: dict[str, A
         assert own["min_cosine"] > 0.999
     assert found["contenders"][EXACT.name]["max_relative_l2"] < 1e-5
     assert found["contenders"][EXACT.name]["told"] == {"dtype": "float32", "fast": True}
-    assert found["contenders"][DEFAULT.name]["told"] == {"batch_size": 32, "dtype": "float32"}
+    told = found["contenders"][DEFAULT.name]["told"]
+    assert told == {"batch_size": 32, "dtype": "float32", **versions("sentence-transformers", "torch")}
     assert found["tokens"] == len(Tokens(tiny_model, 64).encode(make_texts(FEW, 24))[0])
     assert all(rate > 1e8 for rate in found["flop_per_s"].values())
 
@@ -118,6 +120,50 @@ def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None
         running._process.wait()
         with pytest.raises(PeerError, match="out of luck"):
             running.encode()
+
+
+def test_a_contender_may_print_what_it_likes(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native libraries write to file descriptor 1, past everything that Python can redirect."""
+    (tmp_path / "texts.json").write_text(json.dumps(["a text"]))
+    (tmp_path / "loud.py").write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(contenders.PEERS)!r})\n"
+        "from serve import serve\n"
+        "def load(settings, texts):\n"
+        "    os.write(1, b'[native] loading\\n')\n"
+        "    print('loaded')\n"
+        "    return (lambda texts: [[1.0]]), {'told': 1}\n"
+        "serve(load)\n"
+    )
+    monkeypatch.setattr(contenders, "PEERS", tmp_path)
+    with Running(
+        Contender("loud", "loud.py"), tmp_path / "one", {"texts": str(tmp_path / "texts.json"), "threads": 1}
+    ) as one:
+        assert one.told == {"told": 1}
+        assert one.encode() >= 0
+        assert one.vectors().tolist() == [[1.0]]
+
+
+def test_a_contender_that_does_not_answer_counts_as_failed(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "silent.py").write_text("import sys\nsys.stdin.read()\n")
+    monkeypatch.setattr(contenders, "PEERS", tmp_path)
+    monkeypatch.setattr(contenders, "ANSWER_S", 0.1)
+    with pytest.raises(PeerError, match="no answer within"):
+        Running(Contender("silent", "silent.py"), tmp_path / "one", {"threads": 1})
+
+
+def test_the_best_setting_is_chosen_on_all_texts() -> None:
+    """On a few of them large batches hold more padding than they would in the race."""
+    seen: dict[str, list[int]] = {"a": [], "b": []}
+
+    def encode(name: str, texts: list[str]) -> None:
+        seen[name].append(len(texts))
+
+    texts = [str(n) for n in range(100)]
+    assert fastest({name: lambda texts, name=name: encode(name, texts) for name in seen}, texts) in seen
+    assert seen == {"a": [32, 100, 100], "b": [32, 100, 100]}
 
 
 def test_peers_without_packages_of_their_own_run_in_this_environment() -> None:

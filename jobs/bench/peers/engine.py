@@ -1,30 +1,31 @@
 """Contender: embedpipe's engine alone, tokenising included."""
 
-from pathlib import Path
 from typing import Any
 
 from serve import Encode, serve
 
-from pipeline.encode.encoder import Encoder
-from pipeline.encode.placement import choose_placement
-from pipeline.model.inspect import inspect_model
+from pipeline.model.resolve import resolve_model
+from pipeline.quality.gate import load_gated
+from pipeline.quality.sample import stratify
 from pipeline.text.tokens import Tokens
 
 
 def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, Any]]:
-    """`precision`: as in a job."""
-    placement = choose_placement(settings["precision"], "cpu")
-    lock = inspect_model(Path(settings["model"]), "bench", None)
+    """`precision`: as in a job; the replica has passed the parity gate."""
     limit = settings["max_tokens"]
     tokens = Tokens(settings["model"], limit)
-    encoder = Encoder(settings["model"], lock, placement, max_tokens=limit, threads=settings["threads"])
+    encoder, gate = load_gated(
+        resolve_model(settings["model"], None, None), texts=stratify(texts), prompt="", precision=settings["precision"],
+        device="cpu", max_tokens=limit, truncate_dim=None, task=None, token_budget=settings.get("token_budget"),
+        threads=settings["threads"],
+    )  # fmt: skip
 
     def encode(texts: list[str]) -> Any:
         ids, offsets, _ = tokens.encode(texts)
         return encoder.encode(ids, offsets)
 
     encode(texts[:32])
-    return encode, {"dtype": placement.dtype, "fast": encoder.fast}
+    return encode, {"dtype": gate.dtype, "fast": encoder.fast}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ AT_LEAST_S = 0.2
 
 
 def load(settings: dict[str, Any], _texts: list[str]) -> tuple[Encode, dict[str, Any]]:
-    """`shapes`: (out, in, how often in a layer). The vectors are the rates in float32 and bfloat16, in FLOP/s."""
+    """`shapes`: (out, in, how often in a layer). The vectors are the rates in float32 and bfloat16 (0: emulated), in FLOP/s."""
     import torch
 
     from pipeline.encode.linear import PrepackedLinear, TorchLinear, prepacking_works
+    from pipeline.encode.placement import native_bfloat16
 
     torch.set_num_threads(settings["threads"])
     torch.set_grad_enabled(False)
@@ -30,7 +31,7 @@ def load(settings: dict[str, Any], _texts: list[str]) -> tuple[Encode, dict[str,
         return flop / seconds
 
     def measure(_texts: list[str]) -> list[float]:
-        return [rate(torch.float32), rate(torch.bfloat16)]
+        return [rate(torch.float32), rate(torch.bfloat16) if native_bfloat16() else 0.0]
 
     return measure, {}
 

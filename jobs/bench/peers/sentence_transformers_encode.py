@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from serve import Encode, fastest, serve
+from serve import Encode, fastest, serve, versions
 
 
 def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, Any]]:
@@ -34,7 +34,8 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
     size, dtype = fastest(candidates, texts) if len(candidates) > 1 else next(iter(candidates))
     encode = candidates[size, dtype]
     encode(texts[:32])
-    return encode, {"batch_size": size, "dtype": dtype}
+    package = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}[backend]
+    return encode, {"batch_size": size, "dtype": dtype, **versions("sentence-transformers", package)}
 
 
 if __name__ == "__main__":
