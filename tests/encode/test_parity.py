@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize, Pooling, Router
 from support.models import HIDDEN, SENTENCES, make_transformer, save_model
 from torch import nn
@@ -63,7 +64,7 @@ def assert_same(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32
 
 KINDS = {
     "bert": Packed, "distilbert": Packed, "roberta": Packed, "xlm-roberta": Packed, "modernbert": Packed, "qwen3": Packed,
-    "mpnet": Padded, "qwen2": Padded,
+    "mpnet": Padded, "t5": Padded, "qwen2": Padded,
 }  # fmt: skip
 """And how their texts lie: MPNet's attention can't be exchanged, and this Qwen2 has no token for an empty text."""
 
@@ -194,3 +195,18 @@ def test_the_real_model_on_real_text_in_both_precisions(minilm: str) -> None:
     for placement, bound in ((EXACT, 0.999999), (choose_placement("gated", "cpu"), 0.9999)):
         found = encode(minilm, lock, texts, placement=placement, threads=2)
         assert np.einsum("nd,nd->n", found.astype(np.float64), expected).min() >= bound
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_the_same_vectors(tmp_path: Path, kind: str, dtype: Dtype) -> None:
+    """Packed in float16, padded in float32; on streams of its own and back through pinned memory."""
+    directory = save_model(
+        tmp_path / "m", [make_transformer(tmp_path / "b", kind), Pooling(HIDDEN, "mean"), Normalize()]
+    )
+    lock = inspect_model(Path(directory), "m", None)
+    expected = expect(directory, lock, TEXTS)
+    found = encode(directory, lock, TEXTS, placement=Placement("cuda", dtype, ""), token_budget=200)
+    assert np.abs(found - expected).max() < (1e-5 if dtype == "float32" else 5e-3)

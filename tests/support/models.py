@@ -51,7 +51,7 @@ def save_tiny_bert(directory: Path, minilm: str, *, hidden: int = 32, normalize:
 def make_transformer(
     folder: Path, kind: str, *, positions: int = 66, padding_side: str = "right", seed: int = 0
 ) -> Any:
-    """A Transformer module of two layers: bert, distilbert, mpnet, roberta, xlm-roberta, modernbert, qwen2 or qwen3."""
+    """A Transformer module of two layers: bert, distilbert, mpnet, roberta, xlm-roberta, modernbert, t5, qwen2 or qwen3."""
     import torch
     import transformers as hf
     from sentence_transformers.sentence_transformer.modules import Transformer
@@ -76,8 +76,13 @@ def make_transformer(
     elif kind == "mpnet":
         tokenizer = hf.MPNetTokenizer(vocab=_word_pieces("<s>", "<pad>", "</s>", "[UNK]", "<mask>"))
         model = hf.MPNetModel(hf.MPNetConfig(vocab_size=len(tokenizer), **size))
+    elif kind == "t5":
+        tokenizer = hf.T5Tokenizer(vocab=_unigrams("<pad>", "</s>", "<unk>"), extra_ids=0)
+        model = hf.T5EncoderModel(
+            hf.T5Config(vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=8, d_ff=2 * HIDDEN, num_layers=2, num_heads=4)
+        )
     elif kind == "xlm-roberta":
-        tokenizer = hf.XLMRobertaTokenizer(vocab=_unigrams())
+        tokenizer = hf.XLMRobertaTokenizer(vocab=_unigrams("<s>", "<pad>", "</s>", "<unk>"))
         model = hf.XLMRobertaModel(hf.XLMRobertaConfig(vocab_size=len(tokenizer), pad_token_id=1, **size))
     elif kind in ("roberta", "modernbert"):
         vocab, merges = _byte_pairs("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -149,13 +154,13 @@ def _byte_pairs(*special: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 @functools.cache
-def _unigrams() -> list[tuple[str, float]]:
+def _unigrams(*special: str) -> list[tuple[str, float]]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+        vocab_size=200, special_tokens=list(special), unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
     return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
