@@ -194,7 +194,7 @@ def check_texts(tokenizer: Any) -> list[str]:
     rng = random.Random("embedpipe")
     words = ["".join(rng.choices("abcdefghijklmnoprstuvw", k=rng.randint(1, 9))) for _ in range(CHECK_TOKENS)]
     special = " ".join(tokenizer.all_special_tokens)
-    return ["", "word", "another", "a few words in a row", "some other words here", special, " ".join(words)]
+    return ["", "word", "another", "a few words in a row", "a row in a few words", special, " ".join(words)]
 
 
 def load_model(directory: str, device: str) -> SentenceTransformer:

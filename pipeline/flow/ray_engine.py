@@ -35,7 +35,7 @@ from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
-from pipeline.flow.unit import EncodedUnit, PreparedUnit, milliseconds_since, task_ack
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
 from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker, this_worker
 from pipeline.plan.records import SegmentWork
 
@@ -231,7 +231,7 @@ class EncodeActor:
         context: JobContext = pickle.loads(shared)
         self._encoding = _setup(lambda: Encoding(context, threads))
         self._desk = Desk(board, context.unit_timeout_s)
-        self._passing_on_ms = 0
+        self._passing_on_s = 0.0
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
@@ -239,10 +239,10 @@ class EncodeActor:
             began = time.monotonic()
             unit = pickle.loads(payload.as_buffer())
             if isinstance(unit, PreparedUnit):
-                transfer = self._passing_on_ms + milliseconds_since(began)
-                unit = self._encode(replace(unit, times=replace(unit.times, transfer=transfer)))
+                transfer_s = self._passing_on_s + time.monotonic() - began
+                unit = self._encode(replace(unit, times=replace(unit.times, transfer=round(transfer_s * 1000))))
             began, made = time.monotonic(), _block([unit])
-            self._passing_on_ms = milliseconds_since(began)
+            self._passing_on_s = time.monotonic() - began
             yield made
 
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:

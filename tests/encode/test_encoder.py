@@ -209,7 +209,7 @@ def test_any_other_failure_of_the_model_is_not_taken_for_lack_of_memory(
 
 
 def test_vectors_of_another_length_than_the_lock_says_are_refused(tiny_model: str, lock: ModelLock) -> None:
-    with pytest.raises(EncodeError, match=r"\(6, 32\) for 6 texts; its lock says 48"):
+    with pytest.raises(EncodeError, match=r"32\) for 7 texts; its lock says 48"):
         Encoder(tiny_model, replace(lock, dimensions=48), EXACT, max_tokens=128)
 
 
