@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -140,6 +140,14 @@ class Running:
             raise PeerError(said[-1])
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def round_settings(folder: Path, model: str, texts: Sequence[str], max_tokens: int) -> dict[str, Any]:
+    """What every contender is told: the texts, written to the folder, the model, where texts are cut, all cores."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "texts.json"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": len(os.sched_getaffinity(0))}
 
 
 def interpreter(requirements: tuple[str, ...]) -> str:

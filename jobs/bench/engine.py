@@ -1,7 +1,6 @@
 """The engine alone against its peers: texts in, vectors out, in turns, with the machine's own bound beside them."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.contenders import ALL, DEFAULT, EXACT, GATED, Contender, PeerError, Running
-from jobs.bench.parity import measure_parity
+from jobs.bench.contenders import ALL, DEFAULT, EXACT, GATED, Contender, PeerError, Running, round_settings
 from jobs.bench.texts import MIXED, Mix, make_texts
+from jobs.figures.parity import measure_parity
 from pipeline.text.tokens import Tokens
 
 PRODUCTS = Contender("products", "products.py")
@@ -56,7 +55,7 @@ def measure_engine(
     """
     texts = make_texts(mix, mix.texts)
     size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
-    settings = _settings(folder, model, texts, max_tokens) | {"shapes": size.shapes}
+    settings = round_settings(folder, model, texts, max_tokens) | {"shapes": size.shapes}
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     rates, failed = [], {}
     with ExitStack() as stack:
@@ -103,7 +102,7 @@ def measure_engine(
 def measure_parity_of_many(folder: Path, model: str, max_tokens: int) -> dict[str, Any]:
     """Parity of both precisions over 4,096 mixed texts."""
     texts = make_texts(MIXED, PARITY_TEXTS)
-    settings = _settings(folder, model, texts, max_tokens)
+    settings = round_settings(folder, model, texts, max_tokens)
     vectors = {}
     for number, contender in enumerate((DEFAULT, EXACT, GATED)):
         with Running(contender, folder / str(number), settings) as running:
@@ -114,13 +113,6 @@ def measure_parity_of_many(folder: Path, model: str, max_tokens: int) -> dict[st
         parity = measure_parity(vectors[contender.name], vectors[DEFAULT.name])
         result[contender.name] = {"min_cosine": parity.min_cosine, "max_relative_l2": parity.max_relative_l2}
     return result
-
-
-def _settings(folder: Path, model: str, texts: Sequence[str], max_tokens: int) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "texts.json"
-    file.write_text(json.dumps(texts), encoding="utf-8")
-    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": len(os.sched_getaffinity(0))}
 
 
 def _lengths(model: str, texts: Sequence[str], max_tokens: int) -> list[int]:

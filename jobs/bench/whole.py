@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from jobs.bench.contenders import GATED, Running
+from jobs.bench.contenders import GATED, Running, round_settings
 from jobs.bench.texts import MIXED, make_texts, with_duplicates
 from jobs.figures.common import PROJECT, make_job, timed
 from jobs.figures.kills import s3_bucket
@@ -27,10 +27,7 @@ DUPLICATES = 0.3
 def measure_whole(folder: Path, model: str, *, max_tokens: int, rounds: int) -> dict[str, Any]:
     """Once running, assembly included, beside the engine alone on the same texts, in turns."""
     texts = make_texts(MIXED, ROWS)
-    folder.mkdir(parents=True)
-    file = folder / "texts.json"
-    file.write_text(json.dumps(texts), encoding="utf-8")
-    settings = {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": len(os.sched_getaffinity(0))}
+    settings = round_settings(folder, model, texts, max_tokens)
     jobs: list[dict[str, float]] = []
     engine: list[float] = []
     with s3_bucket() as bucket, Running(GATED, folder / "engine", settings) as running:
@@ -62,7 +59,7 @@ def measure_recipe(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
 
 
 def measure_folding(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
-    """Rows per second, once running, where 30% repeat others exactly, and with folding out of the way: other texts."""
+    """Seconds of encoding where 30% repeat others of their unit exactly, and where none does."""
     texts = make_texts(MIXED, 2 * MIXED.texts)
     size = len(texts) // SHARDS  # a file, and so a unit
     repeated = [

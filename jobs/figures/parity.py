@@ -1,5 +1,6 @@
 """Parity: 2,000 real texts through the whole pipeline, held against `SentenceTransformer.encode` in float32."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,23 @@ def compare(output: str, expected: dict[str, npt.NDArray[np.float32]]) -> tuple[
     ids = found["id"].to_pylist()
     if sorted(ids) != sorted(expected):
         raise RuntimeError(f"{output} does not hold the rows of its input, each once")
-    ours = np.array(found["embedding"].to_pylist(), np.float64)
-    theirs = np.array([expected[row] for row in ids], np.float64)
-    lengths = np.linalg.norm(theirs, axis=1)
-    cosines = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * lengths)
-    return float(cosines.min()), float((np.linalg.norm(ours - theirs, axis=1) / lengths).max())
+    ours = np.array(found["embedding"].to_pylist(), np.float32)
+    theirs = np.array([expected[row] for row in ids], np.float32)
+    parity = measure_parity(ours, theirs)
+    return parity.min_cosine, parity.max_relative_l2
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Over all texts of a round."""
+
+    min_cosine: float
+    max_relative_l2: float
+
+
+def measure_parity(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> Parity:
+    """Hold vectors [n, dimensions] against the reference's. A peer that gives them another length has a relative L2 for it."""
+    own, due = found.astype(np.float64), expected.astype(np.float64)
+    length = np.linalg.norm(due, axis=1)
+    cosine = np.einsum("nd,nd->n", own, due) / (np.linalg.norm(own, axis=1) * length)
+    return Parity(float(cosine.min()), float((np.linalg.norm(own - due, axis=1) / length).max()))

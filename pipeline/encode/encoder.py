@@ -20,7 +20,7 @@ from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, p
 from pipeline.encode.layout import Layout
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
-from pipeline.encode.texts import Texts, Vectors, longest_first
+from pipeline.encode.texts import Texts, in_given_order, longest_first
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
 from pipeline.model.modules import find_route
@@ -121,7 +121,7 @@ class Encoder:
                     )
                 out[first:stop] = vectors
                 first = stop
-        return Vectors(out, texts.order).wait()
+        return in_given_order(out, texts.order)
 
     def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""

@@ -43,27 +43,16 @@ def longest_first(token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int6
     return Texts(starts, lengths, order, ids, text, starts_there, lengths_there)
 
 
-class Vectors:
-    """Vectors of sorted texts on their way back, each to its text's old place."""
-
-    def __init__(self, vectors: torch.Tensor, order: npt.NDArray[np.int64]) -> None:
-        """vectors: float32 [texts, dimensions] on the device. Doesn't wait for it."""
-        self._arrived: torch.cuda.Event | None = None
-        if vectors.is_cuda:
-            [places] = _send("cuda", order)
-            there = torch.empty_like(vectors).index_copy_(0, places, vectors)
-            self._here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
-            self._here.copy_(there, non_blocking=True)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
-        else:
-            self._here = torch.empty_like(vectors).index_copy_(0, torch.from_numpy(order), vectors)
-
-    def wait(self) -> npt.NDArray[np.float32]:
-        """The vectors in the host's memory, in the order the texts were given in."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self._here.numpy()
+def in_given_order(vectors: torch.Tensor, order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Vectors [texts, dimensions] of sorted texts in the host's memory, each at its text's old place."""
+    if not vectors.is_cuda:
+        return torch.empty_like(vectors).index_copy_(0, torch.from_numpy(order), vectors).numpy()
+    [places] = _send("cuda", order)
+    there = torch.empty_like(vectors).index_copy_(0, places, vectors)
+    here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+    here.copy_(there, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return here.numpy()
 
 
 def _send(device: str, *arrays: npt.NDArray[np.generic]) -> list[torch.Tensor]:

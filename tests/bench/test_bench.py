@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from jobs.bench import contenders, report
-from jobs.bench import engine as engine_bench
 from jobs.bench.__main__ import NAMES, section
 from jobs.bench.contenders import DEFAULT, EXACT, GATED, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
-from jobs.bench.parity import measure_parity
 from jobs.bench.peers.serve import fastest, versions
 from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
 from jobs.bench.whole import running_rate
+from jobs.figures.parity import measure_parity
 from pipeline.text.tokens import Tokens
 
 FEW = Mix("few", 60, 300, 24)
@@ -69,7 +68,7 @@ def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
         patch.setenv("PIP_NO_INDEX", "1")
-        patch.setattr(engine_bench.os, "sched_getaffinity", lambda _: {0, 1})
+        patch.setattr(contenders.os, "sched_getaffinity", lambda _: {0, 1})
         race = (DEFAULT, EXACT, GATED, missing, broken)
         return measure_engine(tmp_path_factory.mktemp("bench"), tiny_model, FEW, race, max_tokens=64, rounds=2)
 

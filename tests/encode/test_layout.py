@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 from pipeline.encode.layout import Layout, Packed, Padded
-from pipeline.encode.texts import Texts, Vectors, longest_first
+from pipeline.encode.texts import Texts, in_given_order, longest_first
 
 PAD = 1
 LAYOUTS: list[Layout] = [Packed(None), Packed(PAD), Padded(PAD, left=False), Padded(PAD, left=True)]
@@ -36,7 +36,7 @@ def test_sorted_texts_are_the_same_texts(lengths: list[int]) -> None:
         found = texts.ids[texts.starts[place] : texts.starts[place + 1]]
         assert found.tolist() == ids[offsets[before] : offsets[before + 1]].tolist()
     vectors = torch.from_numpy(texts.order.astype(np.float32))[:, None]
-    assert Vectors(vectors, texts.order).wait()[:, 0].tolist() == list(range(len(lengths)))
+    assert in_given_order(vectors, texts.order)[:, 0].tolist() == list(range(len(lengths)))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
