@@ -6,22 +6,19 @@ What isn't measured this time keeps its last values, which stand in docs/benchma
 """
 
 import argparse
-import datetime
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from jobs.bench import report
 from jobs.bench.contenders import DEFAULT, EXACT, GATED, TUNED
 from jobs.bench.engine import measure_engine, measure_parity_of_many
 from jobs.bench.models import save_bert_base
 from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, Mix
 from jobs.bench.whole import measure_folding, measure_recipe, measure_whole
-from jobs.figures.common import MODEL, PROJECT, machine
+from jobs.figures.common import MODEL, PROJECT, keep
 from pipeline.model.resolve import resolve_model
 
 DOCUMENT, VALUES, PLOT = (PROJECT / "docs" / f"benchmarks.{kind}" for kind in ("md", "json", "svg"))
@@ -83,14 +80,7 @@ def section(name: str, values: Mapping[str, Any]) -> str:
 
 def record(name: str, values: Mapping[str, Any]) -> None:
     """Keep a measurement, and write document and plot from all that are kept."""
-    kept = json.loads(VALUES.read_text(encoding="utf-8")) if VALUES.exists() else {}
-    kept[name] = {
-        "values": values,
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "version": pipeline.__version__,
-    }
-    VALUES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = keep(VALUES, name, {"values": values})
     parts = [report.HEAD]
     engines = {ENGINE[key][0]: kept[key]["values"] for key in ENGINE if key in kept}
     if engines:

@@ -6,16 +6,13 @@ What isn't measured this time keeps its last values, which stand in docs/figures
 """
 
 import argparse
-import datetime
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pipeline
 from jobs.figures import first_unit, kills, memory, parity, recipe, resume, sts
-from jobs.figures.common import PROJECT, Figure, machine
+from jobs.figures.common import PROJECT, Figure, keep
 
 DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
 ALL: dict[str, Callable[[Path], Figure]] = {
@@ -55,16 +52,7 @@ def main() -> None:
 
 def record(name: str, figure: Figure) -> None:
     """Keep a figure, and write the document from all that are kept."""
-    kept = json.loads(VALUES.read_text(encoding="utf-8")) if VALUES.exists() else {}
-    kept[name] = {
-        "title": figure.title,
-        "text": figure.text,
-        "values": figure.values,
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "version": pipeline.__version__,
-    }
-    VALUES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = keep(VALUES, name, {"title": figure.title, "text": figure.text, "values": figure.values})
     sections = [
         f"## {entry['title']}\n\n{entry['text']}\n\n"
         f"<sub>`python -m jobs.figures --only {key}`, {entry['date']}, version {entry['version']}, {entry['machine']}</sub>\n"

@@ -1,5 +1,6 @@
 """What the figures share: real texts, jobs in processes of their own, and the model everything is measured with."""
 
+import datetime
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pipeline
 from pipeline.config.load import check_config, dump_config
 from pipeline.config.schema import Config
 from pipeline.sample import write_sample
@@ -113,3 +115,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def keep(file: Path, name: str, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Note a measurement in a JSON file beside the others, with machine, date and version; gives all that are kept."""
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    kept[name] = {**measured, "machine": machine(), "date": today, "version": pipeline.__version__}
+    file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return kept

@@ -35,19 +35,19 @@ def arrange_fast(transformer: Any, placement: Placement, max_tokens: int) -> Lay
     What comes out may be wrong for an architecture nobody has thought of, or raise anything: whoever calls this compares.
     """
     dtype = DTYPES[placement.dtype]
-    if not can_pack(transformer, placement, max_tokens):
-        if placement.device == "cuda":
-            return arrange_plain(transformer, placement)
-        replace_linears(transformer.model, make_linear, dtype, _kept(transformer.model))
-        return padded(transformer)
-    from transformers import AttentionInterface
+    layout: Layout = padded(transformer)
+    if can_pack(transformer, placement, max_tokens):
+        from transformers import AttentionInterface
 
-    AttentionInterface.register(PACKED, attend_packed)
-    transformer.model.set_attn_implementation(PACKED)
-    transformer.model.pooler = None  # it would pool the first text of every batch, for nobody
-    fuse_layers(transformer.model, dtype)
+        AttentionInterface.register(PACKED, attend_packed)
+        transformer.model.set_attn_implementation(PACKED)
+        transformer.model.pooler = None  # it would pool the first text of every batch, for nobody
+        fuse_layers(transformer.model, dtype)
+        layout = Packed(_padding_index(transformer.model))
+    elif placement.device == "cuda":
+        return arrange_plain(transformer, placement)
     replace_linears(transformer.model, make_linear, dtype, _kept(transformer.model))
-    return Packed(_padding_index(transformer.model))
+    return layout
 
 
 def can_pack(transformer: Any, placement: Placement, max_tokens: int) -> bool:

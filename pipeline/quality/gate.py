@@ -103,10 +103,6 @@ def load_gated(
     ids, offsets, _ = Tokens(staged.directory, max_tokens).encode(prompted)
     # Before there is a replica: there may be no room for two.
     expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
-    ways = [(placement, True), (placement, False)]
-    if placement.dtype != "float32":
-        stepped_down = Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate")
-        ways += [(stepped_down, True), (stepped_down, False)]
 
     def measure(place: Placement, fast: bool) -> tuple[Encoder, GateResult]:
         encoder = Encoder(
@@ -125,7 +121,7 @@ def load_gated(
         return encoder, compare(encoder.encode(ids, offsets), expected, place)
 
     failure, plain = "", None
-    for place, fast in ways:
+    for place, fast in _ways(placement):
         if place == plain:
             continue  # the fast way was the plain one already
         if failure:
@@ -148,6 +144,14 @@ def load_gated(
     raise ParityError(
         f"the vectors of {staged.lock.name} differ from sentence-transformers' own: {failure}. Please report the model"
     )
+
+
+def _ways(placement: Placement) -> list[tuple[Placement, bool]]:
+    """Placements in the order they are tried, each the fast way and then the plain one."""
+    places = [placement]
+    if placement.dtype != "float32":
+        places.append(Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate"))
+    return [(place, fast) for place in places for fast in (True, False)]
 
 
 def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int32], max_tokens: int) -> None:
