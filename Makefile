@@ -23,11 +23,14 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 	$(BIN)/embedpipe run --config configs/quickstart.yaml
 	$(BIN)/python jobs/nearest.py quickstart/out "compute the hash of a file"
 
-test: $(INSTALLED)  ## the tests, about nine minutes on two cores
-	$(BIN)/python -m pytest
+# Two processes side by side; the tests of a file stay together, since some share a Ray.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED)  ## the tests, about seven minutes on two cores
+	$(PYTEST)
 
 test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; under eight minutes on two cores
-	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --no-loadscope-reorder tests/faults
+	$(PYTEST) -m faults tests/faults
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -104,7 +104,7 @@ def _init(address: str | None) -> None:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"Ray can't be started here: {error}. It keeps its token below HOME ({Path.home()}) and its sockets below /tmp; both "
             "must be writable. Or set execution.engine to serial"

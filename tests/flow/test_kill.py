@@ -27,16 +27,9 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ray keeps its token here."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
 @pytest.mark.parametrize("engine", ["serial", "ray"])
 def test_a_killed_driver_loses_at_most_what_was_in_flight(
-    root: str, source: Path, tiny_model: str, engine: str, home: Path
+    root: str, source: Path, tiny_model: str, engine: str
 ) -> None:
     config = make_config(source, root, tiny_model, units__rows=20, execution__engine=engine)
     process = start(config)
@@ -55,7 +48,7 @@ def test_a_killed_driver_loses_at_most_what_was_in_flight(
     ("engine", "number"), [("serial", signal.SIGTERM), ("ray", signal.SIGTERM), ("ray", signal.SIGINT)]
 )
 def test_a_signal_finishes_what_is_in_flight_and_the_next_run_goes_on(
-    tmp_path: Path, source: Path, tiny_model: str, engine: str, number: signal.Signals, home: Path
+    tmp_path: Path, source: Path, tiny_model: str, engine: str, number: signal.Signals
 ) -> None:
     """Preemption is an orderly end, not a crash. Ctrl-C reaches the whole process group, Ray's processes too."""
     out = str(tmp_path / "out")
@@ -76,7 +69,7 @@ def test_a_signal_finishes_what_is_in_flight_and_the_next_run_goes_on(
 
 
 def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
-    tmp_path: Path, source: Path, tiny_model: str, home: Path
+    tmp_path: Path, source: Path, tiny_model: str
 ) -> None:
     """Ray itself tells of it on stdout."""
     config = make_config(source, str(tmp_path / "out"), tiny_model, units__rows=20, execution__engine="ray")

@@ -16,14 +16,13 @@ from pipeline.progress.events import Event, UnitDone
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One embedded Ray for the module: starting one takes seconds. Its token goes to a HOME of its own."""
+def ray_once() -> Iterator[None]:
+    """One embedded Ray for the module: starting one takes seconds."""
     import ray
 
     from pipeline.flow.cluster import connect
 
     patch = pytest.MonkeyPatch()
-    patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     connect(None)
     yield

@@ -39,7 +39,7 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def ray_head(home: Path, *, cpus: int = 2) -> Iterator[Head]:
     """Start a head and stop it with all its processes at the end."""
-    port, dashboard, metrics = free_ports(3)
+    port, dashboard, metrics, agent, client = free_ports(5)
     temporary = tempfile.mkdtemp(prefix="ray-")  # its sockets' names must stay short
     python = Path(sys.executable).parent
     environment = {
@@ -54,8 +54,8 @@ def ray_head(home: Path, *, cpus: int = 2) -> Iterator[Head]:
     command = [
         str(python / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
         f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--metrics-export-port={metrics}", f"--num-cpus={cpus}", "--object-store-memory=500000000",
-        f"--temp-dir={temporary}",
+        f"--metrics-export-port={metrics}", f"--dashboard-agent-listen-port={agent}",
+        f"--ray-client-server-port={client}", f"--num-cpus={cpus}", "--object-store-memory=500000000", f"--temp-dir={temporary}",
     ]  # fmt: skip
     log = Path(temporary, "start.log")
     with log.open("wb") as out:
