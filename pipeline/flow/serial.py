@@ -1,4 +1,4 @@
-"""The serial engine: the same steps in this process, one unit after the other, without Ray.
+"""The serial engine: the same steps in this process, without Ray.
 
 The reference that other engines are compared with, and the way to run where Ray is not installed.
 """
@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.errors import IncompleteError
@@ -15,17 +16,25 @@ from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
+from pipeline.flow.overlap import ahead, behind
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
-from pipeline.flow.unit import PreparedUnit
-from pipeline.flow.watchdog import Board, beat_s, this_worker
+from pipeline.flow.unit import EncodedUnit, PreparedUnit
+from pipeline.flow.watchdog import Board, Worker, beat_s, this_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
 
 
+AHEAD = 1
+"""Units that are read, and units that are staged, while one is encoded. With 0 everything comes strictly in turn."""
+
+
 class SerialEngine:
-    """Runs everything in the calling thread. The model stays loaded between calls for the same job."""
+    """Encodes and assembles in the calling thread; reads ahead of it and stages behind it in one thread each.
+
+    The model stays loaded between calls for the same job. In memory are at most 1 + 2 · AHEAD units.
+    """
 
     def __init__(self, threads: int | None, unit_timeout_s: float) -> None:
         self._threads = threads  # CPU threads of the model; None: all cores
@@ -37,24 +46,34 @@ class SerialEngine:
         if self._encoding is None or self._encoding.context.spec_id != context.spec_id:
             self._encoding = Encoding(context, self._threads)
         encoding, reading, staging = self._encoding, Reading(context), Staging(context)
+        with contextlib.closing(ahead(self._read(reading, work, stop), AHEAD)) as read:
+            units = takewhile(lambda _: not stop.is_set(), read)
+            encoded = (self._encode(encoding, unit) for unit in units)
+            yield from behind(lambda unit: self._stage(staging, unit), encoded, AHEAD)
+
+    def _read(
+        self, reading: Reading, work: Sequence[SegmentWork], stop: threading.Event
+    ) -> Iterator[PreparedUnit | Ack]:
         for segment in work:
             units = reading.units(segment)
-            while True:
+            while not stop.is_set():
                 with self._watchdog.task(f"read {segment.id}", lambda: reading.progress):
                     unit = next(units, None)
-                if stop.is_set():
-                    return
                 if unit is None:
                     break
-                yield unit if isinstance(unit, Ack) else self._finish(unit, encoding, staging)
+                yield unit
 
-    def _finish(self, unit: PreparedUnit, encoding: Encoding, staging: Staging) -> Ack:
+    def _encode(self, encoding: Encoding, unit: PreparedUnit | Ack) -> EncodedUnit | Ack:
+        if isinstance(unit, Ack):
+            return unit
         with self._watchdog.task(f"encode {unit.task.unit}", lambda: encoding.progress):
-            encoded = encoding.encode(unit)
-        if isinstance(encoded, Ack):
-            return encoded
+            return encoding.encode(unit)
+
+    def _stage(self, staging: Staging, unit: EncodedUnit | Ack) -> Ack:
+        if isinstance(unit, Ack):
+            return unit
         with self._watchdog.task(f"stage {unit.task.unit}", lambda: staging.progress):
-            return staging.stage(encoded)
+            return staging.stage(unit)
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`."""
@@ -72,26 +91,28 @@ class SerialEngine:
 
 
 class _Watchdog:
-    """Ends this process when it stops getting on: nobody else would. The next run knows by the attempt's note."""
+    """Ends this process when one of its steps stops getting on: nobody else would. The next run knows by the attempt's note."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._board, self._lock = Board(), threading.Lock()
-        self._me = this_worker("")
-        self._progress: Callable[[], int] = int
+        self._progress: dict[Worker, Callable[[], int]] = {}
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     @contextlib.contextmanager
     def task(self, name: str, progress: Callable[[], int]) -> Iterator[None]:
+        """While a step, the first word of the name, is at something. Each step is at one thing at a time."""
+        worker = this_worker(name.partition(" ")[0])
         with self._lock:
-            self._progress = progress
-            self._board.begin(self._me, name)
+            self._progress[worker] = progress
+            self._board.begin(worker, name)
         try:
             yield
         finally:
             with self._lock:
-                self._board.end(self._me, name)
+                self._board.end(worker, name)
+                del self._progress[worker]
 
     def close(self) -> None:
         self._closed.set()
@@ -99,7 +120,8 @@ class _Watchdog:
     def _watch(self) -> None:
         while not self._closed.wait(beat_s(self._timeout_s)):
             with self._lock:
-                self._board.show(self._me, self._progress())
+                for worker, progress in self._progress.items():
+                    self._board.show(worker, progress())
                 overdue = self._board.overdue(self._timeout_s)
             for late in overdue:
                 log.error("%s: no progress for %.0f s; this process ends itself. Run again", late.task, late.silent_s)

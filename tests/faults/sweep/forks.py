@@ -105,8 +105,9 @@ def serve() -> None:
     import pipeline.flow.serial
     import pipeline.flow.supervisor
     import pipeline.quality.gate
-    import pipeline.storage.s3  # noqa: F401
+    import pipeline.storage.s3
 
+    pipeline.flow.serial.AHEAD = 0  # or the k-th operation would be another one each time
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
