@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-faults check format soak bench figures constraints clean
+.PHONY: help install quickstart test test-faults check format soak bench scale figures constraints clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ soak: $(INSTALLED)  ## the same for hours; goes on where it was stopped, counts 
 
 bench: $(INSTALLED)  ## measure speed against others, with parity; what docs/benchmarks.md shows
 	$(BIN)/python -m jobs.bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+scale: $(INSTALLED)  ## measure what a job costs around the model, to ten million rows; what docs/scale.md shows
+	$(BIN)/python -m jobs.scale $(if $(ONLY),--only $(ONLY))
 
 figures: $(INSTALLED)  ## measure what docs/figures.md shows; STSB=<tsv of the STS benchmark> adds its score
 	$(BIN)/python -m jobs.figures $(if $(STSB),--stsb $(STSB))

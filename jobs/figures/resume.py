@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from jobs.figures.common import Figure, make_job, table
+from pipeline.commit.keys import part_key
 from pipeline.commit.records import FileRef, UnitRecord
 from pipeline.commit.units import commit_unit
 from pipeline.flow.job import Job, resolve
@@ -54,24 +55,29 @@ def measure(folder: Path, units: int = UNITS) -> Figure:
 
 
 def commit(job: Job, work: SegmentWork) -> None:
-    """The record that a run would leave of the segment's only unit. Its part is not needed to plan."""
-    unit, attempt = unit_id(work.id, 0), uuid.uuid4().hex
+    """Commit the segment's only unit, of one row."""
+    commit_unit(job.store, done_record(job, work, 0, work.pieces[0].start, work.pieces[0].stop, eof=True))
+
+
+def done_record(job: Job, work: SegmentWork, k: int, start: int, stop: int, *, eof: bool) -> UnitRecord:
+    """The record that a run would leave of a unit of one row, from `start` to `stop` of the segment's only file. Its part is
+    not there, and not needed to plan."""
+    unit, attempt = unit_id(work.id, k), uuid.uuid4().hex
     piece = work.pieces[0]
-    record = UnitRecord(
+    return UnitRecord(
         unit=unit,
         generation=0,
         state="done",
         spec=job.spec.spec_id,
         segment=work.id,
-        k=0,
+        k=k,
         attempt=attempt,
-        eof=True,
+        eof=eof,
         pieces=work.pieces,
-        spans=(Span(piece.uri, piece.version, piece.measure, piece.start, piece.stop),),
-        part=FileRef(f"_embedpipe/part/{unit[:2]}/{unit}-0-{attempt}.parquet", 4096, 1, "0" * 64),
+        spans=(Span(piece.uri, piece.version, piece.measure, start, stop),),
+        part=FileRef(part_key(unit, 0, attempt), 4096, 1, "0" * 64),
         folders=(FolderRows("", 0, 1),),
         rows_in=1,
         rows_out=1,
         digest=hashlib.sha256(unit.encode()).hexdigest(),
     )
-    commit_unit(job.store, record)
