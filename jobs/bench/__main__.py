@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench import report
-from jobs.bench.contenders import DEFAULT, EXACT, GATED, TUNED
+from jobs.bench.contenders import BUDGETS, DEFAULT, EXACT, GATED, REPLICAS, TUNED
 from jobs.bench.engine import measure_engine, measure_parity_of_many
 from jobs.bench.models import save_bert_base
 from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, Mix
@@ -24,6 +24,8 @@ from pipeline.model.resolve import resolve_model
 DOCUMENT, VALUES, PLOT = (PROJECT / "docs" / f"benchmarks.{kind}" for kind in ("md", "json", "svg"))
 MAX_TOKENS, BERT_MAX_TOKENS = 256, 512
 BERT_MIXED = Mix(MIXED.name, MIXED.median, MIXED.p95, 128)
+
+SETTINGS = "settings"
 
 Measure = Callable[[Path, str, int], dict[str, Any]]
 """A folder to work in, MiniLM's directory, and how many rounds."""
@@ -42,6 +44,12 @@ ENGINE["bert_base"] = (
         max_tokens=BERT_MAX_TOKENS, rounds=rounds,
     ),
 )  # fmt: skip
+ENGINE[SETTINGS] = (
+    "The engine's own settings, MiniLM, mixed",
+    lambda folder, model, rounds: measure_engine(
+        folder, model, MIXED, (DEFAULT, GATED, *BUDGETS, *REPLICAS), max_tokens=MAX_TOKENS, rounds=rounds
+    ),
+)
 OTHERS: dict[str, tuple[Measure, Callable[[Mapping[str, Any]], str]]] = {
     "parity": (lambda folder, model, _: measure_parity_of_many(folder, model, MAX_TOKENS), report.parity_section),
     "whole": (
@@ -82,7 +90,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
     """Keep a measurement, and write document and plot from all that are kept."""
     kept = keep(VALUES, name, {"values": values})
     parts = [report.HEAD]
-    engines = {ENGINE[key][0]: kept[key]["values"] for key in ENGINE if key in kept}
+    engines = {ENGINE[key][0]: kept[key]["values"] for key in ENGINE if key in kept and key != SETTINGS}
     if engines:
         report.save_plot(engines, PLOT)
         parts.append(f"![Tokens per second of each contender]({PLOT.name})\n")

@@ -69,6 +69,16 @@ OPENVINO, OPENVINO_BF16 = (
     )
     for dtype in ("float32", "bfloat16")
 )  # fmt: skip
+BUDGETS = tuple(
+    Contender(f"`gated`, {budget:,} tokens a batch", "engine.py", {"precision": "gated", "token_budget": budget})
+    for budget in (1024, 2048, 8192, 16_384)
+)
+REPLICAS = tuple(
+    Contender(f"`gated`, {count} replicas", "replicas.py", {"precision": "gated", "replicas": count})
+    for count in (2, 4)
+)
+"""That share the cores, so with fewer threads each."""
+
 ALL = (DEFAULT, TUNED, DAFT, ONNX, OPENVINO, OPENVINO_BF16, EXACT, GATED)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.bench import contenders, report
 from jobs.bench.__main__ import NAMES, section
-from jobs.bench.contenders import DEFAULT, EXACT, GATED, Contender, PeerError, Running
+from jobs.bench.contenders import DEFAULT, EXACT, GATED, REPLICAS, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
 from jobs.bench.peers.serve import fastest, versions
 from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
@@ -62,25 +62,26 @@ def test_parity_is_measured_against_the_reference() -> None:
 
 @pytest.fixture(scope="module")
 def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two rounds of three real contenders and one that can't be had, on a model that takes no time."""
+    """Two rounds of four real contenders and one that can't be had, on a model that takes no time."""
     missing = Contender("missing", "engine.py", {"precision": "exact"}, ("embedpipe-no-such-package",))
     broken = Contender("broken", "engine.py", {"precision": "exact", "model": "/nowhere"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setattr(contenders.os, "sched_getaffinity", lambda _: {0, 1})
-        race = (DEFAULT, EXACT, GATED, missing, broken)
+        race = (DEFAULT, EXACT, GATED, REPLICAS[0], missing, broken)
         return measure_engine(tmp_path_factory.mktemp("bench"), tiny_model, FEW, race, max_tokens=64, rounds=2)
 
 
 def test_contenders_take_turns_and_their_vectors_are_compared(found: dict[str, Any], tiny_model: str) -> None:
-    assert list(found["contenders"]) == [DEFAULT.name, EXACT.name, GATED.name]
+    assert list(found["contenders"]) == [DEFAULT.name, EXACT.name, GATED.name, REPLICAS[0].name]
     for own in found["contenders"].values():
         assert len(own["seconds"]) == 2
         assert all(value > 0 for value in own["seconds"])
         assert own["min_cosine"] > 0.999
     assert found["contenders"][EXACT.name]["max_relative_l2"] < 1e-5
     assert found["contenders"][EXACT.name]["told"] == {"dtype": "float32", "fast": True}
+    assert found["contenders"][REPLICAS[0].name]["told"] == {"threads": 1}
     told = found["contenders"][DEFAULT.name]["told"]
     assert told == {"batch_size": 32, "dtype": "float32", **versions("sentence-transformers", "torch")}
     assert found["tokens"] == len(Tokens(tiny_model, 64).encode(make_texts(FEW, 24))[0])
@@ -99,7 +100,7 @@ def test_a_contender_that_can_not_take_part_is_named_with_the_reason(found: dict
 def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path: Path) -> None:
     text = report.engine_section("Title", found)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 4
+    assert len(rows) == 5
     [reference] = [row for row in rows if DEFAULT.name in row]
     assert "1.00×" in reference
     assert "reference" in reference
