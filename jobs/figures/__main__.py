@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.figures import first_unit, kills, memory, parity, recipe, resume, sts
+from jobs.figures import drift, first_unit, kills, memory, parity, recipe, resume, sts
 from jobs.figures.common import PROJECT, Figure, keep
 
 DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
@@ -20,6 +20,7 @@ ALL: dict[str, Callable[[Path], Figure]] = {
     "recipe": recipe.measure,
     "kills": kills.measure,
     "memory": memory.measure,
+    "drift": drift.measure,
     "first_unit": first_unit.measure,
     "resume": resume.measure,
 }
