@@ -7,6 +7,8 @@ products are merged and prepacked; and a unit is one result array and one transf
 
 import logging
 import random
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, padded
+from pipeline.encode.budget import fastest_budget, repeated
 from pipeline.encode.layout import Layout
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
@@ -28,7 +31,8 @@ from pipeline.model.modules import find_route
 log = logging.getLogger(__name__)
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 65_536}
-"""Tokens of one forward pass, padding included. On a CPU larger batches fall out of the cache."""
+"""Tokens of one forward pass, padding included. On a CPU larger batches fall out of the cache; on a GPU it serves until the
+model's own is found, see budget.py."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
@@ -86,7 +90,8 @@ class Encoder:
         features = transformer.preprocess(["text"], prompt=prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         self._layout: Layout = padded(transformer)
-        doubt = self._arrange_checked(transformer, prompt) if fast else "is not wanted"
+        some = self._tokenise([prompt + text for text in check_texts(self.tokenizer)])
+        doubt = self._arrange_checked(transformer, *some) if fast else "is not wanted"
         self.fast = doubt is None
         if doubt is not None:
             log.log(
@@ -96,7 +101,11 @@ class Encoder:
             free_memory()
             self._model, transformer = self._load(model_directory, task)
             self._layout = arrange_plain(transformer, placement)
-        self.stats, self._budget = EncodeStats(), budget
+        self._budget = budget
+        if token_budget is None and placement.device == "cuda":
+            self._budget = fastest_budget(lambda budget: self._rate(budget, *some))
+            log.debug("%s: %d tokens a batch", lock.name, self._budget)
+        self.stats = EncodeStats()
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
@@ -159,12 +168,25 @@ class Encoder:
         self._budget = max(1, min(self._budget, self._layout.size(texts, first, stop)) // 2)
         self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
 
-    def _arrange_checked(self, transformer: Any, prompt: str) -> str | None:
-        """Arrange the model for speed. What speaks against it: other vectors than before for a few texts, or an error."""
-        texts = [prompt + text for text in check_texts(self.tokenizer)]
-        rows = self.tokenizer(texts, truncation=True, max_length=min(self.max_tokens, CHECK_TOKENS))["input_ids"]
+    def _tokenise(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Flat ids and offsets, none of the texts longer than the check wants them."""
+        rows = self.tokenizer(list(texts), truncation=True, max_length=min(self.max_tokens, CHECK_TOKENS))["input_ids"]
         ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
+
+    def _rate(self, budget: int, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> float | None:
+        """Tokens per second with batches of that many tokens; None where there is no memory for them."""
+        ids, offsets = repeated(token_ids, offsets, 2 * budget)
+        self._budget, halvings = budget, self.stats.halvings
+        self.encode(ids, offsets)  # takes memory and chooses kernels
+        began = time.perf_counter()
+        self.encode(ids, offsets)
+        return len(ids) / (time.perf_counter() - began) if self.stats.halvings == halvings else None
+
+    def _arrange_checked(
+        self, transformer: Any, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
+    ) -> str | None:
+        """Arrange the model for speed. What speaks against it: other vectors than before for a few texts, or an error."""
         expected = self.encode(ids, offsets)
         try:
             self._layout = arrange_fast(transformer, self.placement, self.max_tokens)
