@@ -1,15 +1,22 @@
 """The manifest: every unit of a snapshot, where its rows came from and in which files they lie. One Parquet file."""
 
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, chain, islice, pairwise
+from operator import attrgetter
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.commit.records import FileRef, PieceRef
 from pipeline.errors import CommitError
 from pipeline.source.records import Span
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +101,51 @@ SCHEMA = pa.schema(
 )
 
 
+_NESTED: dict[str, tuple[str, ...]] = {
+    "pieces": ("uri", "version", "measure", "start", "stop", "last"),
+    "spans": ("uri", "version", "measure", "start", "stop"),
+    "slices": ("file.key", "file.bytes", "file.rows", "file.sha256", "first_row", "rows"),
+}
+"""Where the fields of a nested column's structs come from, in their order."""
+
+_AT_ONCE = 65_536
+"""Units that are columns and objects at the same time."""
+
+
 def encode_manifest(units: Iterable[ManifestUnit]) -> bytes:
     """The manifest file of `units`, in the order given: the same units give the same bytes."""
-    table = pa.Table.from_pylist([_row(unit) for unit in units], schema=SCHEMA)
+    left = iter(units)
+    tables = [SCHEMA.empty_table()]
+    while some := list(islice(left, _AT_ONCE)):
+        columns = [
+            _nest([getattr(unit, field.name) for unit in some], field)
+            if field.name in _NESTED
+            else pa.array([getattr(unit, field.name) for unit in some], field.type)
+            for field in SCHEMA
+        ]
+        tables.append(pa.table(columns, schema=SCHEMA))
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(pa.concat_tables(tables), buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
 def decode_manifest(data: bytes) -> tuple[ManifestUnit, ...]:
     """Read a manifest file. Raises CommitError when its columns aren't those of a manifest."""
     # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
-    table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(use_threads=False)
-    if not table.schema.equals(SCHEMA):
+    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    if not file.schema_arrow.equals(SCHEMA):
         raise CommitError("the manifest has other columns than this version writes; use the version that published it")
-    return tuple(_unit(row) for row in table.to_pylist())
+    make = _Makers()
+    units: list[ManifestUnit] = []
+    for batch in file.iter_batches(_AT_ONCE, use_threads=False):
+        columns = [
+            _unnest(batch[field.name], getattr(make, field.name))
+            if field.name in _NESTED
+            else batch[field.name].to_pylist()
+            for field in SCHEMA
+        ]
+        units.extend(map(ManifestUnit, *columns))
+    return tuple(units)
 
 
 def data_files(units: Sequence[ManifestUnit]) -> dict[str, FileRef]:
@@ -116,34 +153,31 @@ def data_files(units: Sequence[ManifestUnit]) -> dict[str, FileRef]:
     return {part.file.key: part.file for unit in units for part in unit.slices}
 
 
-def _row(unit: ManifestUnit) -> dict[str, object]:
-    row = {name: getattr(unit, name) for name in SCHEMA.names}
-    row["pieces"] = [asdict(piece) for piece in unit.pieces]
-    row["spans"] = [asdict(span) for span in unit.spans]
-    row["slices"] = [
-        {
-            "file": part.file.key,
-            "file_bytes": part.file.bytes,
-            "file_rows": part.file.rows,
-            "sha256": part.file.sha256,
-            "first_row": part.first_row,
-            "rows": part.rows,
-        }
-        for part in unit.slices
-    ]
-    return row
-
-
-def _unit(row: dict[str, object]) -> ManifestUnit:
-    values = dict(row)
-    values["pieces"] = tuple(PieceRef(**piece) for piece in row["pieces"])  # type: ignore[attr-defined]
-    values["spans"] = tuple(Span(**span) for span in row["spans"])  # type: ignore[attr-defined]
-    values["slices"] = tuple(
-        FileSlice(
-            FileRef(part["file"], part["file_bytes"], part["file_rows"], part["sha256"]),
-            part["first_row"],
-            part["rows"],
-        )
-        for part in row["slices"]  # type: ignore[attr-defined]
+def _nest(values: Sequence[Sequence[object]], field: pa.Field) -> pa.ListArray:
+    """A list of structs for each unit, from its dataclasses."""
+    kind = field.type.value_type
+    rows = [*map(attrgetter(*_NESTED[field.name]), chain.from_iterable(values))]
+    columns = zip(*rows, strict=True) if rows else [()] * kind.num_fields
+    structs = pa.StructArray.from_arrays(
+        [pa.array(column, part.type) for column, part in zip(columns, kind, strict=True)], fields=list(kind)
     )
-    return ManifestUnit(**values)  # type: ignore[arg-type]
+    starts = pa.array([0, *accumulate(map(len, values))], pa.int32())
+    return pa.ListArray.from_arrays(starts, structs, type=field.type)
+
+
+def _unnest(lists: pa.ListArray, make: Callable[..., T]) -> Iterator[tuple[T, ...]]:
+    """The other way round: `make` is given the values of a struct's fields."""
+    made = list(map(make, *(column.to_pylist() for column in lists.flatten().flatten())))
+    starts = [0, *accumulate(pc.list_value_length(lists).to_pylist())]
+    return (tuple(made[start:stop]) for start, stop in pairwise(starts))
+
+
+class _Makers:
+    """Makes what units hold. Units share pieces and files, so each of those is made once."""
+
+    def __init__(self) -> None:
+        self.pieces, self._file = cache(PieceRef), cache(FileRef)
+        self.spans = Span
+
+    def slices(self, key: str, size: int, of_rows: int, sha256: str, first_row: int, rows: int) -> FileSlice:
+        return FileSlice(self._file(key, size, of_rows, sha256), first_row, rows)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
-import msgspec
 import pyarrow as pa
 
 from pipeline.errors import VerificationError
@@ -106,7 +105,7 @@ class UnitRecord:
     @staticmethod
     def from_json(data: bytes) -> "UnitRecord":
         """The record in `data`."""
-        return msgspec.json.decode(data, type=UnitRecord)
+        return _load(data, UnitRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class AttemptNote:
     @staticmethod
     def from_json(data: bytes) -> "AttemptNote":
         """The note in `data`."""
-        return msgspec.json.decode(data, type=AttemptNote)
+        return _load(data, AttemptNote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class AssemblyRecord:
     @staticmethod
     def from_json(data: bytes) -> "AssemblyRecord":
         """The record in `data`."""
-        return msgspec.json.decode(data, type=AssemblyRecord)
+        return _load(data, AssemblyRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +182,28 @@ class LogEntry:
     @staticmethod
     def from_json(data: Bytes) -> "LogEntry":
         """The record in `data`."""
-        return msgspec.json.decode(data, type=LogEntry)
+        return _load(data, LogEntry)
 
 
 def _dump(record: UnitRecord | AssemblyRecord | LogEntry) -> bytes:
     return canonical_json(asdict(record))
 
 
+def _load(data: bytes, kind: type[T]) -> T:
+    """Raises ValueError where the document isn't one of those."""
+    import msgspec  # not needed to encode what nobody has encoded before
+
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
 def parsed(root: str, key: str, data: Bytes, parse: Callable[[Bytes], T]) -> T:
     """What the object `key` says, by `parse`. Raises VerificationError when it isn't what was written there."""
     try:
         return parse(data)
-    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
         raise VerificationError(
             f"{root}/{key} can't be understood ({type(error).__name__}: {error}): something outside embedpipe has changed it. "
             "Restore it, or write the job's result to another output.path"

@@ -49,7 +49,7 @@ def commit_unit(store: Store, record: UnitRecord) -> tuple[UnitRecord, bool]:
         )
     key = unit_key(record.unit, record.generation)
     created = create(store, key, record.to_json())
-    return parsed(store.root, key, created.value, UnitRecord.from_json), created.ours
+    return (record, True) if created.ours else (parsed(store.root, key, created.value, UnitRecord.from_json), False)
 
 
 def read_unit(store: Store, unit: str, generation: int) -> UnitRecord | None:
