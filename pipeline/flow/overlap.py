@@ -32,7 +32,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
             thread.shutdown(wait=False, cancel_futures=True)
 
 
-def behind(step: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+def behind(step: Callable[[T], R], items: Iterable[T], depth: int, threads: int = 1) -> Iterator[R]:
     """What `step` makes of the items, in their order, each in a thread while the caller makes the next item.
 
     depth: how many items may wait or be worked on; 0: none, and no thread. Everything that was taken from `items` is worked
@@ -41,10 +41,10 @@ def behind(step: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R
     if depth == 0:
         yield from map(step, items)
         return
-    with ThreadPoolExecutor(1, "behind") as thread:
+    with ThreadPoolExecutor(threads, "behind") as pool:
         pending: deque[Future[R]] = deque()
         for item in items:
-            pending.append(thread.submit(step, item))
+            pending.append(pool.submit(step, item))
             while pending and (len(pending) > depth or pending[0].done()):
                 yield pending.popleft().result()
         while pending:

@@ -20,6 +20,7 @@ from pipeline.commit.units import retire_unit
 from pipeline.errors import CommitError, EmbedpipeError, InputError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
+from pipeline.flow.overlap import behind
 from pipeline.flow.planning import Planned
 from pipeline.plan.plan import untiled_files
 from pipeline.plan.refuse import check_drop
@@ -31,6 +32,9 @@ from pipeline.storage.inputs import find, is_hollow
 from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
+
+READERS = 16
+"""Threads that read ids."""
 
 NOT_COLLECTED = (
     "nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by `embedpipe files`, and let "
@@ -194,11 +198,13 @@ def count_duplicate_ids(job: Job, planned: Planned) -> int | None:
 
 def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.ChunkedArray]:
     """The id column of slices (key, first row, rows). Raises Overtaken when a file is gone."""
-    opened: tuple[str, pa.ChunkedArray] | None = None
+    by_key: dict[str, list[tuple[int, int]]] = {}
     for key, first, rows in slices:
-        if opened is None or opened[0] != key:
-            opened = (key, _read_ids(store, key))
-        yield opened[1].slice(first, rows)
+        by_key.setdefault(key, []).append((first, rows))
+    # On an object store each file is a few requests, and waiting for them one after the other takes longer than anything here.
+    columns = behind(lambda key: _read_ids(store, key), by_key, 2 * READERS, READERS)
+    for column, wanted in zip(columns, by_key.values(), strict=True):
+        yield from (column.slice(first, rows) for first, rows in wanted)
 
 
 def _read_ids(store: Store, key: str) -> pa.ChunkedArray:

@@ -102,12 +102,13 @@ def serve() -> None:
     import pipeline.cli.app
     import pipeline.encode.encoder
     import pipeline.flow.maintenance
+    import pipeline.flow.publishing
     import pipeline.flow.serial
     import pipeline.flow.supervisor
     import pipeline.quality.gate
     import pipeline.storage.s3
 
-    pipeline.flow.serial.AHEAD = 0  # or the k-th operation would be another one each time
+    pipeline.flow.serial.AHEAD = pipeline.flow.publishing.READERS = 0  # or the k-th operation would be another one each time
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
