@@ -9,7 +9,7 @@ from pipeline.sink.duplicates import MAX_ROWS
 
 ROWS = 10**10
 DIMENSIONS, TEXT_BYTES = 384, 500
-S3_GET_S, S3_GETS_AT_ONCE = 0.02, 8
+S3_GET_S, S3_GETS_AT_ONCE = 0.02, 32
 """A small object by one of the threads that read records."""
 
 S3_PAGE_KEYS, S3_PAGE_S = 1000, 0.15
