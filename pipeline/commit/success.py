@@ -40,21 +40,24 @@ def marked_version(store: Store) -> int | None:
 
 
 def settle_success(store: Store, head: LogEntry, files: set[str], newest: Callable[[Store], int]) -> bool:
-    """Write the mark if data/ holds just the head's `files`; True when it stands.
+    """Write the mark if data/ holds just the head's `files`, else take away one that stands; True when it stands.
 
     data/ is listed before and, last of all, after; the log is read in between: a change by anybody else in that time
-    takes the mark away again.
+    takes the mark away again. One may stand beside other files where a run that died, or may not delete, made them after it
+    was written.
     """
-    if head.oldest != head.version or not _exact(store, files):
+    if head.oldest != head.version or not is_exact(store, files):
+        clear_success(store)
         return False
     mark = json.dumps({"version": head.version, "rows": head.rows, "files": head.files}).encode()
     if store.get(SUCCESS) != mark:
         store.put(SUCCESS, mark)
-    if store.get(SUCCESS) == mark and newest(store) == head.version and _exact(store, files):
+    if store.get(SUCCESS) == mark and newest(store) == head.version and is_exact(store, files):
         return True
     store.delete([SUCCESS])
     return False
 
 
-def _exact(store: Store, files: set[str]) -> bool:
+def is_exact(store: Store, files: set[str]) -> bool:
+    """Whether data/ holds just these files."""
     return {entry.key for entry in store.list(DATA)} == files

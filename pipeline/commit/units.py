@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 from pipeline.commit.keys import UNIT, UnitFile, parse_unit, parse_unit_file, unit_key
 from pipeline.commit.records import AttemptNote, UnitRecord, parsed
@@ -10,10 +11,16 @@ from pipeline.errors import CommitError
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
 
-Fetch = Callable[[Callable[[str], bytes | None], Sequence[str]], list[bytes | None]]
-"""Applies a getter to many keys; injected so that a simulation may stay single-threaded."""
+T = TypeVar("T")
 
-TRIED, QUICK_S = 8, 0.0002
+
+class Fetch(Protocol):
+    """Applies a getter to many names; injected so that a simulation may stay single-threaded."""
+
+    def __call__(self, get: Callable[[str], T], names: Sequence[str]) -> list[T]: ...
+
+
+TRIED, QUICK_S = 8, 0.001
 """So many are timed, in seconds for one."""
 
 RETRY = "retry"
@@ -74,13 +81,13 @@ def list_unit_files(store: Store, prefix: str) -> list[UnitFile]:
     return [file for entry in store.list(prefix) if (file := parse_unit_file(entry.key)) is not None]
 
 
-def fetch_many(get: Callable[[str], bytes | None], keys: Sequence[str]) -> list[bytes | None]:
+def fetch_many(get: Callable[[str], T], names: Sequence[str]) -> list[T]:
     """Get many small objects: in threads where each takes its time, as on object stores, and else one by one."""
     began = time.perf_counter()
-    first = [get(key) for key in keys[:TRIED]]
-    rest = keys[TRIED:]
+    first = [get(name) for name in names[:TRIED]]
+    rest = names[TRIED:]
     if time.perf_counter() - began < TRIED * QUICK_S:  # so quick that threads would only stand in each other's way
-        return first + [get(key) for key in rest]
+        return first + [get(name) for name in rest]
     with ThreadPoolExecutor(32, thread_name_prefix="fetch") as pool:
         return [*first, *pool.map(get, rest)]
 
@@ -89,10 +96,9 @@ def read_rulings(
     store: Store, units: Iterable[str], generations: Mapping[str, int], fetch: Fetch = fetch_many
 ) -> dict[str, UnitRecord]:
     """The ruling records of those of `units` that have one."""
-    keys = {unit: unit_key(unit, generations[unit]) for unit in units if unit in generations}
-    found = fetch(store.get, list(keys.values()))
-    return {
-        unit: parsed(store.root, key, data, UnitRecord.from_json)
-        for (unit, key), data in zip(keys.items(), found, strict=True)
-        if data is not None
-    }
+
+    def read(unit: str) -> UnitRecord | None:
+        return read_unit(store, unit, generations[unit])
+
+    known = [unit for unit in units if unit in generations]
+    return {unit: record for unit, record in zip(known, fetch(read, known), strict=True) if record is not None}

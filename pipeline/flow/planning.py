@@ -4,7 +4,9 @@ The head is read first and the input listed after: a file that changes in betwee
 never taken for covered.
 """
 
-from collections.abc import Mapping, Sequence, Set
+import gc
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.commit.attempts import list_unended
@@ -44,6 +46,19 @@ class Planned:
         return sum(file.size for file in self.files)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A million records are no garbage, and looking through them for some again and again takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()) -> Planned:
     """The plan as things stand. `alone`: URIs not to be grouped with others.
 

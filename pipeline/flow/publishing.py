@@ -15,7 +15,7 @@ from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import NO_TIME, LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head
-from pipeline.commit.success import clear_success, marked_version, settle_success
+from pipeline.commit.success import clear_success, is_exact, marked_version, settle_success
 from pipeline.commit.units import retire_unit
 from pipeline.errors import CommitError, EmbedpipeError, InputError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
@@ -40,7 +40,7 @@ NOT_COLLECTED = (
     "nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by `embedpipe files`, and let "
     "an account that may run `embedpipe gc`"
 )
-STALE_MARK = ", soon: somebody has set _SUCCESS for another version, and it still stands"
+WRONG_MARK = ", soon: somebody has set _SUCCESS, and a plain glob of data/ gives other rows than it promises"
 NOT_ALONE = (
     "_SUCCESS is not written: data/ holds files made for a version that isn't published. If another run is at work, it will "
     "publish it; else `embedpipe gc --abandon` deletes them"
@@ -155,13 +155,16 @@ def finish(store: Store, retain: int) -> Finish:
     if head is None:
         return Finish(marked=False, deleted=0, note="")
     if not can_delete(store):
-        note = NOT_COLLECTED
-        if marked_version(store) not in (None, head.entry.version):
-            note += STALE_MARK
-        return Finish(marked=False, deleted=0, note=note)
+        mark = marked_version(store)
+        wrong = mark is not None and (mark != head.entry.version or not is_exact(store, set(head.files)))
+        return Finish(marked=False, deleted=0, note=NOT_COLLECTED + WRONG_MARK * wrong)
     deleted = collect_now(store)
     try:
-        marked = settle_success(store, head.entry, set(head.files), _newest) if retain == 1 else False
+        if retain == 1:
+            marked = settle_success(store, head.entry, set(head.files), _newest)
+        else:
+            clear_success(store)
+            marked = False
     except TransientStorageError:
         raise
     except StorageError as error:

@@ -29,10 +29,10 @@ class LocalStore:
     root: str
 
     def get(self, key: str) -> bytes | None:
-        path = self._path(key)
+        name = self._name(key)
         try:
-            with translated("reading", str(path)):
-                return path.read_bytes()
+            with translated("reading", name), open(name, "rb", buffering=0) as file:  # noqa: PTH123 - a third of the time
+                return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -85,9 +85,12 @@ class LocalStore:
             return None
 
     def _path(self, key: str) -> Path:
+        return Path(self._name(key))
+
+    def _name(self, key: str) -> str:
         if not key or key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
             raise StorageError(f"{key!r} is no key: expected a path below the output root")
-        return Path(self.root, key)
+        return f"{self.root}/{key}"
 
     def tidy(self) -> int:
         folder = Path(self.root, TEMPORARY)

@@ -451,6 +451,9 @@ def test_success_stands_only_while_data_is_just_the_heads_files() -> None:
     assert settle_success(store, head.entry, set(head.files), newest)
     store.put_new(data_key("", 1, uuid_of("y"), 0, uuid_of("z")), b"d")
     assert not settle_success(store, head.entry, set(head.files), newest)
+    assert store.get(SUCCESS) is None, (
+        "a run that died, or may not delete, has made a file since; a glob gives its rows too"
+    )
 
 
 def test_publishing_takes_success_away_before_the_entry_is_there() -> None:

@@ -42,6 +42,7 @@ SEEDS = {
     "head_read_once": 2259,
     "mark_not_cleared": 4,
     "mark_left_on_error": 467,
+    "wrong_mark_left": 1000114555,
     "mark_set_on_one_look": 3892,
     "mark_without_look": 704,
     "errors_are_success": 3,

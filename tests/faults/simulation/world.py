@@ -138,8 +138,9 @@ class World:
         helpless = command.ended == "killed" or isinstance(command.error, StorageError) or not command.may_delete
         if helpless and not command.alone:
             self.disturb()
-        elif command.ended == "well" and self.disturbed is not None and command.settled > self.disturbed:
-            self.disturbed = None
+        elif self.disturbed is not None and command.settled > self.disturbed:
+            if command.ended == "well" and command.may_delete:
+                self.disturbed = None
 
     def disturb(self) -> None:
         """From now on the mark may be wrong."""

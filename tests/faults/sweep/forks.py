@@ -108,7 +108,9 @@ def serve() -> None:
     import pipeline.quality.gate
     import pipeline.storage.s3
 
-    pipeline.flow.serial.AHEAD = pipeline.flow.publishing.READERS = 0  # or the k-th operation would be another one each time
+    pipeline.flow.serial.AHEAD = pipeline.flow.publishing.READERS = (
+        0  # or the k-th operation would be another one each time
+    )
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
