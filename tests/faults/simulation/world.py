@@ -138,9 +138,10 @@ class World:
         helpless = command.ended == "killed" or isinstance(command.error, StorageError) or not command.may_delete
         if helpless and not command.alone:
             self.disturb()
+        elif command.ended != "well" or not command.may_delete:
+            return
         elif self.disturbed is not None and command.settled > self.disturbed:
-            if command.ended == "well" and command.may_delete:
-                self.disturbed = None
+            self.disturbed = None
 
     def disturb(self) -> None:
         """From now on the mark may be wrong."""
