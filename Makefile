@@ -23,8 +23,8 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 	$(BIN)/embedpipe run --config configs/quickstart.yaml
 	$(BIN)/python jobs/nearest.py quickstart/out "compute the hash of a file"
 
-# Two processes side by side; the tests of a file stay together, since some share a Ray.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)  ## the tests, about seven minutes on two cores
 	$(PYTEST)

@@ -377,8 +377,8 @@ def test_where_upper_and_lower_case_are_the_same_partitions_are_refused(
     tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`lang=de` and `lang=DE` would be one folder, and a collection takes the files of the one for nobody's."""
-    place = LocalStore._path
-    monkeypatch.setattr(LocalStore, "_path", lambda self, key: place(self, key.lower()))
+    place = LocalStore._name
+    monkeypatch.setattr(LocalStore, "_name", lambda self, key: place(self, key.lower()))
     by_lang = {"input__keep": ["lang"], "output__partition_by": ["lang"]}
     with pytest.raises(ConfigError, match="doesn't tell upper from lower case"):
         pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model, **by_lang))
