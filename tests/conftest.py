@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-
 LONGEST_FIRST = (
     "faults/simulation", "faults/chaos", "faults/sweep", "faults/security", "faults/corpus", "faults/poison", "faults/ground",
     "flow/test_kill", "flow/test_ray", "flow/test_submit", "bench", "flow", "scale", "encode",
