@@ -26,7 +26,7 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 # Three processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED)  ## the tests, about seven minutes on two cores
+test: $(INSTALLED)  ## the tests, about ten minutes on two cores
 	$(PYTEST)
 
 test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; under eight minutes on two cores
