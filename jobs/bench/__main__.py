@@ -6,7 +6,6 @@ What isn't measured this time keeps its last values, which stand in docs/benchma
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,12 +70,9 @@ def main() -> None:
     model = resolve_model(MODEL, None, None).directory
     for name in asked.only:
         print(f"{name} …", flush=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"embedpipe-bench-{name}-"))
         measure = ENGINE[name][1] if name in ENGINE else OTHERS[name][0]
-        try:
-            values = measure(folder, model, asked.rounds)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"embedpipe-bench-{name}-", ignore_cleanup_errors=True) as folder:
+            values = measure(Path(folder), model, asked.rounds)
         record(name, values)
         print(section(name, values), flush=True)
 

@@ -6,7 +6,6 @@ What isn't measured this time keeps its last values, which stand in docs/figures
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,12 +40,10 @@ def main() -> None:
         if name == "sts" and asked.stsb is None:
             print("sts: not measured, it needs --stsb")
             continue
-        folder = Path(tempfile.mkdtemp(prefix=f"embedpipe-figures-{name}-"))
+        prefix = f"embedpipe-figures-{name}-"
         print(f"{name} …", flush=True)
-        try:
-            figure = sts.measure(folder, asked.stsb) if name == "sts" else ALL[name](folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+            figure = sts.measure(Path(folder), asked.stsb) if name == "sts" else ALL[name](Path(folder))
         print(f"{figure.title}\n\n{figure.text}\n", flush=True)
         record(name, figure)
 

@@ -6,7 +6,6 @@ What isn't measured this time keeps its last values, which stand in docs/scale.j
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +30,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*ALL], default=[*ALL], help="just these")
     for name in parser.parse_args().only:
         print(f"{name} …", flush=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"embedpipe-scale-{name}-"))
-        try:
-            values = ALL[name](folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"embedpipe-scale-{name}-", ignore_cleanup_errors=True) as folder:
+            values = ALL[name](Path(folder))
         record(name, values)
         print(report.SECTIONS[name](values), flush=True)
 

@@ -20,8 +20,26 @@ NIGHT_S = 10 * 3600
 
 def section(found: Mapping[str, Any]) -> str:
     """The table, and what follows from it."""
-    unit_rows = Units().rows
-    units = -(-ROWS // unit_rows)
+    ceiling = found["workers"]["ceiling"]
+    night = Units().rows * ceiling * NIGHT_S
+    return (
+        "## Ten billion rows, on paper\n\n"
+        + table(("", "takes", "from"), _reckoned(found))
+        + "\n\nWhat gives way first, in this order:\n\n"
+        f"1. **The driver's rate of units.** {ceiling:.0f} units a second are {night / 1e9:.1f} billion rows in ten hours, "
+        "whatever the number of GPUs. It is a rate of units, not of rows: `units.rows` and the two caps beside it raise it in "
+        "proportion, at the price of more memory in each worker and more work lost with a killed one.\n"
+        f"2. **Resuming on S3.** Records are read one by one, but only those of units that no snapshot has yet. Publishing along "
+        "the way (a job for each part of the input) and bigger units both help.\n"
+        "3. **One head node's memory**, for plan, acknowledgements and manifest together; several GB at this size.\n\n"
+        "What does not give way: rows per file, files per folder and units per segment are bounded; a run's cost is "
+        "proportional to what changed plus one listing of input and records; publication stays one conditional create of a "
+        "small object.\n"
+    )
+
+
+def _reckoned(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    units = -(-ROWS // Units().rows)
     ceiling = found["workers"]["ceiling"]
     committed, manifest = found["committed"], found["manifest"]
     record_s, record_bytes = (
@@ -30,7 +48,7 @@ def section(found: Mapping[str, Any]) -> str:
     )
     entry_s = (manifest["read_s"] + manifest["write_s"]) / manifest["units"]
     cost_us = min(run["seconds"] / run["rows"] for run in found["rows"]["runs"]) * 1e6
-    rows = [
+    return [
         ("units of 16,384 rows", f"{units:,}", "rows over units.rows"),
         (
             "staged and published, each",
@@ -74,18 +92,3 @@ def section(found: Mapping[str, Any]) -> str:
             "8 bytes a row in the driver; `embedpipe verify` spills to disk instead",
         ),
     ]
-    night = unit_rows * ceiling * NIGHT_S
-    return (
-        "## Ten billion rows, on paper\n\n"
-        + table(("", "takes", "from"), rows)
-        + "\n\nWhat gives way first, in this order:\n\n"
-        f"1. **The driver's rate of units.** {ceiling:.0f} units a second are {night / 1e9:.1f} billion rows in ten hours, "
-        "whatever the number of GPUs. It is a rate of units, not of rows: `units.rows` and the two caps beside it raise it in "
-        "proportion, at the price of more memory in each worker and more work lost with a killed one.\n"
-        f"2. **Resuming on S3.** Records are read one by one, but only those of units that no snapshot has yet. Publishing along "
-        "the way (a job for each part of the input) and bigger units both help.\n"
-        "3. **One head node's memory**, for plan, acknowledgements and manifest together; several GB at this size.\n\n"
-        "What does not give way: rows per file, files per folder and units per segment are bounded; a run's cost is "
-        "proportional to what changed plus one listing of input and records; publication stays one conditional create of a "
-        "small object.\n"
-    )

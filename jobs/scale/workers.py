@@ -12,7 +12,9 @@ UNITS_EACH = 8  # of each worker
 UNIT_ROWS = 256
 
 
-def measure(folder: Path, workers: Sequence[int] = WORKERS, unit_s: float = UNIT_S, each: int = UNITS_EACH) -> Any:
+def measure(
+    folder: Path, workers: Sequence[int] = WORKERS, unit_s: float = UNIT_S, each: int = UNITS_EACH
+) -> dict[str, Any]:
     """Per number of workers: units a second once all are at work, and what that is of the most there can be."""
     found = []
     for count in workers:
