@@ -23,6 +23,7 @@ from pipeline.encode.budget import fastest_budget, repeated
 from pipeline.encode.layout import Layout
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.encode.texts import Texts, in_given_order, longest_first
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
@@ -61,17 +62,12 @@ class Encoder:
         model_directory: str,
         lock: ModelLock,
         placement: Placement,
+        settings: EncoderSettings,
         *,
-        max_tokens: int,
-        truncate_dim: int | None = None,
-        task: str | None = None,
-        prompt: str = "",
-        token_budget: int | None = None,
         threads: int | None = None,
         fast: bool = True,
     ) -> None:
-        """prompt: what stands before every text; pooling may leave its tokens out. threads: of the CPU, process-wide.
-        fast: where that is right for the model; see the attribute.
+        """threads: of the CPU, process-wide. fast: where that is right for the model; see the attribute.
 
         Raises ConfigError for a task the model has no route for, EncodeError where its vectors aren't what its lock says.
         """
@@ -79,18 +75,18 @@ class Encoder:
             torch.set_num_threads(threads)
         self.placement = placement
         self.stats = EncodeStats()
-        self.max_tokens = max_tokens
+        self.max_tokens = settings.max_tokens
         self._normalized = lock.normalized
-        self._dimensions = min(lock.dimensions, truncate_dim or lock.dimensions)
-        self._cut = truncate_dim is not None and truncate_dim < lock.dimensions
-        self._arguments: dict[str, Any] = {"task": task} if task is not None else {}
-        self._budget = budget = token_budget or TOKEN_BUDGET[placement.device]
-        self._model, transformer = self._load(model_directory, task)
+        self._dimensions = min(lock.dimensions, settings.truncate_dim or lock.dimensions)
+        self._cut = self._dimensions < lock.dimensions
+        self._arguments: dict[str, Any] = {"task": settings.task} if settings.task is not None else {}
+        self._budget = budget = settings.token_budget or TOKEN_BUDGET[placement.device]
+        self._model, transformer = self._load(model_directory, settings.task)
         self.tokenizer: Any = transformer.tokenizer  # sentence-transformers' own
-        features = transformer.preprocess(["text"], prompt=prompt, **self._arguments)
+        features = transformer.preprocess(["text"], prompt=settings.prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         self._layout: Layout = padded(transformer)
-        some = self._tokenise([prompt + text for text in check_texts(self.tokenizer)])
+        some = self._tokenise([settings.prompt + text for text in check_texts(self.tokenizer)])
         doubt = self._arrange_checked(transformer, *some) if fast else "is not wanted"
         self.fast = doubt is None
         if doubt is not None:
@@ -99,10 +95,10 @@ class Encoder:
             )
             del self._model, transformer, features
             free_memory()
-            self._model, transformer = self._load(model_directory, task)
+            self._model, transformer = self._load(model_directory, settings.task)
             self._layout = arrange_plain(transformer, placement)
         self._budget = budget
-        if token_budget is None and placement.device == "cuda":
+        if settings.token_budget is None and placement.device == "cuda":
             self._budget = fastest_budget(lambda budget: self._rate(budget, *some))
             log.debug("%s: %d tokens a batch", lock.name, self._budget)
         self.stats = EncodeStats()

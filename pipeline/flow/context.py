@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from pipeline.encode.placement import Device, Precision
+from pipeline.encode.settings import EncoderSettings
 from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.model.resolve import ModelWatch, stage_model
 from pipeline.sink.schema import Layout
@@ -24,11 +25,7 @@ class ModelContext:
     lock: ModelLock
     precision: Precision
     device: Device
-    prompt: str
-    task: str | None
-    max_tokens: int
-    truncate_dim: int | None
-    token_budget: int | None
+    settings: EncoderSettings
     gate_texts: tuple[str, ...]  # a sample of the job's own texts
 
     def stage(self) -> StagedModel:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pipeline
 from pipeline.commit.snapshot import list_versions, read_entry, read_stored_spec
 from pipeline.config.schema import Config
+from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ConfigError, InputError
 from pipeline.flow.context import JobContext, ModelContext
-from pipeline.model.lock import StagedModel
+from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.model.modules import find_route
 from pipeline.model.resolve import portable_name, resolve_model
 from pipeline.quality.sample import stratify
@@ -146,16 +147,23 @@ def make_context(job: Job, sample: Sequence[Segment], base: int) -> JobContext:
             lock=lock,
             precision=config.model.precision,
             device=config.execution.device,
-            prompt=prompt_text(config, lock),
-            task=config.model.task,
-            max_tokens=effective_max_tokens(config, lock),
-            truncate_dim=config.model.truncate_dim,
-            token_budget=config.execution.token_budget,
+            settings=encoder_settings(config, lock),
             gate_texts=tuple(stratify(sample_texts(job, sample))),
         ),
         layout=make_layout(job),
         unit_timeout_s=config.execution.unit_timeout_s,
         environment=worker_environment(),
+    )
+
+
+def encoder_settings(config: Config, lock: ModelLock) -> EncoderSettings:
+    """What of a config says how replicas encode."""
+    return EncoderSettings(
+        max_tokens=effective_max_tokens(config, lock),
+        prompt=prompt_text(config, lock),
+        truncate_dim=config.model.truncate_dim,
+        task=config.model.task,
+        token_budget=config.execution.token_budget,
     )
 
 

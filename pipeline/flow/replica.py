@@ -19,14 +19,10 @@ def load_replica(context: JobContext, threads: int | None) -> "tuple[Encoder, Ga
     model = context.model
     return load_gated(
         model.stage(),
+        model.settings,
         texts=model.gate_texts,
-        prompt=model.prompt,
         precision=model.precision,
         device=model.device,
-        max_tokens=model.max_tokens,
-        truncate_dim=model.truncate_dim,
-        task=model.task,
-        token_budget=model.token_budget,
         threads=threads,
     )
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from pipeline.encode.placement import Placement
 from pipeline.errors import EmbedpipeError
-from pipeline.flow.job import Job
+from pipeline.flow.job import Job, encoder_settings
 from pipeline.quality.sample import stratify
-from pipeline.spec import effective_max_tokens, prompt_text
 from pipeline.text.tokens import Tokens
 
 WARM_UP_TEXTS = 4
@@ -19,25 +18,20 @@ PARTS, ENOUGH_S = 4, 2.0
 
 def measure_tokens_per_s(job: Job, texts: Sequence[str], placement: Placement) -> float | None:
     """Tokens per second of one replica placed like this; None when that can't be told: no texts, no model."""
-    config, lock = job.config, job.model.lock
-    prompt, max_tokens = prompt_text(config, lock), effective_max_tokens(config, lock)
-    chosen = [prompt + text for text in stratify(texts)]
+    settings = encoder_settings(job.config, job.model.lock)
+    chosen = [settings.prompt + text for text in stratify(texts)]
     if not chosen:
         return None
     from pipeline.encode.encoder import Encoder  # with torch; not needed where nothing is pending
 
-    tokens = Tokens(job.model.directory, max_tokens)
+    tokens = Tokens(job.model.directory, settings.max_tokens)
     try:
         encoder = Encoder(
             job.model.directory,
-            lock,
+            job.model.lock,
             placement,
-            max_tokens=max_tokens,
-            truncate_dim=config.model.truncate_dim,
-            task=config.model.task,
-            prompt=prompt,
-            token_budget=config.execution.token_budget,
-            threads=config.execution.threads,
+            settings,
+            threads=job.config.execution.threads,
         )
         encoder.encode(*tokens.encode(chosen[-WARM_UP_TEXTS:])[:2])
         parts = [tokens.encode(part)[:2] for first in range(PARTS) if (part := chosen[first::PARTS])]

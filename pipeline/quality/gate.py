@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ParityError
 from pipeline.model.lock import StagedModel
 from pipeline.model.modules import find_route
@@ -80,16 +81,12 @@ class GateResult:
 
 def load_gated(
     staged: StagedModel,
+    settings: EncoderSettings,
     *,
     texts: Sequence[str],
-    prompt: str,
     precision: Precision,
     device: Device,
-    max_tokens: int,
-    truncate_dim: int | None,
-    task: str | None,
-    token_budget: int | None,
-    threads: int | None,
+    threads: int | None = None,
 ) -> tuple[Encoder, GateResult]:
     """A replica that has passed, and what it measured. Where the fast way fails the plain one is tried, and after half
     precision float32.
@@ -97,27 +94,23 @@ def load_gated(
     Raises ParityError when float32 fails too, ModelError and ConfigError as their makers do.
     """
     placement = choose_placement(precision, device)
-    find_route(Path(staged.directory), task)  # raises for a task the model doesn't know
+    find_route(Path(staged.directory), settings.task)  # raises for a task the model doesn't know
     sample = [*CONSTRUCTED, *texts]
-    prompted = [prompt + text for text in sample]
-    ids, offsets, _ = Tokens(staged.directory, max_tokens).encode(prompted)
+    prompted = [settings.prompt + text for text in sample]
+    ids, offsets, _ = Tokens(staged.directory, settings.max_tokens).encode(prompted)
     # Before there is a replica: there may be no room for two.
-    expected = reference_vectors(staged, sample, prompt, placement.device, max_tokens, truncate_dim, task)
+    expected = reference_vectors(staged, settings, sample, placement.device)
 
     def measure(place: Placement, fast: bool) -> tuple[Encoder, GateResult]:
         encoder = Encoder(
             staged.directory,
             staged.lock,
             place,
-            max_tokens=max_tokens,
-            truncate_dim=truncate_dim,
-            task=task,
-            prompt=prompt,
-            token_budget=token_budget,
+            settings,
             threads=threads,
             fast=fast,
         )
-        check_tokens(encoder, prompted, ids, max_tokens)
+        check_tokens(encoder, prompted, ids, settings.max_tokens)
         return encoder, compare(encoder.encode(ids, offsets), expected, place)
 
     failure, plain = "", None
@@ -166,23 +159,17 @@ def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int
 
 
 def reference_vectors(
-    staged: StagedModel,
-    texts: Sequence[str],
-    prompt: str,
-    device: str,
-    max_tokens: int,
-    truncate_dim: int | None,
-    task: str | None,
+    staged: StagedModel, settings: EncoderSettings, texts: Sequence[str], device: str
 ) -> npt.NDArray[np.float32]:
     """Plain `SentenceTransformer.encode` in float32: [n, dimensions]. The model is let go afterwards."""
     model = load_model(staged.directory, device)
-    model.max_seq_length = max_tokens
-    arguments: dict[str, Any] = {"task": task} if task is not None else {}
+    model.max_seq_length = settings.max_tokens
+    arguments: dict[str, Any] = {"task": settings.task} if settings.task is not None else {}
     vectors = model.encode(
         list(texts),
-        prompt=prompt,  # "" too: None would mean the model's default prompt
-        truncate_dim=truncate_dim,
-        normalize_embeddings=bool(truncate_dim and staged.lock.normalized),
+        prompt=settings.prompt,  # "" too: None would mean the model's default prompt
+        truncate_dim=settings.truncate_dim,
+        normalize_embeddings=bool(settings.truncate_dim and staged.lock.normalized),
         convert_to_numpy=True,
         show_progress_bar=False,
         **arguments,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.encode.budget import BUDGETS, fastest_budget, repeated
 from pipeline.encode.encoder import Encoder
 from pipeline.encode.placement import Placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.model.resolve import resolve_model
 
 
@@ -50,7 +51,7 @@ def test_a_budget_that_memory_does_not_suffice_for_has_no_rate(
 ) -> None:
     """Halved in the midst of it, the rate would be that of another budget."""
     lock = resolve_model(tiny_model, None, None).lock
-    encoder = Encoder(tiny_model, lock, Placement("cpu", "float32", "test"), max_tokens=64)
+    encoder = Encoder(tiny_model, lock, Placement("cpu", "float32", "test"), EncoderSettings(64))
     ids, offsets = np.arange(100, 160, dtype=np.int32), np.array([0, 20, 40, 60])
     assert (encoder._rate(1024, ids, offsets) or 0) > 0
     forward = encoder._forward

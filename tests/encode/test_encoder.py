@@ -20,6 +20,7 @@ from pipeline.encode import placement as placing
 from pipeline.encode.encoder import Encoder
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.placement import Placement, choose_placement, native_bfloat16
+from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ConfigError, EncodeError
 from pipeline.model.inspect import inspect_model
 from pipeline.model.lock import ModelLock
@@ -40,7 +41,7 @@ def make(tiny_model: str, lock: ModelLock, request: pytest.FixtureRequest) -> It
     packed = request.param == "packed"
 
     def make(placement: Placement = EXACT, max_tokens: int = 128, **options: Any) -> Encoder:
-        encoder = Encoder(tiny_model, lock, placement, max_tokens=max_tokens, **options)
+        encoder = Encoder(tiny_model, lock, placement, EncoderSettings(max_tokens, **options))
         assert isinstance(encoder._layout, Packed if packed else Padded)
         return encoder
 
@@ -100,7 +101,7 @@ def test_a_text_without_tokens_has_the_same_finite_vector_wherever_it_is(
     monkeypatch.setattr(arranging, "can_pack", lambda *_: False)
     ids, offsets = flat([0, 5, 0])
     alone, together = (
-        Encoder(tiny_model, lock, EXACT, max_tokens=128, token_budget=budget).encode(ids, offsets)
+        Encoder(tiny_model, lock, EXACT, EncoderSettings(128, token_budget=budget)).encode(ids, offsets)
         for budget in (1, 1000)
     )
     assert np.isfinite(alone).all()
@@ -210,7 +211,7 @@ def test_any_other_failure_of_the_model_is_not_taken_for_lack_of_memory(
 
 def test_vectors_of_another_length_than_the_lock_says_are_refused(tiny_model: str, lock: ModelLock) -> None:
     with pytest.raises(EncodeError, match=r"32\) for 7 texts; its lock says 48"):
-        Encoder(tiny_model, replace(lock, dimensions=48), EXACT, max_tokens=128)
+        Encoder(tiny_model, replace(lock, dimensions=48), EXACT, EncoderSettings(128))
 
 
 @pytest.mark.parametrize(
@@ -272,10 +273,11 @@ def test_the_encoder_runs_with_nothing_but_torch_and_sentence_transformers(tiny_
         import numpy as np
         from pipeline.encode.encoder import Encoder
         from pipeline.encode.placement import choose_placement
+        from pipeline.encode.settings import EncoderSettings
         from pipeline.model.inspect import inspect_model
 
         lock = inspect_model(Path({tiny_model!r}), "m", None)
-        encoder = Encoder({tiny_model!r}, lock, choose_placement("exact", "cpu"), max_tokens=128)
+        encoder = Encoder({tiny_model!r}, lock, choose_placement("exact", "cpu"), EncoderSettings(128))
         print(encoder.encode(np.array([101, 2000, 102], np.int32), np.array([0, 3])).shape)
         assert not [name for name in sys.modules if name.startswith(("pipeline.config", "pipeline.storage", "pipeline.spec"))]
     """

@@ -21,13 +21,14 @@ from pipeline.encode.fused import FusedLayer, fuse_layers
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.linear import PrepackedLinear, TorchLinear
 from pipeline.encode.placement import Dtype, Placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.model.inspect import inspect_model
 from pipeline.text.tokens import Tokens
 
 
 def make(model: str, dtype: Dtype = "float32", **options: Any) -> Encoder:
     lock = inspect_model(Path(model), "m", None)
-    return Encoder(model, lock, Placement("cpu", dtype, ""), max_tokens=lock.max_tokens, **options)
+    return Encoder(model, lock, Placement("cpu", dtype, ""), EncoderSettings(lock.max_tokens), **options)
 
 
 def encode(encoder: Encoder, model: str, texts: list[str] = SENTENCES) -> npt.NDArray[np.float32]:
@@ -122,7 +123,7 @@ def bare_encoder(folder: Path, model: Any, tokenizer: Any, max_tokens: int, dtyp
     tokenizer.save_pretrained(folder / "b")
     directory = save_model(folder / "m", [Transformer(str(folder / "b")), Pooling(model.config.hidden_size, "mean")])
     lock = inspect_model(Path(directory), "m", None)
-    return Encoder(directory, lock, Placement("cpu", dtype, ""), max_tokens=max_tokens)
+    return Encoder(directory, lock, Placement("cpu", dtype, ""), EncoderSettings(max_tokens))
 
 
 SMALL: dict[str, Any] = {

@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.placement import Dtype, Placement, choose_placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.model.inspect import inspect_model
 from pipeline.model.lock import ModelLock
 from pipeline.sample import find_docstrings
@@ -36,13 +37,19 @@ TEXTS = [
 
 
 def encode(
-    directory: str, lock: ModelLock, texts: list[str], *, prompt: str = "", **options: Any
+    directory: str,
+    lock: ModelLock,
+    texts: list[str],
+    *,
+    prompt: str = "",
+    placement: Placement = EXACT,
+    threads: int | None = None,
+    **options: Any,
 ) -> npt.NDArray[np.float32]:
     """What the pipeline does with texts between reading and staging."""
-    max_tokens = options.pop("max_tokens", lock.max_tokens)
-    ids, offsets, _ = Tokens(directory, max_tokens).encode([prompt + text for text in texts])
-    placement = options.pop("placement", EXACT)
-    encoder = Encoder(directory, lock, placement, max_tokens=max_tokens, prompt=prompt, **options)
+    settings = EncoderSettings(options.pop("max_tokens", lock.max_tokens), prompt, **options)
+    ids, offsets, _ = Tokens(directory, settings.max_tokens).encode([prompt + text for text in texts])
+    encoder = Encoder(directory, lock, placement, settings, threads=threads)
     return encoder.encode(ids, offsets)
 
 
@@ -86,7 +93,7 @@ def test_every_kind_of_backbone_takes_the_fast_way(tmp_path: Path, kind: str, dt
     """Falling back is silent but for a line in the log: the vectors are right, only late."""
     directory = save_model(tmp_path / "m", [make_transformer(tmp_path / "b", kind), Pooling(HIDDEN, "mean")])
     lock = inspect_model(Path(directory), "m", None)
-    encoder = Encoder(directory, lock, Placement("cpu", dtype, ""), max_tokens=lock.max_tokens)
+    encoder = Encoder(directory, lock, Placement("cpu", dtype, ""), EncoderSettings(lock.max_tokens))
     assert encoder.fast
     assert isinstance(encoder._layout, KINDS[kind])
 

@@ -23,6 +23,7 @@ from pipeline.encode.encoder import Encoder
 from pipeline.encode.layout import Layout
 from pipeline.encode.linear import PrepackedLinear, TorchLinear
 from pipeline.encode.placement import Placement
+from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ConfigError, ParityError
 from pipeline.model.lock import StagedModel
 from pipeline.model.resolve import resolve_model
@@ -38,11 +39,9 @@ HALF = Placement("cpu", "bfloat16", "this CPU multiplies bfloat16 natively")
 
 def load(directory: str | StagedModel, **options: Any) -> tuple[Encoder, GateResult]:
     staged = directory if isinstance(directory, StagedModel) else resolve_model(directory, None, None)
-    settings: dict[str, Any] = {
-        "texts": SENTENCES, "prompt": "", "precision": "exact", "device": "cpu", "max_tokens": staged.lock.max_tokens,
-        "truncate_dim": None, "task": None, "token_budget": None, "threads": None,
-    }  # fmt: skip
-    return load_gated(staged, **{**settings, **options})
+    gate: dict[str, Any] = {"texts": SENTENCES, "precision": "exact", "device": "cpu"}
+    gate |= {name: options.pop(name) for name in [*options] if name in (*gate, "threads")}
+    return load_gated(staged, EncoderSettings(**{"max_tokens": staged.lock.max_tokens, **options}), **gate)
 
 
 @pytest.fixture

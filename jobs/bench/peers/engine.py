@@ -4,6 +4,7 @@ from typing import Any
 
 from serve import Encode, serve
 
+from pipeline.encode.settings import EncoderSettings
 from pipeline.model.resolve import resolve_model
 from pipeline.quality.gate import load_gated
 from pipeline.quality.sample import stratify
@@ -15,10 +16,13 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
     limit = settings["max_tokens"]
     tokens = Tokens(settings["model"], limit)
     encoder, gate = load_gated(
-        resolve_model(settings["model"], None, None), texts=stratify(texts), prompt="", precision=settings["precision"],
-        device="cpu", max_tokens=limit, truncate_dim=None, task=None, token_budget=settings.get("token_budget"),
+        resolve_model(settings["model"], None, None),
+        EncoderSettings(limit, token_budget=settings.get("token_budget")),
+        texts=stratify(texts),
+        precision=settings["precision"],
+        device="cpu",
         threads=settings["threads"],
-    )  # fmt: skip
+    )
 
     def encode(texts: list[str]) -> Any:
         ids, offsets, _ = tokens.encode(texts)
