@@ -9,9 +9,10 @@ Two runs with the same spec may share and continue each other's work; execution 
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.config.schema import Config
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
 from pipeline.model.lock import ModelLock
 from pipeline.source.records import Extraction, Segment, UnitPolicy
 
@@ -85,7 +86,7 @@ def read_spec(document: bytes) -> Spec:
     return make_spec(stored["recipe"], stored["layout"], stored["limit"])
 
 
-def build_spec(config: Config, lock: ModelLock, extraction: Extraction, limit: int | None = None) -> Spec:
+def build_spec(config: "Config", lock: ModelLock, extraction: Extraction, limit: int | None = None) -> Spec:
     """The identity of what `config` asks for, given what the names in it stand for."""
     dimensions = min(lock.dimensions, config.model.truncate_dim or lock.dimensions)
     recipe = {
@@ -114,7 +115,7 @@ def build_spec(config: Config, lock: ModelLock, extraction: Extraction, limit: i
     return make_spec(recipe, layout, limit)
 
 
-def prompt_text(config: Config, lock: ModelLock) -> str:
+def prompt_text(config: "Config", lock: ModelLock) -> str:
     """The text put before every row: the configured prompt, the model's by name, or its default one.
 
     Raises ConfigError for a name that the model has no prompt for.
@@ -125,12 +126,12 @@ def prompt_text(config: Config, lock: ModelLock) -> str:
     return lock.prompt_named(name) if name else ""
 
 
-def effective_max_tokens(config: Config, lock: ModelLock) -> int:
+def effective_max_tokens(config: "Config", lock: ModelLock) -> int:
     """Where texts are cut: the configured limit, but never more than the model can address."""
     return min(config.model.max_tokens or lock.max_tokens, lock.max_tokens)
 
 
-def unit_policy(config: Config) -> UnitPolicy:
+def unit_policy(config: "Config") -> UnitPolicy:
     """The caps on one unit, in rows and bytes."""
     return UnitPolicy(config.units.rows, config.units.text_mib << 20, config.units.vector_mib << 20)
 
