@@ -18,8 +18,10 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
+from pipeline.encode import compiled
 from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, padded
 from pipeline.encode.budget import fastest_budget, repeated
+from pipeline.encode.distance import furthest
 from pipeline.encode.layout import Layout
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
@@ -75,6 +77,10 @@ class Encoder:
             torch.set_num_threads(threads)
         self.placement = placement
         self.stats = EncodeStats()
+        self._busy_s = 0.0  # encoding
+        self._compile_with: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None = (
+            None  # until that has been tried
+        )
         self.max_tokens = settings.max_tokens
         self._normalized = lock.normalized
         self._dimensions = min(lock.dimensions, settings.truncate_dim or lock.dimensions)
@@ -102,6 +108,8 @@ class Encoder:
             self._budget = fastest_budget(lambda budget: self._rate(budget, *some))
             log.debug("%s: %d tokens a batch", lock.name, self._budget)
         self.stats = EncodeStats()
+        self._busy_s = 0.0
+        self._compile_with = some if self.fast and placement.device in compiled.AFTER_S else None
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
@@ -109,6 +117,9 @@ class Encoder:
         Out of memory: the token budget is halved and the batch tried again. Raises EncodeError when one text alone is
         too much, or the model's output has another shape than its lock says.
         """
+        if self._compile_with is not None and self._busy_s > compiled.AFTER_S[self.placement.device]:
+            self._try_compiled(*self._compile_with)
+        began = time.perf_counter()
         texts = longest_first(token_ids, offsets, self.placement.device)
         out = torch.empty((len(texts), self._dimensions), dtype=torch.float32, device=self.placement.device)
         first = 0
@@ -126,7 +137,9 @@ class Encoder:
                     )
                 out[first:stop] = vectors
                 first = stop
-        return in_given_order(out, texts.order)
+        found = in_given_order(out, texts.order)
+        self._busy_s += time.perf_counter() - began
+        return found
 
     def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""
@@ -179,6 +192,14 @@ class Encoder:
         self.encode(ids, offsets)
         return len(ids) / (time.perf_counter() - began) if self.stats.halvings == halvings else None
 
+    def _try_compiled(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> None:
+        stats, budget, self._compile_with = self.stats, self._budget, None
+        outcome = compiled.try_compiled(
+            self._model, lambda: self.encode(ids, offsets), lambda: self._rate(budget, ids, offsets)
+        )
+        self.stats, self._budget = stats, budget
+        log.info("%s", outcome)
+
     def _arrange_checked(
         self, transformer: Any, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
     ) -> str | None:
@@ -189,11 +210,10 @@ class Encoder:
             found = self.encode(ids, offsets)
         except Exception as error:  # whatever a model makes of what its author didn't think of
             return f"fails ({type(error).__name__}: {error})"
-        some = np.isfinite(expected).all(axis=1)  # a text without tokens may have no vector in either
-        distance = np.linalg.norm(found[some] - expected[some], axis=1)
-        if (distance <= CHECK_BOUND[self.placement.dtype] * np.linalg.norm(expected[some], axis=1)).all():
-            return None
-        return f"gives other vectors (distance up to {distance.max():.2g})"
+        distance = furthest(found, expected)
+        return (
+            None if distance <= CHECK_BOUND[self.placement.dtype] else f"gives other vectors (distance {distance:.2g})"
+        )
 
     def _load(self, directory: str, task: str | None) -> tuple[SentenceTransformer, Any]:
         """The model, and the Transformer module a text passes; with a Router that of the route."""

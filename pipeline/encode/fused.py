@@ -46,9 +46,13 @@ class FusedLayer(torch.nn.Module):
         stream: torch.Tensor = hidden_states[0]
         projected = self._project(stream).view(len(stream), 3, self._heads, self._head_size)
         mixed = attend(*projected.unbind(1), runs=runs, starts=cu_seq_lens_q, scale=self._scale)
-        stream = self._norm_mixed(self._mix(mixed.flatten(1)) + stream)
-        stream = self._norm_out(self._narrow(self._widen(stream)) + stream)
-        return stream[None]
+        return self.finish(stream, mixed.flatten(1))[None]
+
+    def finish(self, stream: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """What follows attention: [tokens, size] float32 and what the tokens have seen, [tokens, size] → float32."""
+        stream = self._norm_mixed(self._mix(mixed) + stream)
+        result: torch.Tensor = self._norm_out(self._narrow(self._widen(stream)) + stream)
+        return result
 
 
 def fuse_layers(model: torch.nn.Module, dtype: torch.dtype) -> int:
