@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is loaded. Its threads wait for each other by spinning, which takes the cores from the processes beside it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 LONGEST_FIRST = (
     "faults/simulation", "faults/chaos", "faults/sweep", "faults/security", "faults/corpus", "faults/poison", "faults/ground",
     "flow/test_kill", "flow/test_ray", "flow/test_submit", "bench", "flow", "scale", "encode",

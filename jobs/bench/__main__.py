@@ -8,13 +8,16 @@ What isn't measured this time keeps its last values, which stand in docs/benchma
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from jobs.bench import report
-from jobs.bench.contenders import BUDGETS, DEFAULT, EXACT, GATED, REPLICAS, TUNED
+from jobs.bench.contenders import BUDGETS, DEFAULT, EXACT, GATED, ON_GPU, REPLICAS, TUNED
 from jobs.bench.engine import measure_engine, measure_parity_of_many
-from jobs.bench.models import save_bert_base
+from jobs.bench.models import save_bert_base, save_decoder
 from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, Mix
 from jobs.bench.whole import measure_folding, measure_recipe, measure_whole
 from jobs.figures.common import MODEL, PROJECT, keep
@@ -49,6 +52,31 @@ ENGINE[SETTINGS] = (
         folder, model, MIXED, (DEFAULT, GATED, *BUDGETS, *REPLICAS), max_tokens=MAX_TOKENS, rounds=rounds
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRace:
+    """One of the races on a GPU. Every text is longer than the limit, so that it is `tokens` long."""
+
+    title: str
+    save: Callable[[Path, str], str]  # the model
+    mix: Mix
+    tokens: int
+
+    def measure(self, folder: Path, minilm: str, rounds: int) -> dict[str, Any]:
+        """See `measure_engine`."""
+        model = self.save(folder, minilm)
+        return measure_engine(
+            folder / "bench", model, self.mix, ON_GPU, max_tokens=self.tokens, rounds=rounds, device="cuda"
+        )
+
+
+GPU = {
+    "gpu_512": GpuRace("GPU, BERT-base, 512 tokens", save_bert_base, Mix("long", 4000, 5000, 8192), 512),
+    "gpu_50": GpuRace("GPU, BERT-base, 50 tokens", save_bert_base, Mix("short", 400, 500, 65_536), 50),
+    "gpu_decoder": GpuRace("GPU, decoder-style embedder", save_decoder, Mix("long", 4000, 5000, 2048), 512),
+}
+ENGINE |= {name: (race.title, race.measure) for name, race in GPU.items()}
 OTHERS: dict[str, tuple[Measure, Callable[[Mapping[str, Any]], str]]] = {
     "parity": (lambda folder, model, _: measure_parity_of_many(folder, model, MAX_TOKENS), report.parity_section),
     "whole": (
@@ -69,6 +97,9 @@ def main() -> None:
     asked = parser.parse_args()
     model = resolve_model(MODEL, None, None).directory
     for name in asked.only:
+        if name in GPU and not torch.cuda.is_available():
+            print(f"{name}: there is no GPU", flush=True)
+            continue
         print(f"{name} …", flush=True)
         measure = ENGINE[name][1] if name in ENGINE else OTHERS[name][0]
         with tempfile.TemporaryDirectory(prefix=f"embedpipe-bench-{name}-", ignore_cleanup_errors=True) as folder:
@@ -96,7 +127,8 @@ def record(name: str, values: Mapping[str, Any]) -> None:
         for key in NAMES
         if (entry := kept.get(key))
     ]
-    parts.append(f"## GPU\n\n| | |\n|---|---|\n{report.NOT_MEASURED}\n")
+    missing = [f"* {race.title}: not measured: no GPU was at hand" for name, race in GPU.items() if name not in kept]
+    parts += ["\n".join(("## On a GPU\n", *missing, ""))] if missing else []
     DOCUMENT.write_text("\n".join(parts), encoding="utf-8")
 
 

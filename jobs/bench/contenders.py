@@ -49,12 +49,19 @@ DEFAULT = Contender(
     "sentence-transformers, default", "sentence_transformers_encode.py",
     {"backend": "torch", "variants": [(32, "float32")]},
 )  # fmt: skip
-FORMATS = ("float32", "bfloat16") if native_bfloat16() else ("float32",)
-"""Emulated, bfloat16 is some hundred times slower."""
+FORMATS = {
+    "cpu": ("float32", "bfloat16") if native_bfloat16() else ("float32",),  # emulated it is some hundred times slower
+    "cuda": ("float32", "float16", "bfloat16"),
+}
+"""Number formats worth trying, by device."""
 
 TUNED = Contender(
     "sentence-transformers, best setting", "sentence_transformers_encode.py",
-    {"backend": "torch", "variants": [(size, dtype) for size in SIZES for dtype in FORMATS]},
+    {"backend": "torch", "variants": [(size, dtype) for size in SIZES for dtype in FORMATS["cpu"]]},
+)  # fmt: skip
+TUNED_GPU = Contender(
+    TUNED.name, TUNED.script,
+    {"backend": "torch", "variants": [(size, dtype) for size in (128, 512, 2048) for dtype in ("float16", "bfloat16")]},
 )  # fmt: skip
 DAFT = Contender("Daft `embed_text`", "daft_embed_text.py", {}, ("daft>=0.7", SENTENCE_TRANSFORMERS, TORCH))
 ONNX = Contender(
@@ -79,6 +86,7 @@ REPLICAS = tuple(
 )
 """That share the cores, so with fewer threads each."""
 
+ON_GPU = (DEFAULT, TUNED_GPU, GATED)
 ALL = (DEFAULT, TUNED, DAFT, ONNX, OPENVINO, OPENVINO_BF16, EXACT, GATED)
 
 
@@ -152,12 +160,20 @@ class Running:
         return answer
 
 
-def round_settings(folder: Path, model: str, texts: Sequence[str], max_tokens: int) -> dict[str, Any]:
-    """What every contender is told: the texts, written to the folder, the model, where texts are cut, all cores."""
+def round_settings(
+    folder: Path, model: str, texts: Sequence[str], max_tokens: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """What every contender is told: the texts, written to the folder, the model, where texts are cut, the device, all cores."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "texts.json"
     file.write_text(json.dumps(texts), encoding="utf-8")
-    return {"texts": str(file), "model": model, "max_tokens": max_tokens, "threads": len(os.sched_getaffinity(0))}
+    return {
+        "texts": str(file),
+        "model": model,
+        "max_tokens": max_tokens,
+        "device": device,
+        "threads": len(os.sched_getaffinity(0)),
+    }
 
 
 def interpreter(requirements: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.contenders import ALL, DEFAULT, EXACT, GATED, Contender, PeerError, Running, round_settings
+from jobs.bench.contenders import ALL, DEFAULT, EXACT, FORMATS, GATED, Contender, PeerError, Running, round_settings
 from jobs.bench.texts import MIXED, Mix, make_texts
 from jobs.figures.parity import measure_parity
 from pipeline.text.tokens import Tokens
@@ -20,34 +20,51 @@ PARITY_TEXTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What of a BERT-like model its work is reckoned from."""
+    """What of a model of BERT's or Llama's kind its work is reckoned from."""
 
     hidden: int
     inner: int
     layers: int
+    queries: int  # their width, all heads together
+    keys: int  # and that of keys, and of values
+    decoder: bool  # a gate beside the wider product, and tokens see only those before them
 
     @classmethod
     def of(cls, model: str) -> "Size":
         """Read from the model's config.json."""
         config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-        return cls(config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"])
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or config["hidden_size"] // heads
+        grouped = config.get("num_key_value_heads")
+        return cls(
+            config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"],
+            heads * head, (grouped or heads) * head, grouped is not None,
+        )  # fmt: skip
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """Products of a layer: (out, in, how often)."""
         return [
-            (3 * self.hidden, self.hidden, 1), (self.hidden, self.hidden, 1),
-            (self.inner, self.hidden, 1), (self.hidden, self.inner, 1),
+            (self.queries + 2 * self.keys, self.hidden, 1), (self.hidden, self.queries, 1),
+            (self.inner, self.hidden, 2 if self.decoder else 1), (self.hidden, self.inner, 1),
         ]  # fmt: skip
 
     def flop(self, lengths: Sequence[int]) -> float:
         """Of the products and of attention, for texts of these lengths in tokens, without padding."""
         per_token = sum(2 * out * into * times for out, into, times in self.shapes)
-        return float(self.layers * sum(n * per_token + 4 * n * n * self.hidden for n in lengths))
+        per_pair = (2 if self.decoder else 4) * self.queries
+        return float(self.layers * sum(n * per_token + n * n * per_pair for n in lengths))
 
 
 def measure_engine(
-    folder: Path, model: str, mix: Mix, contenders: Sequence[Contender] = ALL, *, max_tokens: int, rounds: int
+    folder: Path,
+    model: str,
+    mix: Mix,
+    contenders: Sequence[Contender] = ALL,
+    *,
+    max_tokens: int,
+    rounds: int,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Rounds in turns on one mix. Of each contender: seconds of each round, parity, and what it told; or why it isn't there.
 
@@ -55,7 +72,8 @@ def measure_engine(
     """
     texts = make_texts(mix, mix.texts)
     size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
-    settings = round_settings(folder, model, texts, max_tokens) | {"shapes": size.shapes}
+    formats = FORMATS[device]
+    settings = round_settings(folder, model, texts, max_tokens, device) | {"shapes": size.shapes, "formats": formats}
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     rates, failed = [], {}
     with ExitStack() as stack:
@@ -78,7 +96,6 @@ def measure_engine(
             running = [peer for peer in running if peer.contender.name not in failed]
         vectors = {peer.contender.name: peer.vectors() for peer in running}
         told = {peer.contender.name: peer.told for peer in running}
-    float32, bfloat16 = np.median(rates, axis=0).tolist()
     found = {}
     for name, own in vectors.items():
         parity = measure_parity(own, vectors[DEFAULT.name])
@@ -93,7 +110,7 @@ def measure_engine(
         "tokens": sum(lengths),
         "max_tokens": max_tokens,
         "flop": size.flop(lengths),
-        "flop_per_s": {"float32": float32, "bfloat16": bfloat16},
+        "flop_per_s": dict(zip(formats, np.median(rates, axis=0).tolist(), strict=True)),
         "contenders": found,
         "failed": failed,
     }

@@ -18,11 +18,6 @@ Written by `make bench`; the values for machines are in [benchmarks.json](benchm
 all cores. Shown are medians, and beside each how far its vectors are from sentence-transformers' own in float32. Machines differ
 and are noisy: repeat it on yours; peers are installed into `.bench/` when they are first asked for.
 """
-NOT_MEASURED = (
-    "| GPU, BERT-base, 512 tokens | not measured: no GPU was at hand |\n"
-    "| GPU, BERT-base, 50 tokens | not measured: no GPU was at hand |\n"
-    "| GPU, decoder-style embedder | not measured: no GPU was at hand |"
-)
 
 
 def engine_section(title: str, found: Mapping[str, Any]) -> str:
@@ -49,13 +44,12 @@ def engine_section(title: str, found: Mapping[str, Any]) -> str:
         "", "tokens/s", "texts/s", "against default", "of the bound", "lowest cosine", "largest relative L2",
         "seconds of each round", "setting",
     )  # fmt: skip
-    rates = found["flop_per_s"]
+    rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in found["flop_per_s"].items())
     failed = [f"* {name}: did not take part: {why}" for name, why in found["failed"].items()]
     head = (
         f"{found['texts']:,} texts, p50 {found['characters']['p50']} and p95 {found['characters']['p95']} characters, "
         f"{found['tokens']:,} tokens at a limit of {found['max_tokens']}. The bound is this machine's rate of products at the "
-        f"model's shapes in the same rounds: {rates['float32'] / 1e9:.0f} GFLOP/s in float32, {rates['bfloat16'] / 1e9:.0f} in "
-        "bfloat16; of it counts what the model's products and attention need without padding."
+        f"model's shapes in the same rounds: {rates}; of it counts what the model's products and attention need without padding."
     )
     parts = [f"## {title}", head, table(header, rows), *(["\n".join(failed)] if failed else [])]
     return "\n\n".join(parts)

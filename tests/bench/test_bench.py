@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.bench import contenders, report
+from jobs.bench import contenders, models, report
 from jobs.bench.__main__ import NAMES, section
 from jobs.bench.contenders import DEFAULT, EXACT, GATED, REPLICAS, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
@@ -17,6 +17,7 @@ from jobs.bench.peers.serve import fastest, versions
 from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
 from jobs.bench.whole import running_rate
 from jobs.figures.parity import measure_parity
+from pipeline.model.inspect import inspect_model
 from pipeline.text.tokens import Tokens
 
 FEW = Mix("few", 60, 300, 24)
@@ -48,7 +49,23 @@ def test_duplicates_are_a_share_of_the_texts() -> None:
 
 def test_the_work_of_a_model_is_reckoned_from_its_shape() -> None:
     """By hand: MiniLM's layer has 12·384² weights, two operations for each and token, and attention's two products."""
-    assert Size(384, 1536, 6).flop([1, 10]) == 6 * (11 * 2 * 12 * 384**2 + 4 * 384 * (1 + 100))
+    assert Size(384, 1536, 6, 384, 384, decoder=False).flop([1, 10]) == 6 * (11 * 2 * 12 * 384**2 + 4 * 384 * (1 + 100))
+
+
+def test_the_work_of_a_decoder_is_reckoned_with_fewer_keys_and_half_of_attention(tmp_path: Path) -> None:
+    """By hand: 4 heads of 8 for queries and 2 for keys and values, a gate beside the wider product."""
+    config = {"hidden_size": 20, "intermediate_size": 50, "num_hidden_layers": 3, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": 8, "num_key_value_heads": 2}))
+    weights = 20 * (32 + 16 + 16) + 32 * 20 + 3 * 20 * 50
+    assert Size.of(str(tmp_path)).flop([1, 10]) == 3 * (11 * 2 * weights + 2 * 32 * (1 + 100))
+
+
+def test_models_of_the_right_shape_are_embedders(tmp_path: Path, minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder of 440 million parameters is made smaller here, and kept in its kind."""
+    monkeypatch.setattr(models, "DECODER", {**models.DECODER, "num_hidden_layers": 1})
+    directory = models.save_decoder(tmp_path, minilm)
+    assert inspect_model(Path(directory), "m", None).dimensions == 1024
+    assert Size.of(directory) == Size(1024, 3072, 1, 2048, 1024, decoder=True)
 
 
 def test_parity_is_measured_against_the_reference() -> None:
@@ -113,7 +130,13 @@ def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path
 
 def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None:
     (tmp_path / "texts.json").write_text(json.dumps(["a text", "another"]))
-    settings = {"texts": str(tmp_path / "texts.json"), "model": tiny_model, "max_tokens": 64, "threads": 1}
+    settings = {
+        "texts": str(tmp_path / "texts.json"),
+        "model": tiny_model,
+        "max_tokens": 64,
+        "device": "cpu",
+        "threads": 1,
+    }
     with Running(EXACT, tmp_path / "one", settings) as running:
         (tmp_path / "one" / "err.txt").write_text("RuntimeError: out of luck\n")
         running._process.kill()

@@ -1,14 +1,20 @@
-"""Contender: embedpipe's engine alone, tokenising included."""
+"""Contender: embedpipe's engine alone, tokenising included, which is done for the next texts while some are encoded."""
 
+from contextlib import closing
 from typing import Any
 
+import numpy as np
 from serve import Encode, serve
 
 from pipeline.encode.settings import EncoderSettings
+from pipeline.flow.overlap import ahead
 from pipeline.model.resolve import resolve_model
 from pipeline.quality.gate import load_gated
 from pipeline.quality.sample import stratify
 from pipeline.text.tokens import Tokens
+
+UNIT = 4096
+"""Texts that are tokenised and encoded at a time."""
 
 
 def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, Any]]:
@@ -20,13 +26,14 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
         EncoderSettings(limit, token_budget=settings.get("token_budget")),
         texts=stratify(texts),
         precision=settings["precision"],
-        device="cpu",
+        device=settings["device"],
         threads=settings["threads"],
     )
 
     def encode(texts: list[str]) -> Any:
-        ids, offsets, _ = tokens.encode(texts)
-        return encoder.encode(ids, offsets)
+        parts = (tokens.encode(texts[first : first + UNIT])[:2] for first in range(0, len(texts), UNIT))
+        with closing(ahead(parts, 1)) as tokenised:
+            return np.concatenate([encoder.encode(*part) for part in tokenised])
 
     encode(texts[:32])
     return encode, {"dtype": gate.dtype, "fast": encoder.fast}

@@ -23,7 +23,9 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
             options = {"ov_config": {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype]}}
         else:
             options = {"provider": "CPUExecutionProvider"}
-        loaded = SentenceTransformer(settings["model"], device="cpu", backend=backend, model_kwargs=options)
+        loaded = SentenceTransformer(
+            settings["model"], device=settings["device"], backend=backend, model_kwargs=options
+        )
         loaded.max_seq_length = limit
         return loaded
 
