@@ -29,9 +29,11 @@ class EmbedpipeError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, uri: str = "") -> None:
+        """uri: of the source file it is about, where that is known."""
         super().__init__(message)
         self.message = message
+        self.uri = uri
 
 
 class ConfigError(EmbedpipeError):

@@ -66,14 +66,14 @@ def _check_slices(ledger: Ledger, findings: Findings) -> None:
 def _check_spans(ledger: Ledger, findings: Findings) -> None:
     """Check `spans`: a segment's units are 0, 1, … to the one with eof, and they read all rows of its pieces, once.
 
-    A segment may be incomplete only where the log says that units failed; a `--limit` may end one early. Bytes between
+    A segment may be incomplete only where the log says that its file failed; a `--limit` may end one early. Bytes between
     spans may be blank lines, which are no rows: check `source gaps` looks at them.
     """
     for segment, members in by_segment(ledger.units).items():
         numbers = [unit["k"] for unit in members]
         ends = [unit["k"] for unit in members if unit["eof"]]
         if numbers != list(range(len(numbers))) or ends != numbers[-1:]:
-            if not ledger.entry["failed"]:
+            if not any(piece["uri"] in ledger.entry["failed"] for piece in members[0]["pieces"]):
                 findings.add("spans", f"segment {segment}: units {numbers[:10]}, of which {ends[:10]} end it")
             continue
         for fault in _untiled(members, limited=ledger.entry["limit"] is not None):
@@ -142,7 +142,7 @@ def _gaps(uri: str, piece: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]
 def _check_coverage(ledger: Ledger, findings: Findings) -> None:
     """Check `coverage`: the pieces of a file version tile it from its beginning to its end.
 
-    Files of a `--limit` and of units that failed are allowed to be there in part; a file in two versions never is.
+    Files of a `--limit` and those that failed are allowed to be there in part; a file in two versions never is.
     """
     pieces = {
         (piece["uri"], piece["version"], piece["start"], piece["stop"], piece["last"])
@@ -152,8 +152,8 @@ def _check_coverage(ledger: Ledger, findings: Findings) -> None:
     by_uri: dict[str, list[tuple[str, int, int, bool]]] = defaultdict(list)
     for uri, version, start, stop, last in pieces:
         by_uri[uri].append((version, start, stop, last))
-    partial = ledger.entry["limit"] is not None or ledger.entry["failed"]
     for uri, parts in by_uri.items():
+        partial = ledger.entry["limit"] is not None or uri in ledger.entry["failed"]
         parts.sort(key=lambda part: part[1:])
         if len({version for version, *_ in parts}) > 1:
             findings.add("coverage", f"{uri} is there in two versions")

@@ -93,10 +93,11 @@ def group_files(ledger: Ledger) -> list[Group]:
     for unit in ledger.units:
         key = id(group_of[unit["pieces"][0]["uri"]])
         rows[key] = rows.get(key, 0) + unit["rows_in"]
-    whole = ledger.entry["limit"] is None and not ledger.entry["failed"]
+    unlimited, failed = ledger.entry["limit"] is None, ledger.entry["failed"]
     unique = {id(group): group for group in group_of.values()}
     return [
-        Group(tuple((uri, versions[uri]) for uri in sorted(group)), rows[key], whole) for key, group in unique.items()
+        Group(tuple((uri, versions[uri]) for uri in sorted(group)), rows[key], unlimited and group.isdisjoint(failed))
+        for key, group in unique.items()
     ]
 
 

@@ -188,8 +188,12 @@ class _Needless:
             return False
         if unit.unit in self._published:
             return not self._is_to_be_redone(unit.unit)
-        # A unit that was planned on this very head is wanted in spite of what the head has.
-        return unit.base < self._view.head.entry.version and all(_place(p) in self._pieces for p in unit.pieces)
+        # A unit that was planned on this very head is wanted in spite of what the head has. Of a group of small files one of
+        # which can't be read, the head has the others, each on its own.
+        entry = self._view.head.entry
+        return unit.base < entry.version and all(
+            _place(piece) in self._pieces or piece.uri in entry.failed for piece in unit.pieces
+        )
 
     def request(self, unit: UnitRecord | AttemptNote) -> str:
         """What its `retired` record asks for: the request for another try outlives what was made of it, and also a

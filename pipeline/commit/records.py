@@ -172,7 +172,7 @@ class LogEntry:
     units: int
     rows_in: int
     rows_quarantined: int
-    failed: tuple[str, ...]  # places the snapshot is without, as "uri: reason"
+    failed: dict[str, str]  # URI → reason, of files that the snapshot is without, in whole or in part
     facts: dict[str, Any]  # for people: model, dimensions, program version, time of publication
 
     def to_json(self) -> Bytes:

@@ -131,7 +131,7 @@ def publish(
     units: Sequence[ManifestUnit],
     *,
     retain: int,
-    failed: tuple[str, ...],
+    failed: dict[str, str],
     facts: dict[str, Any],
 ) -> LogEntry:
     """Publish `units` as the version after `base`. Raises Overtaken when that version is somebody else's."""

@@ -73,7 +73,7 @@ def failed_ack(state: AckState, work: SegmentWork, k: int, error: EmbedpipeError
         state=state,
         unit=unit_id(work.id, k),
         segment=work.id,
-        uri=work.pieces[0].uri,
+        uri=error.uri or work.pieces[0].uri,
         message=error.message,
         error=error,
     )

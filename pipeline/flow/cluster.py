@@ -51,8 +51,8 @@ class Pool:
 def connect(address: str | None) -> bool:
     """Connect to a Ray, or start one of our own. True when this process must shut it down.
 
-    Our own listens on loopback only and requires its token. Raises ConfigError when the cluster can't be reached, or when
-    anybody else could run code there.
+    Our own listens on loopback only and requires its token. Raises IncompleteError when the cluster can't be reached or
+    none comes up, ConfigError when anybody else could run code there.
     """
     refuse_unpickling()
     if ray.is_initialized():
@@ -84,8 +84,10 @@ def _init(address: str | None) -> None:
         _check_listening(address)
         try:
             dashboard = ray.init(address=address, **quiet).dashboard_url
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"no Ray cluster answers at {address!r}: {error}. Check execution.address") from error
+        except ValueError as error:
+            raise ConfigError(f"execution.address {address!r} is none that Ray understands: {error}") from error
+        except (ConnectionError, RuntimeError) as error:
+            raise _away(address, f": {error}") from error
         _refuse_open(dashboard)
         return
     # Without this Ray listens on every interface, whatever the node's address. The variable is for Ray's own processes;
@@ -104,7 +106,12 @@ def _init(address: str | None) -> None:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
+        raise IncompleteError(
+            f"Ray has not come up here: {error}. This machine may be too busy or too small for it; run again, or set "
+            "execution.engine to serial"
+        ) from error
+    except OSError as error:
         raise ConfigError(
             f"Ray can't be started here: {error}. It keeps its token below HOME ({Path.home()}) and its sockets below /tmp; both "
             "must be writable. Or set execution.engine to serial"
@@ -229,14 +236,21 @@ def answers(address: str) -> bool:
     return True
 
 
+def _away(address: str, why: str = "") -> IncompleteError:
+    """It may be wrong, or belong to a cluster that is starting or has died: a scheduler does right to try again."""
+    return IncompleteError(
+        f"no Ray cluster answers at {address!r}{why}. Check that it is up and execution.address is right, and run again"
+    )
+
+
 def _check_listening(address: str) -> None:
-    """Raises ConfigError where nobody does: Ray itself would end this process from C++, without a word."""
+    """Raises IncompleteError where nobody does: Ray itself would end this process from C++, without a word."""
     if not re.fullmatch(r"[^/]+:\d+", address):
         return  # `auto`, `ray://…`
     until = time.monotonic() + START_S
     while not answers(address):
         if time.monotonic() > until:
-            raise ConfigError(f"no Ray cluster answers at {address!r}. Check execution.address")
+            raise _away(address)
         time.sleep(1.0)  # between two tries
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from pipeline.commit.assembly import commit_file, read_assembled
 from pipeline.commit.keys import data_key
 from pipeline.commit.records import AssemblyRecord, FileRef, Slice
+from pipeline.commit.success import clear_success
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
@@ -84,6 +85,9 @@ class Assembling:
         # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
         key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
         create_file(store, key, made.data)
+        # After the file, too: whoever has set the mark since this run began looks at data/ behind it, and has either seen the
+        # file there or set the mark before this.
+        clear_success(store)
         slices = []
         first = 0
         for source in task.file.slices:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline.errors import EmbedpipeError, EncodeError, InputError
 from pipeline.flow.context import JobContext
+from pipeline.flow.memory_limit import limit_memory
 from pipeline.flow.replica import encode_finite, load_replica
 from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
 
@@ -69,7 +70,7 @@ def isolate(
                 )
             elif len(group) > 1:
                 todo[:0] = [group[i : i + 1] for i in range(len(group))]
-            elif answer.by is not None and first not in killed and texts > 1:  # a lone text has died before
+            elif answer.by is not None and first not in killed:
                 killed.add(first)
                 todo[:0] = [group]
             else:
@@ -149,6 +150,7 @@ def serve_texts(connection: Connection) -> None:
     except EmbedpipeError as error:
         connection.send(error)
         return
+    limit_memory()  # a text that takes all there is shall fail here, with a reason
     connection.send((encoder.placement.device, encoder.placement.dtype, gate.to_json()))
     while True:
         try:

@@ -56,13 +56,16 @@ class Finish:
     note: str  # why not, where it isn't
 
 
-def needs_publishing(planned: Planned, retain: int) -> bool:
-    """Whether the next snapshot would differ from the head, or fewer older ones are to be kept than it keeps."""
+def needs_publishing(planned: Planned, retain: int, failed: Mapping[str, str]) -> bool:
+    """Whether the next snapshot would differ from the head, be without other files (`failed`: URI → reason), or fewer older
+    ones are to be kept than it keeps."""
     plan = planned.plan
     if planned.head is None or not planned.same_spec:
         return True
     entry = planned.head.entry
-    return bool(plan.committed or plan.dropped or entry.oldest < entry.version - retain + 1)
+    without = _still_without(planned).keys() | failed.keys()
+    kept_too_long = entry.oldest < entry.version - retain + 1
+    return bool(plan.committed or plan.dropped or without != entry.failed.keys() or kept_too_long)
 
 
 def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool) -> LogEntry:
@@ -99,7 +102,7 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
             head.entry if head else None,
             units,
             retain=job.config.output.retain,
-            failed=tuple(f"{uri}: {reason}" for uri, reason in sorted(failed.items())),
+            failed=failed,
             facts=_facts(job) | {"times": asdict(sum((unit.times for unit in plan.committed), NO_TIME))},
         )
 
@@ -123,8 +126,7 @@ def _still_without(planned: Planned) -> dict[str, str]:
         return {}
     listed = {file.uri for file in planned.files}
     kept = {piece.uri for unit in planned.plan.kept for piece in unit.pieces} - listed
-    places = planned.head.entry.failed
-    return {uri: place.removeprefix(f"{uri}: ") for uri in kept for place in places if place.startswith(f"{uri}: ")}
+    return {uri: reason for uri, reason in planned.head.entry.failed.items() if uri in kept}
 
 
 def retire_lost(store: Store, planned: Planned) -> int:

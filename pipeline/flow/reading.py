@@ -6,13 +6,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.commit.records import Times, UnitRecord
-from pipeline.commit.units import commit_unit
+from pipeline.commit.records import Times
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, SourceChanged
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.read_apart import read_apart
-from pipeline.flow.unit import PreparedUnit, UnitTask, digest_of, milliseconds_since
+from pipeline.flow.unit import PreparedUnit, UnitTask, digest_of, milliseconds_since, refuse
 from pipeline.plan.records import SegmentWork
 from pipeline.source.read import read_segment
 from pipeline.source.records import SourceUnit, Span
@@ -102,23 +101,19 @@ class Reading:
 
     def _give_up(self, work: SegmentWork, k: int, error: InputError) -> Ack:
         """Commit a `failed` record for the unit that can't be read; the next run tries it once more."""
-        record = UnitRecord(
+        unread = UnitTask(
             unit=unit_id(work.id, k),
             generation=work.generation(k),
-            state="failed",
-            spec=self.context.spec_id,
             segment=work.id,
             k=k,
-            attempt=uuid.uuid4().hex,
-            base=self.context.base,
+            eof=False,
             pieces=work.pieces,
-            reason=error.message,
+            spans=(),
+            base=self.context.base,
+            source_bytes=0,
+            deaths=0,
         )
-        try:
-            commit_unit(self.store, record)
-        except EmbedpipeError as second:
-            return failed_ack("error", work, k, second)
-        return failed_ack("failed", work, k, error)
+        return refuse(self.context, self.store, unread, uuid.uuid4().hex, error)
 
 
 def _first_rows(units: Iterator[SourceUnit], limit: int) -> Iterator[SourceUnit]:

@@ -47,7 +47,7 @@ class Staging:
         except InputError as error:
             return refuse(self.context, self.store, task, unit.attempt, error)
         except EmbedpipeError as error:
-            with contextlib.suppress(StorageError):  # as above
+            with contextlib.suppress(StorageError):  # without its note the attempt counts as one that died
                 end_attempt(self.store, task.unit, task.generation, unit.attempt, error.message)
             return task_ack("error", task, error)
         state: AckState = "done" if ours or standing.state == "done" else "skipped"

@@ -43,15 +43,17 @@ def read_status(output: str) -> Status:
 
 
 def _is_published(record: UnitRecord, head: Snapshot | None, covered: Set[tuple[str, str]]) -> bool:
-    """Whether the head has the rows of the record's files, from other units."""
-    same_spec = head is not None and record.spec == head.entry.spec
-    return same_spec and all((piece.uri, piece.version) in covered for piece in record.pieces)
+    """Whether the head has the rows of the record's files from other units, or says that it is without them."""
+    if head is None or record.spec != head.entry.spec:
+        return False
+    failed = head.entry.failed
+    return all((piece.uri, piece.version) in covered or piece.uri in failed for piece in record.pieces)
 
 
 def _failures(head: Snapshot | None, rulings: Sequence[UnitRecord]) -> dict[str, str]:
     """URI → reason of what the snapshot is without, and before there is one, of what has failed so far."""
     if head is not None:
-        return {uri: reason for uri, _, reason in (place.partition(": ") for place in head.entry.failed)}
+        return head.entry.failed
     return {record.pieces[0].uri: record.reason for record in rulings if record.state == "failed" and record.pieces}
 
 

@@ -131,7 +131,7 @@ class PublishedFacts:
     rows_in: int  # source rows it accounts for
     rows_quarantined: int
     limit: int | None  # rows, of a `--limit` run
-    failed: tuple[str, ...]  # what it is without, as "uri: reason"
+    failed: dict[str, str]  # URI → reason, of files it is without
     spec: str
     facts: dict[str, Any]  # model, dimensions, precision, time of publication
 

@@ -99,7 +99,7 @@ class _Run:
         self.stop = stop
         self.started = time.monotonic()
         self.engine: Engine | None = None
-        self.failed: dict[str, str] = {}  # segment id → reason; not tried again by this run
+        self.failed: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason); not tried again by this run
         self.alone: set[str] = set()  # files of a group of small files that failed
         self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
         self.duplicates: int | None = None
@@ -209,7 +209,7 @@ class _Run:
             self.alone.update(piece.uri for piece in segment.pieces)
         elif ack.state == "failed":
             reason = ack.message.removeprefix(ack.uri).lstrip(",: ")
-            self.failed[ack.segment] = reason
+            self.failed[ack.segment] = ack.uri, reason
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason))
 
     def _note_placement(self, ack: Ack) -> None:
@@ -222,7 +222,7 @@ class _Run:
         failed = self._failed_files(planned)
         self._check_rejected(planned, failed)
         entry = planned.head.entry if planned.head else None
-        published = needs_publishing(planned, self.config.output.retain)
+        published = needs_publishing(planned, self.config.output.retain, failed)
         if published:
             self._check_duplicates(job, planned)
             entry = publish_plan(job, planned, self._engine(), failed, allow_drop=self.allow_drop)
@@ -247,17 +247,21 @@ class _Run:
 
     def _failed_files(self, planned: Planned) -> dict[str, str]:
         """URI → reason of what this run could not read."""
-        return {
-            segment.pieces[0].uri: self.failed[segment.id]
-            for segment in planned.plan.pending
-            if segment.id in self.failed
-        }
+        return dict(self.failed[segment.id] for segment in planned.plan.pending if segment.id in self.failed)
 
     def _check_rejected(self, planned: Planned, failed: dict[str, str]) -> None:
         """Raises when more than the allowed share of the input is quarantined or could not be read."""
         allowed = self.config.output.max_rejected_share
         lost_bytes = sum(segment.bytes for segment in planned.plan.pending)
-        if failed and lost_bytes > allowed * planned.input_bytes:
+        if failed and self.limit is not None:
+            uri, reason = next(iter(failed.items()))
+            raise InputError(
+                f"{uri}: {reason}. A run with --limit reads the files one after the other and ends at the first that can't be "
+                "read; leave it out of input.paths, or run without --limit. Nothing new is published"
+            )
+        if failed and (
+            lost_bytes > allowed * planned.input_bytes or allowed == 0
+        ):  # an empty file has no bytes to lose
             shown = "\n".join(f"{uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
             raise InputError(
                 f"{len(failed)} of {len(planned.files)} input files can't be read, or hold rows that are refused; they are "

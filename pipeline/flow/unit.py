@@ -64,7 +64,7 @@ class EncodedUnit:
 
 
 def refuse(context: JobContext, store: Store, task: UnitTask, attempt: str, error: InputError) -> Ack:
-    """Commit a `failed` record for a unit with a row that the config refuses."""
+    """Commit a `failed` record for a unit that can't be read, or has a row that the config refuses."""
     record = UnitRecord(
         unit=task.unit,
         generation=task.generation,
@@ -86,8 +86,15 @@ def refuse(context: JobContext, store: Store, task: UnitTask, attempt: str, erro
 
 def task_ack(state: AckState, task: UnitTask, error: EmbedpipeError | None = None) -> Ack:
     """The acknowledgement of a unit that was not committed here."""
-    message = error.message if error else ""
-    return Ack(state=state, unit=task.unit, segment=task.segment, uri=task.pieces[0].uri, message=message, error=error)
+    uri, message = (error.uri, error.message) if error else ("", "")
+    return Ack(
+        state=state,
+        unit=task.unit,
+        segment=task.segment,
+        uri=uri or task.pieces[0].uri,
+        message=message,
+        error=error,
+    )
 
 
 def milliseconds_since(began: float) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import InputError
 from pipeline.source.columnar import read_columnar
 from pipeline.source.delimited import read_delimited
 from pipeline.source.extract import NEXT, extract
@@ -45,13 +46,22 @@ def read_segment(segment: Segment, extraction: Extraction, policy: UnitPolicy, m
     """
     cutter = _Cutter(segment, unit_schema(extraction), min(policy.rows, max_rows), policy.text_bytes)
     for index, piece in enumerate(segment.pieces):
-        with open_input(piece.file.uri, piece.file.version) as stream:
-            for columns in READERS[piece.file.format](stream, piece, extraction):
-                rows = extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
-                for unit in cutter.take(rows):
-                    check_unchanged(piece.file.uri, piece.file.version)  # it may be committed before the file is closed
-                    yield unit
+        try:
+            yield from _read_piece(piece, index, extraction, cutter)
+        except InputError as error:
+            error.uri = piece.file.uri  # one of many, perhaps
+            raise
     yield cutter.last()
+
+
+def _read_piece(piece: Piece, index: int, extraction: Extraction, cutter: "_Cutter") -> Iterator[SourceUnit]:
+    """The units that become full by a piece's rows."""
+    with open_input(piece.file.uri, piece.file.version) as stream:
+        for columns in READERS[piece.file.format](stream, piece, extraction):
+            rows = extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
+            for unit in cutter.take(rows):
+                check_unchanged(piece.file.uri, piece.file.version)  # it may be committed before the file is closed
+                yield unit
 
 
 def _measure(piece: Piece) -> Measure:

@@ -33,6 +33,8 @@ _SIGNED_QUERY = re.compile(
 _SHORTEST_SECRET = 6  # characters; a shorter value ("true", "none") would black out ordinary words
 HIDDEN = "***"
 
+_said: set[str] = set()  # secrets that went over the wire
+
 
 class WorkerEnvironment(dict[str, str]):
     """Environment variables whose values no log shows."""
@@ -62,13 +64,21 @@ def apply_environment(settings: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
+def keep_secret(value: str) -> None:
+    """From now on `redact` knows this value, which isn't in the environment: a role's token, or a profile's."""
+    if len(value) >= _SHORTEST_SECRET:
+        _said.add(value)
+
+
 def redact(text: str) -> str:
-    """`text` without user info and signatures in URLs, and without any value of a secret environment variable."""
+    """`text` without user info and signatures in URLs, without any value of a secret environment variable, and without what
+    `keep_secret` was told."""
     text = _USERINFO.sub(f"{HIDDEN}@", text)
     text = _SIGNED_QUERY.sub(f"?{HIDDEN}", text)
     secrets = {
         value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name)
     }
+    secrets |= _said
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text

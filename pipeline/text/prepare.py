@@ -87,9 +87,8 @@ class Preparer:
         blank = pc.and_(pc.fill_null(blank, False), pc.is_null(rows["kind"]))
         if self._policy.empty == "refuse" and pc.any(blank).as_py():
             first = rows.filter(blank).slice(0, 1).to_pylist()[0]
-            raise InputError(
-                f"{uris[first['file']]}, position {first['position']:,}: the text is empty, and rows.empty is refuse"
-            )
+            uri = uris[first["file"]]
+            raise InputError(f"{uri}, position {first['position']:,}: the text is empty, and rows.empty is refuse", uri)
         kind = pc.if_else(blank, pa.scalar("empty"), rows["kind"])
         reason = pc.if_else(blank, pa.scalar("the text is empty or whitespace only"), rows["reason"])
         names = rows.column_names

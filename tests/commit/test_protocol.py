@@ -77,7 +77,7 @@ def release(
     base = head.entry.version if head else 0
     assembly = plan_assembly(base, kept, dropped, added, 1 << 30, {})
     units = assembled_units(assembly, assemble(store, assembly, f"x{base}"), kept, added)
-    publish(store, of, head.entry if head else None, units, retain=retain, failed=(), facts={})
+    publish(store, of, head.entry if head else None, units, retain=retain, failed={}, facts={})
     snapshot = read_head(store)
     assert snapshot is not None
     return snapshot
@@ -131,7 +131,7 @@ def test_two_publishers_from_one_base_give_one_version_and_one_overtaken() -> No
     assert head is not None
     release(store, [stage(store, done(SPEC, whole(B)))], kept=head.units)
     with pytest.raises(Overtaken):
-        publish(store, SPEC, head.entry, head.units, retain=1, failed=(), facts={"somebody": "else"})
+        publish(store, SPEC, head.entry, head.units, retain=1, failed={}, facts={"somebody": "else"})
 
 
 def test_the_same_units_from_the_same_base_make_the_same_assembly() -> None:
@@ -178,7 +178,7 @@ def test_a_manifest_that_names_rows_twice_is_never_published() -> None:
     first = release(store, [stage(store, done(SPEC, whole(A)))])
     twice = dataclasses.replace(first.units[0], unit="f" * 32)
     with pytest.raises(CommitError, match="belong to no unit or to two"):
-        publish(store, SPEC, first.entry, [*first.units, twice], retain=1, failed=(), facts={})
+        publish(store, SPEC, first.entry, [*first.units, twice], retain=1, failed={}, facts={})
 
 
 def test_after_a_run_nothing_unreferenced_is_left() -> None:

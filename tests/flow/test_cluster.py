@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[2]
 NO_TOKEN = """
 import os, sys
 import ray
-from pipeline.errors import ConfigError
+from pipeline.errors import IncompleteError
 from pipeline.flow.cluster import connect
 
 connect(None)
@@ -22,7 +22,7 @@ os.environ["HOME"] = sys.argv[1]  # where no token is; Ray looks for one only on
 os.environ["RAY_gcs_server_port_wait_time_s"] = "3"
 try:
     connect(None)
-except ConfigError as error:
+except IncompleteError as error:
     print(error)
 """
 
@@ -51,4 +51,4 @@ def test_a_ray_that_does_not_come_up_is_no_bug_of_ours(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     ran = python(tmp_path, "-c", NO_TOKEN, str(tmp_path / "other"), cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert "Ray can't be started here: Timed out waiting" in ran.stdout
+    assert "Ray has not come up here: Timed out waiting" in ran.stdout

@@ -17,8 +17,17 @@ import pytest
 from support.jobs import glob_rows, ids, make_config, read_rows, text_of, write_jsonl, write_parquet
 
 import pipeline
+from pipeline.check.verify import verify
 from pipeline.config.schema import Execution
-from pipeline.errors import ConfigError, InputError, QuarantineError, RefusedError, SourceChanged, StorageError
+from pipeline.errors import (
+    ConfigError,
+    IncompleteError,
+    InputError,
+    QuarantineError,
+    RefusedError,
+    SourceChanged,
+    StorageError,
+)
 from pipeline.flow import encoding, supervisor
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
@@ -239,6 +248,87 @@ def test_in_a_group_of_small_files_only_those_at_fault_are_named(tmp_path: Path,
     assert glob_rows(out) == ids(range(90))
     told = read_status(out)
     assert (told.state, told.failed, told.units_committed) == ("published", {}, 0)
+
+
+def test_a_new_file_that_can_not_be_read_is_published_as_missing_and_forgotten_when_it_goes(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """Nothing else has changed. Were nothing published, `status` and `verify` would say that nothing is missing."""
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    write_parquet(source / "a.parquet", range(40), LONG)
+    config = make_config(source, out, tiny_model, units__text_mib=1, output__max_rejected_share=0.5)
+    pipeline.run(config)
+    broken = source / "b.parquet"
+    broken.write_bytes((source / "a.parquet").read_bytes()[:-9])
+    first, again = run_job(config), run_job(config)
+    assert (first.version, first.published, first.exit_code) == (2, True, 4)
+    assert (again.version, again.published, again.exit_code) == (2, False, 4)  # known by now
+    assert list(read_status(out).failed) == [str(broken)]
+    assert verify(out).passed
+    broken.unlink()
+    mended = run_job(config)
+    assert (mended.version, mended.published, mended.exit_code) == (3, True, 0)
+    assert read_status(out).failed == {}
+
+
+def test_what_was_staged_of_a_group_that_failed_is_collected_once_its_other_files_are_published(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """Nobody would ever need it again, and each later run that groups the file with new neighbours would add to it."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for shard in range(3):
+        write_jsonl(source / f"{shard}.jsonl", range(60 * shard, 60 * shard + 60))
+    with (source / "2.jsonl").open("a") as file:
+        file.write('{"id": "x", "text": " "}\n')
+    config = make_config(
+        source, str(out), tiny_model, rows__empty="refuse", output__max_rejected_share=0.9, units__rows=50
+    )
+    assert (run_job(config).exit_code, run_job(config).published) == (4, False)
+    staged = [path for path in (out / "_embedpipe" / "part").rglob("*") if path.is_file()]
+    assert staged == []
+    assert read_status(str(out)).units_committed == 0
+
+
+def test_a_limited_run_names_the_file_that_ends_it(tmp_path: Path, tiny_model: str) -> None:
+    """It is one segment of many files, and the first of them is fine."""
+    for shard in range(20):
+        write_jsonl(tmp_path / "in" / f"{shard:02}.jsonl", range(3 * shard, 3 * shard + 3))
+    (tmp_path / "in" / "07.jsonl").write_text('{"id": "x", "text": " "}\n')
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, rows__empty="refuse")
+    with pytest.raises(
+        InputError, match=r"^\S*07\.jsonl: position 0: .*A run with --limit reads the files one after the"
+    ):
+        run_job(config, limit=40)
+    assert run_job(config, limit=20).rows == 20
+
+
+def test_a_file_of_a_group_that_keeps_changing_is_the_one_that_is_named(tmp_path: Path, tiny_model: str) -> None:
+    for shard in range(5):
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(3 * shard, 3 * shard + 3))
+    busy = tmp_path / "in" / "3.jsonl"
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__max_attempts=20)
+
+    class Writer:
+        """Writes to the file whenever a plan is ready."""
+
+        def emit(self, event: Event) -> None:
+            if isinstance(event, PlanReady):
+                write_jsonl(busy, range(1000 + len(busy.read_bytes()), 1003 + len(busy.read_bytes())))
+                busy.write_bytes(busy.read_bytes() + b"\n")
+
+    with pytest.raises(IncompleteError, match=r"in/3\.jsonl changed under its reader"):
+        run_job(config, reporter=Writer())
+
+
+def test_no_share_at_all_may_be_missing_not_even_an_empty_file(tmp_path: Path, tiny_model: str) -> None:
+    """By bytes it weighs nothing."""
+    write_parquet(tmp_path / "in" / "a.parquet", range(40), LONG)
+    (tmp_path / "in" / "b.parquet").touch()
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, units__text_mib=1, output__max_rejected_share=0.0
+    )
+    with pytest.raises(InputError, match=r"b\.parquet"):
+        run_job(config)
 
 
 def test_a_first_file_without_the_column_fails_alone(tmp_path: Path, tiny_model: str) -> None:

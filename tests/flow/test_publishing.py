@@ -6,8 +6,14 @@ import pytest
 from support.memory import MemoryStore
 
 from pipeline.commit.keys import SUCCESS
+from pipeline.commit.success import clear_success
 from pipeline.errors import IncompleteError, InputError
+from pipeline.flow import engine
+from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.publishing import _unmarked, version_now
+from pipeline.sink.assemble import DataFile
+from pipeline.sink.records import DataFilePlan
+from pipeline.storage.environment import worker_environment
 from pipeline.storage.inputs import find
 
 
@@ -25,6 +31,22 @@ def test_a_run_that_fails_over_its_files_leaves_no_mark_that_another_set_meanwhi
     with pytest.raises(IncompleteError):
         fail()
     assert store.get(SUCCESS) is None
+
+
+def test_a_data_file_is_not_committed_beside_a_mark_that_another_run_has_set_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two healthy runs: one has settled the mark between the other's look for it and the other's first file. It would stand,
+    wrong, until that one publishes, which may take an hour."""
+    store = MemoryStore()
+    monkeypatch.setattr(engine, "open_store", lambda _: store)
+    monkeypatch.setattr(engine, "write_data_file", lambda *_: DataFile(b"rows", "0" * 64, 0))
+    task = AssemblyTask("memory", worker_environment(), 1, "a" * 16, DataFilePlan(0, "", ()), None)  # type: ignore[arg-type]
+    clear_success(store)
+    store.put(SUCCESS, b"by another run")
+    record = Assembling(task).make()
+    assert store.get(SUCCESS) is None
+    assert store.get(record.file.key) == b"rows"
 
 
 def test_a_source_is_gone_only_where_its_neighbours_are_still_there(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_an_output_of_another_spec_is_refused_unless_replacing_is_asked_for() ->
 
     other = spec("other")
     entry = publish(
-        MemoryStore(), other, None, published(done(other, whole(input_file("a.jsonl")))), retain=1, failed=(), facts={}
+        MemoryStore(), other, None, published(done(other, whole(input_file("a.jsonl")))), retain=1, failed={}, facts={}
     )
     with pytest.raises(RefusedError, match="different name"):
         check_spec(SPEC, entry, other, replace=False, output="out")
@@ -177,11 +177,11 @@ def test_a_limited_run_never_publishes_over_a_full_snapshot_but_a_full_one_repla
     from pipeline.commit.snapshot import publish
 
     units = published(done(SPEC, whole(input_file("a.jsonl"))))
-    full = publish(MemoryStore(), SPEC, None, units, retain=1, failed=(), facts={})
+    full = publish(MemoryStore(), SPEC, None, units, retain=1, failed={}, facts={})
     limited = spec(limit=5)
     with pytest.raises(RefusedError, match="--limit"):
         check_spec(limited, full, SPEC, replace=True, output="out")
-    small = publish(MemoryStore(), limited, None, units, retain=1, failed=(), facts={})
+    small = publish(MemoryStore(), limited, None, units, retain=1, failed={}, facts={})
     assert check_spec(SPEC, small, limited, replace=False, output="out") is False
 
 
@@ -191,7 +191,7 @@ def test_losing_more_than_a_tenth_of_the_rows_is_refused_unless_allowed() -> Non
     from pipeline.commit.snapshot import publish
 
     units = published(done(SPEC, whole(input_file("a.jsonl")), rows=100))
-    entry = publish(MemoryStore(), SPEC, None, units, retain=1, failed=(), facts={})
+    entry = publish(MemoryStore(), SPEC, None, units, retain=1, failed={}, facts={})
     check_drop("out", entry, 10, allow_drop=False)
     with pytest.raises(RefusedError, match="11 of the 100 rows"):
         check_drop("out", entry, 11, allow_drop=False)

@@ -1,6 +1,7 @@
 """What goes over the wire to S3, and what comes of answers that go wrong."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -260,6 +261,27 @@ def test_errors_never_show_the_secret(store: Store, proxy: FaultProxy, monkeypat
         store.get("a")
     assert "as the test wants it" not in str(caught.value)
     assert "***" in str(caught.value)
+
+
+def test_errors_never_show_the_token_of_a_profile(
+    s3_bucket: str, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in no variable of the environment, and a store says in its refusal what it was sent."""
+    profile = tmp_path / "credentials"
+    profile.write_text(
+        "[night]\naws_access_key_id = AKIANIGHT\naws_secret_access_key = s3cr3t-k3y\naws_session_token = t0k3n/of/the=night\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setenv("AWS_PROFILE", "night")
+    store = open_store(f"{s3_bucket}/out")
+    proxy.faults = [Fault("GET", "403 AccessDenied_t0k3n/of/the=night", times=9)]
+    with pytest.raises(StorageError) as caught:
+        store.get("a")
+    assert proxy.seen[-1].headers["x-amz-security-token"] == "t0k3n/of/the=night"
+    assert "t0k3n" not in str(caught.value)
+    assert "AccessDenied_***" in str(caught.value)
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure")])

@@ -222,7 +222,7 @@ def _publish(store: Store, spec: Spec, units: list[ManifestUnit], edits: Edits, 
         units=len(units),
         rows_in=sum(unit.rows_in for unit in units),
         rows_quarantined=sum(unit.rows_quarantined for unit in units),
-        failed=(),
+        failed={},
         facts={"model": model, "revision": None},
     )
     entry = edits.entry(entry)

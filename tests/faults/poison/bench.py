@@ -20,6 +20,7 @@ KINDS = {
     "elephant": ("memory", "MemoryError"),
     "ferret": ("device", "doesn't fit into the memory"),
     "gorilla": ("raise", "the kernel failed"),
+    "mammoth": ("all memory", "MemoryError"),
 }
 """Word → what a text with it does, and what the reason must say."""
 

@@ -30,11 +30,9 @@ def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model:
     assert done.returncode == 4, done.stderr[-3000:]  # the snapshot is without the unit that can't be read
     entry = oracle.newest(oracle.reader(str(tmp_path / "out")))
     assert entry is not None, done.stderr[-3000:]
-    assert len(entry["failed"]) == 1
-    assert (
-        "unreadable.jsonl: reading it ends the process that does, every time: its process was ended by SIGSEGV"
-        in entry["failed"][0]
-    )
+    ((uri, reason),) = entry["failed"].items()
+    assert uri.endswith("unreadable.jsonl")
+    assert "reading it ends the process that does, every time: its process was ended by SIGSEGV" in reason
     aside = list_quarantine(str(tmp_path / "out"))
     assert sorted(aside["id"].to_pylist()) == [f"{word}-77" for word in poison]
     assert set(aside["kind"].to_pylist()) == {"poison"}
@@ -94,6 +92,19 @@ def test_a_serial_run_that_hangs_ends_itself(tmp_path: Path, tiny_model: str) ->
     done = run(config, tmp_path / "log", {"ibex": "hang"})
     assert done.returncode == 4
     assert "no progress for 2 s" in done.stderr or "no progress for 3 s" in done.stderr
+
+
+def test_a_healthy_text_alone_in_its_unit_is_asked_once_more_though_both_processes_were_taken_away(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """A file of one row: its first attempt went with the machine, and the throw-away process for somebody else's sake."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.jsonl").write_text(json.dumps({"id": "1", "text": "a jackal"}) + "\n")
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model)
+    codes = [run(config, tmp_path / "log", {"jackal": "kill twice"}).returncode for _ in range(2)]
+    assert codes == [-9, 0]
+    assert attempts(tmp_path / "log")["jackal"] == 3
+    assert list_quarantine(str(tmp_path / "out")).num_rows == 0
 
 
 def test_a_healthy_unit_whose_process_was_taken_away_twice_loses_nothing(tmp_path: Path, tiny_model: str) -> None:

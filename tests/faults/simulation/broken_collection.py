@@ -131,7 +131,7 @@ def collections_overtake() -> Sequence[Replacement]:
 def planned_on_head_given_up() -> Sequence[Replacement]:
     return rewrite(
         collect._Needless._is_published,
-        ("unit.base < self._view.head.entry.version and ", ""),
+        ("unit.base < entry.version and ", ""),
         owner=collect._Needless,
     )
 
@@ -147,3 +147,8 @@ def old_parts_collected() -> Sequence[Replacement]:
         return old or part(unnamed, file)
 
     return put(collect._Unnamed.part, by_age, owner=collect._Unnamed)
+
+
+@mutant("What was staged of a group of small files stays for ever once one of them can't be read.")
+def failed_groups_stay() -> Sequence[Replacement]:
+    return rewrite(collect._Needless._is_published, (" or piece.uri in entry.failed", ""), owner=collect._Needless)

@@ -98,9 +98,14 @@ def drops_not_published() -> Sequence[Replacement]:
     return rewrite(publishing.needs_publishing, ("plan.committed or plan.dropped", "plan.committed"))
 
 
+@mutant("A file that can't be read, and is new, is told of nowhere unless something else is published.")
+def failures_not_published() -> Sequence[Replacement]:
+    return rewrite(publishing.needs_publishing, ("without != entry.failed.keys()", "False"))
+
+
 @mutant("Publishing again forgets what the snapshot is without.")
 def republish_forgets_failed() -> Sequence[Replacement]:
-    return rewrite(snapshot.republish, ("failed=head.entry.failed", "failed=()"))
+    return rewrite(snapshot.republish, ("failed=head.entry.failed", "failed={}"))
 
 
 @mutant("Kept rows of a rewritten file are named where they lay before.")
@@ -116,6 +121,11 @@ def files_numbered_twice() -> Sequence[Replacement]:
 @mutant("Data files are named by their assembly alone.")
 def data_named_by_assembly() -> Sequence[Replacement]:
     return rewrite(engine.Assembling.make, ("uuid.uuid4().hex", "'0' * 32"), owner=engine.Assembling)
+
+
+@mutant("Nobody looks for the mark after a data file is there: it may have been set just before.")
+def mark_not_looked_for() -> Sequence[Replacement]:
+    return rewrite(engine.Assembling.make, ("clear_success(store)", "pass"), owner=engine.Assembling)
 
 
 @mutant("What the head has of a file stays, though the file is cut into other segments now.")

@@ -47,7 +47,10 @@ def unknown_outcome_deletes() -> Sequence[Replacement]:
     delete = "            self.store.delete([part_key(task.unit, task.generation, unit.attempt)])"
     return rewrite(
         staging.Staging.stage,
-        (f"{suppressed}  # as above", f"{suppressed}\n{delete}\n        {suppressed}"),
+        (
+            f"{suppressed}  # without its note the attempt counts as one that died",
+            f"{suppressed}\n{delete}\n        {suppressed}",
+        ),
         owner=staging.Staging,
     )
 

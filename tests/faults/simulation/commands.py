@@ -2,7 +2,6 @@
 
 import json
 import random
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +28,8 @@ class Command:
     retain: int = 1
     allow_drop: bool = False
     may_delete: bool = True
+    share: float = 1.0  # of the input that may be without vectors
+    impatient: bool = False  # the user stops it, perhaps
     abandon: bool = False
     alone: bool = True  # nothing else was under way at the same time
     begun: int = 0  # by the disk's clock
@@ -40,11 +41,13 @@ class Command:
 def draw_commands(rng: random.Random) -> list[Command]:
     """What the user of one history does."""
     append, retain, replacing = rng.random() < 0.25, rng.choice((1, 1, 2)), rng.random() < 0.3
-    drops, keeps = rng.random() < 0.6, rng.random() < 0.15
+    drops, keeps, share = rng.random() < 0.6, rng.random() < 0.25, rng.choice((1.0, 1.0, 1.0, 1.0, 0.4, 0.0))
+    # Some users try rows again all the time, and give up what others are at: what is rare otherwise, and goes wrong there.
+    runs, collections, abandons = (0.4, 0.65, 0.7) if rng.random() < 0.15 else (0.6, 0.82, 0.3)
     commands = []
     for number in range(rng.choice((1, 2, 3, 4, 5, 6))):
         draw = rng.random()
-        if draw < 0.6 or number == 0:
+        if draw < runs or number == 0:
             commands.append(
                 Command(
                     "run",
@@ -55,32 +58,47 @@ def draw_commands(rng: random.Random) -> list[Command]:
                     retain=retain if rng.random() < 0.75 else 4 - retain,
                     allow_drop=drops,
                     may_delete=not (keeps and rng.random() < 0.7),
+                    share=share,
+                    impatient=rng.random() < 0.1,
                 )
             )
-        elif draw < 0.82:
-            commands.append(Command("gc", f"gc{number}", abandon=rng.random() < 0.3))
+        elif draw < collections:
+            commands.append(Command("gc", f"gc{number}", abandon=rng.random() < abandons))
         else:
             commands.append(Command("retry", f"retry{number}"))
     return commands
 
 
 @cache
-def config_of(append: bool, retain: int) -> Config:
-    """A job's config; what is in it beside mode and retain is never asked for."""
+def config_of(append: bool, retain: int, share: float) -> Config:
+    """A job's config; what isn't named here is never asked for."""
     return Config(
         input=Input(paths=("/in",)),
         model=Model(name="m"),
-        output=Output(path="/out", mode="append" if append else "mirror", retain=retain, max_rejected_share=1.0),
+        output=Output(path="/out", mode="append" if append else "mirror", retain=retain, max_rejected_share=share),
         execution=Execution(engine="serial"),
     )
+
+
+class _Patience:
+    """In place of the event that a signal sets: asked often enough, it is lost."""
+
+    def __init__(self, world: Any, chance: float) -> None:
+        self._world, self._chance, self._lost = world, chance, False
+
+    def is_set(self) -> bool:
+        if self._chance and not self._lost and self._world.rng.random() < self._chance:
+            self._lost = True
+            self._world.counts["stopped"] += 1
+        return self._lost
 
 
 def execute(world: Any, command: Command) -> None:
     """Carry a command out in the process that calls; what it may not end with is a violation."""
     try:
         if command.kind == "run":
-            config = config_of(command.append, command.retain)
-            stop = threading.Event()
+            config = config_of(command.append, command.retain, command.share)
+            stop: Any = _Patience(world, 0.02 if command.impatient else 0.0)
             supervisor._Run(config, None, command.allow_drop, command.replace, NullReporter(), stop).go()
         elif command.kind == "gc":
             maintenance.collect_garbage(ROOT, dry_run=False, abandon=command.abandon)

@@ -30,6 +30,7 @@ class TruthJudge:
         self.attempts: dict[str, int] = {}  # by unit
         self.planned: dict[str, dict[str, Any]] = {}  # unit → what was last planned of it, on the newest version
         self.marked = 0  # since when `_SUCCESS` stands, where it does
+        self.made: dict[str, int] = {}  # data file → when it came
         self.given_up: set[tuple[str, int]] = set()  # records that give up what was asked for, rightly
         self.lone_ends: set[str] = set()  # notes that an attempt ended, which nobody noted the beginning of
         self.reworked: dict[str, int] = {}  # by unit: records that ask for it to be worked again
@@ -39,6 +40,10 @@ class TruthJudge:
         folder = folder_name(key)
         if folder in ("data", "log"):
             self._check_mark_removed(key, by)
+        if folder == "data":
+            self.made[key] = self.disk.now
+        if folder == "assembly":
+            self._check_mark_looked_for(json.loads(value)["file"]["key"], by)
         if folder in ONCE and self.first_values.setdefault(key, value) != value:
             self._wrong(f"{key} was once written with another value", by)
         if folder == "unit":
@@ -132,6 +137,11 @@ class TruthJudge:
         if self.disk.get("_SUCCESS") is not None and by.command is not None and self.marked < by.command.begun:
             self._wrong(f"{key} changes beside a _SUCCESS that has stood since before this began", by)
 
+    def _check_mark_looked_for(self, file: str, by: Process) -> None:
+        """Who commits a data file has looked for the mark after making it: one that was there before it is gone by then."""
+        if self.disk.get("_SUCCESS") is not None and self.marked < self.made.get(file, 0):
+            self._wrong(f"{file} is committed beside a _SUCCESS that has stood since before it was made", by)
+
     def _planned(self, unit: str, record: dict[str, Any]) -> None:
         if unit not in self.planned or record["base"] >= self.planned[unit]["base"]:
             self.planned[unit] = record
@@ -206,9 +216,13 @@ class TruthJudge:
             self._wrong(f"{key} gives up a unit whose source is as it was, and that was never published", by)
 
     def _are_published(self, record: dict[str, Any]) -> bool:
-        """Whether some snapshot since the unit was planned had all rows of these files, from other units."""
+        """Whether some snapshot since the unit was planned had all rows of these files from other units, or said that it is
+        without them."""
         since = self.snapshots.all[record["base"] :]
-        return all(any(entry.uris.get(p["uri"]) == p["version"] for entry in since) for p in record["pieces"])
+        return all(
+            any(entry.uris.get(piece["uri"]) == piece["version"] or piece["uri"] in entry.failed for entry in since)
+            for piece in record["pieces"]
+        )
 
     def _unit_file_deleted(self, folder: str, key: str, by: Process) -> None:
         unit, generation, _ = _unit_file(key)

@@ -80,6 +80,7 @@ class Snapshots:
         if new.entry["base"] != self.version:
             wrong.append(f"version {published.version} says it is made from {new.entry['base']}")
         wrong += self._check_rows(published, new.entry)
+        wrong += self._check_share(published, new.entry, new.command)
         wrong += self._check_succession(published, new.command)
         self.all.append(published)
         self.published |= published.units
@@ -122,7 +123,7 @@ class Snapshots:
             wanting=frozenset(unit["unit"] for unit in units if unit["quarantine"]),
             embedded=embedded,
             aside=aside,
-            failed=frozenset(place.partition(": ")[0] for place in entry["failed"]),
+            failed=frozenset(entry["failed"]),
             since=self.disk.now + 1,
         )
 
@@ -152,6 +153,18 @@ class Snapshots:
                 wrong.append(f"version {new.version} has {row} {found[row]} times, not {expected[row]}")
         if entry["rows_in"] != entry["rows"] + entry["rows_quarantined"] or entry["rows"] != new.embedded.total():
             wrong.append(f"version {new.version} does not balance")
+        return wrong
+
+    def _check_share(self, new: Published, entry: dict[str, Any], command: Any) -> list[str]:
+        """No more is missing than the user allows, but for what was missing before."""
+        if command is None or command.kind != "run":
+            return []
+        wrong = []
+        if new.aside.total() > command.share * entry["rows_in"]:
+            wrong.append(f"version {new.version} sets {new.aside.total()} of {entry['rows_in']} rows aside")
+        before = self.head.failed if self.head else frozenset()
+        if command.share == 0 and new.failed - before:
+            wrong.append(f"version {new.version} is without a file, and none may be missing")
         return wrong
 
     def _check_succession(self, new: Published, command: Any) -> list[str]:

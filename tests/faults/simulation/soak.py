@@ -59,8 +59,7 @@ def live(seeds: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
     try:
         for number, seed in enumerate(seeds):
             outcome = _simulate(seed, collect=number % COLLECT_EVERY == 0)
-            for name in ("seeds", "operations", "snapshots", "reads"):
-                counts[name] += outcome.counts[name]
+            counts.update(outcome.counts)
             for (operation, kind), times in outcome.faults.items():
                 counts[f"faults.{kind}"] += times
                 faults[f"{operation}: {kind}"] += times

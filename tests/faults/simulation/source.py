@@ -15,7 +15,7 @@ TEXT_BYTES = 8192
 """A unit's text in the simulated policy; files below 1/512 of it are grouped."""
 UNIT_ROWS = 2
 NAMES = tuple(f"/in/{letter}.txt" for letter in "abcdef")
-CONTENTS = 4
+CONTENTS = 6
 """Different contents a file may have; the same content comes back with the same version where the store hashes it."""
 
 
@@ -109,9 +109,11 @@ def is_bad(row: str) -> bool:
 
 
 @cache
-def is_unreadable(uri: str, version: str) -> bool:
-    """Whether a file can't be read to its end."""
-    return number("unreadable", uri, version[0]) % 9 == 0
+def torn_row(uri: str, version: str) -> str | None:
+    """The row at which a file can't be read on; None for one that can be read to its end."""
+    rows = all_rows(uri, version)
+    torn = rows and number("torn", uri, version[0]) % 3 == 0
+    return rows[number("row", uri, version[0]) % len(rows)] if torn else None
 
 
 @cache

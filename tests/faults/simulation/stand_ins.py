@@ -5,12 +5,13 @@ The steps of a unit run as they are; only what they read, encode and write is ma
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from faults.simulation.source import is_bad, is_unreadable, number, units_of
+from faults.simulation.source import is_bad, number, torn_row, units_of
 
 from pipeline.errors import InputError, Overtaken, SourceChanged
 from pipeline.sink.assemble import DataFile
@@ -51,15 +52,15 @@ class Prepared:
     """A unit's rows, parted into those to embed and those to keep aside."""
 
     token_ids = ()
-    offsets = (0,)
 
     def __init__(self, rows: Sequence[str], draw: Callable[[], float]) -> None:
         bad = [row for row in rows if is_bad(row) and draw() < 0.8]  # some are accepted when tried again
         self.rows = Rows([row for row in rows if row not in bad])
         self.rejected = Rows(bad)
+        self.offsets = (0,) * (self.rows.num_rows + 1)
 
 
-def read_segment(segment: Segment, look: Look) -> Iterator[SourceUnit]:
+def read_segment(segment: Segment, look: Look, counts: Counter[str]) -> Iterator[SourceUnit]:
     """The units of a segment as long as its files are the versions that were planned, looked at before and after."""
     seen: dict[str, str] = {}
     units = units_of(segment)
@@ -69,8 +70,10 @@ def read_segment(segment: Segment, look: Look) -> Iterator[SourceUnit]:
             uri, planned = piece.file.uri, piece.file.version
             if uri not in seen:
                 seen[uri] = check_version(uri, planned, look)
-            if is_unreadable(uri, planned) and (k or number(uri, planned[0]) % 2):
-                raise InputError(f"{uri}: can't be read to its end")
+            if torn_row(uri, planned) in names:
+                alone = len(segment.pieces) == 1
+                counts[f"unreadable.{'later' if k else 'first'} unit, {'alone' if alone else 'in a group'}"] += 1
+                raise InputError(f"{uri}: can't be read to its end", uri)
             rows += [
                 name.replace(f"@{planned}/", f"@{seen[uri]}/") for name in names
             ]  # what is there, not what was planned

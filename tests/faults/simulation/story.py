@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from faults.simulation import binding
 from faults.simulation.commands import Command, draw_commands, execute, read
 from faults.simulation.scheduler import Endless, Process
-from faults.simulation.source import CONTENTS, NAMES, is_unreadable
+from faults.simulation.source import CONTENTS, NAMES, torn_row
 from faults.simulation.world import World
 
 
@@ -150,12 +150,13 @@ def _check_end(world: World) -> None:
         wrong.append("the last run has published nothing")
         return
     for uri, file in source.files.items():
-        if is_unreadable(uri, file.version) and uri in head.failed:
+        if torn_row(uri, file.version) is not None and uri in head.failed:
             continue
         if uri in head.failed or head.uris.get(uri) != file.version:
             wrong.append(f"at the end the head has {uri}@{head.uris.get(uri)}, the source {file.version}")
     wrong += [f"at the end {unit} was not worked again, as was asked for" for unit in world.judge.waiting()]
     wrong += [f"at the end the head has {uri}, which is gone" for uri in head.uris if uri not in source.files]
+    wrong += [f"at the end the head is without {uri}, which is gone" for uri in head.failed if uri not in source.files]
     wrong += [f"at the end {key} is left" for key in world.judge.leftovers(abandoned=True)]
     if world.disk.get("_SUCCESS") is None:
         wrong.append("at the end there is no _SUCCESS")

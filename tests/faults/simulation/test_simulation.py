@@ -71,6 +71,11 @@ def test_no_history_breaks_the_protocol_and_every_fault_happens_to_every_operati
         if faults[f"{operation}: {kind}"] < 5
     ]
     assert never == []
+    happened = (
+        "stopped",
+        *(f"unreadable.{unit} unit, {how}" for unit in ("first", "later") for how in ("alone", "in a group")),
+    )
+    assert [name for name in happened if counts[name] < HISTORIES // 100] == []
 
 
 def test_a_seed_is_the_same_history_in_any_process() -> None:

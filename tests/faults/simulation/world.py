@@ -89,6 +89,10 @@ class World:
         version = self.look(uri, "source look")
         return None if version is None else SimpleNamespace(version=version)
 
+    def is_hollow(self) -> bool:
+        """Whether a folder looks as if it weren't mounted, so that nobody can tell what has become of its files."""
+        return not self.calm and self.rng.random() < 0.1
+
     def resolve(self, config: Any) -> Job:
         """What the names in a config stand for."""
         command = self.scheduler.current.command
