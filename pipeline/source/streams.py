@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
@@ -12,9 +13,28 @@ from pipeline.errors import InputError
 from pipeline.source.records import InputFile
 
 BLOCK_BYTES = 1 << 20
+HEAD_BYTES = 10  # by which a file's kind is told
 SAID = 300  # characters of what a library says that a message quotes
 BOM = b"\xef\xbb\xbf"
-UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+# Of most files the first that fits: a mark, or how zeros stand beside the letters of the first two characters or one.
+ENCODINGS = {
+    rb"\xff\xfe\0\0|\0\0\xfe\xff": "UTF-32",
+    rb"\xff\xfe|\xfe\xff": "UTF-16",
+    rb"[^\0]\0\0\0": "UTF-32LE",
+    rb"\0\0\0[^\0]": "UTF-32BE",
+    rb"[^\0]\0[^\0]\0": "UTF-16LE",
+    rb"\0[^\0]\0[^\0]": "UTF-16BE",
+}
+FOREIGN = {
+    rb"PK\x03\x04": "a zip archive",
+    rb"\xfd7zXZ\0": "xz data",
+    rb"BZh[1-9]1AY&SY": "bzip2 data",
+    rb"\x04\x22\x4d\x18": "lz4 data",
+    rb"PAR1\x15": "a Parquet file",
+    rb"ARROW1\0": "an Arrow file",
+    rb"ORC[\0-\x1f]": "an ORC file",
+    rb"Obj\x01": "an Avro file",
+}
 MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
 
 
@@ -34,25 +54,22 @@ def one_line(error: BaseException) -> str:
 
 
 def decompressed(stream: BinaryIO, file: InputFile) -> BinaryIO:
-    """The stream's plain bytes, from its beginning; several gzip members or zstd frames are read one after the other.
-
-    Raises InputError for compressed data under a name that doesn't say so.
-    """
+    """The stream's plain bytes, from its beginning; several gzip members or zstd frames are read one after the other."""
     check_not_empty(file)
     if file.compression == "gzip":
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     if file.compression == "zstd":
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))
-    head = stream.read(4)
-    stream.seek(0)
-    for magic, (name, suffix) in MAGIC.items():
-        if head.startswith(magic):
-            raise InputError(f"{file.uri}: holds {name} data, but its name doesn't end in {suffix}; rename it")
     return stream
 
 
-def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Iterator[bytes]:
-    """The stream in blocks. Raises InputError where compressed data ends early or is damaged, and for UTF-16."""
+def blocks(stream: BinaryIO, file: InputFile, start: int = 0) -> Iterator[bytes]:
+    """The stream in blocks, from byte `start` on. Raises InputError where compressed data ends early or is damaged, and for
+    a file that isn't what its name says. Only its head tells that, so who starts behind it looks there first; else just the
+    reader of the head would refuse, and all others read rubbish."""
+    if start:
+        _check_head(stream.read(HEAD_BYTES), file)
+        stream.seek(start)
     read = 0
     while True:
         try:
@@ -71,8 +88,8 @@ def blocks(stream: BinaryIO, file: InputFile, *, from_start: bool = True) -> Ite
             ) from error
         if not block:
             return
-        if read == 0 and from_start:
-            _check_encoding(block, file)
+        if start == read == 0:
+            _check_head(block, file)
         read += len(block)
         yield bytes(block)
 
@@ -82,12 +99,20 @@ def _place(read: int) -> str:
     return f"inflated bytes {read:,} and {read + BLOCK_BYTES:,}"
 
 
-def _check_encoding(head: bytes, file: InputFile) -> None:
-    """UTF-16 tells itself by its mark, or by a zero beside each letter; as UTF-8 it would be rows of rubbish."""
-    zeros = [byte == 0 for byte in head[:4]]
-    if head.startswith(UTF16_BOMS) or zeros in ([False, True, False, True], [True, False, True, False]):
-        name = "UTF-32" if head[:4].count(0) == 2 and head.startswith(UTF16_BOMS) else "UTF-16"
-        raise InputError(f"{file.uri}, byte 0: the file is {name}, not UTF-8; convert it: iconv -f {name} -t UTF-8")
+def _check_head(head: bytes, file: InputFile) -> None:
+    """Binary files tell themselves by their magic number, UTF-16 and UTF-32 by their mark or by the zeros beside each letter; as
+    lines of UTF-8 they would be rows of rubbish."""
+    for magic, (name, suffix) in MAGIC.items():
+        if file.compression == "none" and head.startswith(magic):
+            raise InputError(f"{file.uri}: holds {name} data, but its name doesn't end in {suffix}; rename it")
+    for pattern, name in FOREIGN.items():
+        if re.match(pattern, head):
+            raise InputError(
+                f"{file.uri}: is {name}, not lines of text; unpack it, name it by its format, or leave it out"
+            )
+    for pattern, name in ENCODINGS.items():
+        if re.match(pattern, head, re.DOTALL):
+            raise InputError(f"{file.uri}, byte 0: the file is {name}, not UTF-8; convert it: iconv -f {name} -t UTF-8")
 
 
 def lines(source: Iterator[bytes], start: int, longest: int) -> Iterator[tuple[int, int, bytes, bool]]:
@@ -124,10 +149,9 @@ def range_lines(
 ) -> Iterator[tuple[int, int, bytes, bool]]:
     """Lines that start in bytes [start, stop) of an uncompressed file. Nothing is read after the last one of them."""
     if start == 0:
-        source, begin = blocks(decompressed(stream, file), file), 0
-    else:
-        stream.seek(start - 1)  # a line starts at `start` exactly when the byte before it is a line end
-        source, begin = _from_next_line(blocks(stream, file, from_start=False), start - 1, stop)
+        source, begin = blocks(stream, file), 0
+    else:  # a line starts at `start` exactly when the byte before it is a line end
+        source, begin = _from_next_line(blocks(stream, file, start - 1), start - 1, stop)
     if begin >= stop:
         return
     for line in lines(source, begin, longest):

@@ -1,7 +1,11 @@
 """JSONL and plain text: what a line is, what becomes of it, and that byte ranges share a file without loss."""
 
+import bz2
+import gzip
 import itertools
 import json
+import lzma
+import random
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +18,12 @@ from pipeline.config.schema import Rows
 from pipeline.errors import InputError
 from pipeline.source.discover import discover
 from pipeline.source.read import read_segment
-from pipeline.source.records import Piece, Segment
+from pipeline.source.records import InputFile, Piece, Segment, UnitPolicy
 from pipeline.source.schema import inspect
+from pipeline.source.streams import range_lines
+from pipeline.storage.pinned import RangeReader, buffered
 
-from .conftest import PATIENT, POLICY, read_rows, read_table, read_units, source_of
+from .conftest import PATIENT, POLICY, plan, read_rows, read_table, read_units, source_of, zstd_bytes
 
 BOM = b"\xef\xbb\xbf"
 CAP = 16
@@ -238,3 +244,69 @@ def test_one_endless_line_is_one_row_in_bounded_memory_and_read_once(tmp_path: P
     assert peak < 8 << 20
     assert len(units) == 41
     assert [unit.spans[0].stop - unit.spans[0].start for unit in units[1:-1]] == [0] * 39
+
+
+LETTERS = "a line of text\n" * 100
+NOISE = random.Random(1).randbytes(1000)
+NOT_LINES = {
+    "UTF-16": (LETTERS.encode("utf-16"), "byte 0: the file is UTF-16, not UTF-8"),
+    "UTF-16 without a mark": (LETTERS.encode("utf-16-le"), "byte 0: the file is UTF-16LE, not UTF-8"),
+    "big-endian UTF-16 without a mark": (LETTERS.encode("utf-16-be"), "byte 0: the file is UTF-16BE, not UTF-8"),
+    "UTF-32 without a mark": (LETTERS.encode("utf-32-le"), "byte 0: the file is UTF-32LE, not UTF-8"),
+    "big-endian UTF-32": (("\ufeff" + LETTERS).encode("utf-32-be"), "byte 0: the file is UTF-32, not UTF-8"),
+    "big-endian UTF-32 without a mark": (LETTERS.encode("utf-32-be"), "byte 0: the file is UTF-32BE, not UTF-8"),
+    "bzip2": (bz2.compress(LETTERS.encode()), "is bzip2 data, not lines of text"),
+    "xz": (lzma.compress(LETTERS.encode()), "is xz data, not lines of text"),
+    "Parquet": (b"PAR1\x15\x04" + bytes(range(256)), "is a Parquet file, not lines of text"),
+    "zip": (b"PK\x03\x04" + bytes(range(256)), "is a zip archive, not lines of text"),
+    "UTF-32": (LETTERS.encode("utf-32"), "byte 0: the file is UTF-32, not UTF-8"),
+    "gzip": (gzip.compress(NOISE), "holds gzip data, but its name doesn't end in .gz; rename it"),
+    "zstd": (zstd_bytes(NOISE), "holds zstd data, but its name doesn't end in .zst; rename it"),
+}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+@pytest.mark.parametrize("kind", NOT_LINES)
+def test_what_is_no_file_of_lines_is_refused_by_each_of_its_readers(tmp_path: Path, kind: str, name: str) -> None:
+    """Only the head of the file tells, and tasks that never see it would publish the rest as rows of rubbish."""
+    path, first = tmp_path / name, (tmp_path / name).with_stem("0")
+    data, message = NOT_LINES[kind]
+    path.write_bytes(data)
+    first.write_bytes(b'{"id": "0", "text": "resolves the columns"}\n')
+    policy = UnitPolicy(1000, len(data) // 5, 1 << 20)
+    source = source_of(first, path, **({"text": None, "id": None} if name == "a.txt" else {}))
+    segments, extraction = plan(source, policy=policy)
+    mine = [segment for segment in segments if segment.pieces[0].file.uri == str(path)]
+    assert len(mine) >= 5
+    for segment in mine:
+        with pytest.raises(InputError) as caught:
+            list(read_segment(segment, extraction, policy, policy.rows))
+        assert message in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_what_tells_a_kind_at_the_head_tells_nothing_at_the_start_of_a_piece(tmp_path: Path, name: str) -> None:
+    heads = {data[:4].replace(b"\n", b"") for data, _ in NOT_LINES.values()}
+    content = b"".join(b'{"id": "1", "text": "a"}\n' + head + b"\n" for head in sorted(heads))
+    path = tmp_path / name
+    path.write_bytes(content)
+    kind = {"a.jsonl": "jsonl", "a.txt": "text"}[name]
+    whole = read_pieces(path, kind, [])
+    assert len(whole) == 2 * len(heads)
+    assert read_pieces(path, kind, range(1, len(content))) == whole
+
+
+def test_a_piece_costs_one_small_read_of_the_head() -> None:
+    """On S3 that is one request more."""
+    data, asked = b"a line\n" * 1_000_000, []
+
+    def fetch(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return data[start:stop]
+
+    file = InputFile("s3://bucket/a.txt", "1", len(data), "text", "none", "a.txt")
+    with buffered(RangeReader(len(data), fetch)) as stream:
+        assert len(list(range_lines(stream, file, 3_500_000, 3_500_700, 100))) == 100
+    (head, small), (start, _) = asked
+    assert (head, start) == (0, 3_499_999)
+    assert small <= 128 << 10

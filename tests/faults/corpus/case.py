@@ -17,7 +17,13 @@ class Read:
 
     rows: Sequence[Row] = ()
     counts: Mapping[str, int] = field(default_factory=dict)  # rows by kind, "" for accepted ones
-    refusal: str | None = None
+    refusals: Sequence[str] = ()  # of its pieces
+    cut: "Read | None" = None  # the same file in more pieces, where it can be cut
+
+    @property
+    def refusal(self) -> str | None:
+        """The message of the first piece that was refused, and with it the file."""
+        return next(iter(self.refusals), None)
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,23 @@ class Counts:
 
 @dataclass(frozen=True)
 class Refused:
-    """The file is refused, with a message that this pattern is found in, and none of its rows is taken for good."""
+    """The file is refused, with messages that this pattern is found in. Where it comes in pieces, those that are read all the
+    same are published, and so may give none but the rows that are intact."""
 
     pattern: str
+    intact: tuple[Row, ...] = ()
 
     def differs(self, found: Read) -> str | None:
         """What is not as it should be."""
         if found.refusal is None:
             return f"was read: {found.rows!r:.300} {found.counts}"
-        return None if re.search(self.pattern, found.refusal) else f"{found.refusal!r} lacks {self.pattern!r}"
+        other = next((refusal for refusal in found.refusals if not re.search(self.pattern, refusal)), None)
+        if other is not None:
+            return f"{other!r} lacks {self.pattern!r}"
+        right = Counter(found.rows) & Counter(self.intact)
+        if right.total() == Counter(found.counts).total():
+            return None
+        return f"was refused, but a part of it gave {found.rows!r:.300} {found.counts}"
 
 
 @dataclass(frozen=True)

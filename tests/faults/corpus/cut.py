@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow.parquet as pq
 from faults.corpus.case import Case, Refused, Row, Rows
-from faults.corpus.formats import FILES, IDS, TEXTS, arrow, jsonl, options_of, parquet, table
+from faults.corpus.formats import FILES, GROUP_ROWS, IDS, TEXTS, arrow, due_rows, jsonl, options_of, parquet, table
 
 PARTS = 16
 BROKEN = r"can't be read: .+; restore or replace the file|not a readable \w+ file: .+|the (gzip|zstd) stream is damaged"
@@ -40,7 +40,7 @@ def _grown(name: str) -> bytes:
 
 def _grown_due(name: str) -> Refused:
     if name == "a.jsonl":
-        return Refused(rf"byte {len(jsonl()):,}: the line is not a JSON object")
+        return Refused(rf"byte {len(jsonl()):,}: the line is not a JSON object", tuple(due_rows(name)))
     return Refused(BROKEN + r"|the file goes on")
 
 
@@ -59,9 +59,8 @@ def _due(name: str, data: bytes) -> Rows | Refused:
 
 def _due_jsonl(data: bytes) -> Rows | Refused:
     whole, _, rest = data.rpartition(b"\n")
-    if rest:
-        return Refused(rf"byte {len(data) - len(rest):,}: the line is not a JSON object")
-    return Rows(tuple((row["id"], row["text"], None) for row in map(json.loads, whole.split(b"\n") if whole else ())))
+    found = tuple((row["id"], row["text"], None) for row in map(json.loads, whole.split(b"\n") if whole else ()))
+    return Refused(rf"byte {len(data) - len(rest):,}: the line is not a JSON object", found) if rest else Rows(found)
 
 
 def _due_table(data: bytes, delimiter: str) -> Rows | Refused:
@@ -100,7 +99,7 @@ def _flips() -> Iterator[Case]:
                 at = _page(data, group, column)
                 yield Case(
                     f"a bit of column {column} in row group {group} turned over, {codec}, with checksums",
-                    "a.parquet", partial(_flipped, codec, at), Refused(why.format(group)),
+                    "a.parquet", partial(_flipped, codec, at), Refused(why.format(group), _other_group(group)),
                 )  # fmt: skip
     texts = list(TEXTS)
     texts[0] = "qlain" + texts[0][5:]
@@ -124,6 +123,12 @@ def _flips() -> Iterator[Case]:
 def _page(data: bytes, group: int, column: int) -> int:
     chunk = pq.read_metadata(io.BytesIO(data)).row_group(group).column(column)
     return int(chunk.dictionary_page_offset + chunk.total_compressed_size - 2)
+
+
+def _other_group(group: int) -> tuple[Row, ...]:
+    """Rows that the bit in this row group leaves alone."""
+    found = tuple(due_rows("a.parquet"))
+    return found[:GROUP_ROWS] if group else found[GROUP_ROWS:]
 
 
 def _flipped(codec: str, at: int) -> bytes:

@@ -17,6 +17,10 @@ TEXTS = tuple(
 IDS = tuple(str(number) for number in range(1, len(TEXTS) + 1))
 
 
+GROUP_ROWS = 14
+"""Rows of the first of two row groups."""
+
+
 def table(ids: Sequence[Any] = IDS, texts: Sequence[Any] = TEXTS) -> pa.Table:
     """The rows as strings."""
     return pa.table({"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.string())})
@@ -26,7 +30,9 @@ def parquet(rows: pa.Table | None = None, **options: Any) -> bytes:
     """A Parquet file with page checksums, two row groups or so."""
     sink = io.BytesIO()
     pq.write_table(
-        table() if rows is None else rows, sink, **{"write_page_checksum": True, "row_group_size": 14, **options}
+        table() if rows is None else rows,
+        sink,
+        **{"write_page_checksum": True, "row_group_size": GROUP_ROWS, **options},
     )
     return sink.getvalue()
 

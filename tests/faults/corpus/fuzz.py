@@ -1,4 +1,5 @@
-"""What must hold of any file, however damaged: it is read or refused, and what is intact in it is read right."""
+"""What must hold of any file, however damaged: it is read or refused, and what is intact in it is read right. Cut into pieces
+it is the same file."""
 
 import csv
 import io
@@ -9,11 +10,13 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from faults.corpus.case import Read, wrong_message
+from faults.corpus.case import Read, Row, wrong_message
 from faults.corpus.child import Outcome
 from faults.corpus.formats import due_rows, options_of
 from faults.corpus.mutate import Mutant, good, mutant
 from faults.corpus.reading import Peak, read_folder
+
+BOM = b"\xef\xbb\xbf"
 
 ASIDE = {"malformed": "quarantine"}
 """Bad lines are kept aside, so that the rows around them are there to be looked at."""
@@ -36,9 +39,11 @@ def judge(seed: str, folder: Path) -> Outcome:
     except Exception:  # what the program must never raise
         return Outcome("wrong", f"seed {seed}: {traceback.format_exc(limit=-4)}", peak.grown(), kind=damaged.kind)
     grown = peak.grown()
-    problem = _problem(damaged, friendly) or next(
-        (said for read in (alone, friendly) if read.refusal and (said := wrong_message(read.refusal, str(target)))),
-        None,
+    refusals = [refusal for read in (alone, friendly, friendly.cut) if read for refusal in read.refusals]
+    problem = (
+        _problem(damaged, friendly)
+        or _cut_problem(damaged, friendly)
+        or next(filter(None, (wrong_message(refusal, str(target)) for refusal in refusals)), None)
     )
     what = "wrong" if problem else "read" if friendly.refusal is None else "refused"
     detail = f"seed {seed}: {problem}" if problem else friendly.refusal or ""
@@ -71,16 +76,52 @@ def _problem(damaged: Mutant, found: Read) -> str | None:
     return _text_problem(plain, found) if ".txt" in name else _table_problem(name, plain, found)
 
 
+def _cut_problem(damaged: Mutant, whole: Read) -> str | None:
+    """What the pieces of a file that was cut make otherwise than the whole: rows, or rows in spite of a refusal."""
+    cut = whole.cut
+    if cut is None:
+        return None
+    if whole.refusal is None or cut.refusal is None:
+        same = (cut.refusal, list(cut.rows)) == (whole.refusal, list(whole.rows))
+        return None if same else f"in pieces: {cut!r:.500} instead of {whole!r:.500}"
+    intact = _intact(damaged)
+    wrong = intact is not None and Counter(row for row in cut.rows if row[2] is None) - intact
+    return f"in pieces, in spite of a refusal: {wrong!r:.500}" if wrong else None
+
+
+def _intact(damaged: Mutant) -> Counter[Row] | None:
+    """Rows that pieces of a refused file may give for good; None where nothing in the file could show them changed."""
+    name = damaged.name
+    if name.endswith(".parquet"):
+        return Counter(due_rows(name)) if _only_pages(damaged) else None
+    if name == "a.jsonl":
+        return Counter(filter(None, map(_json_row, damaged.data.removeprefix(BOM).split(b"\n"))))
+    return Counter() if name == "a.txt" else None  # any text is a line: a file of them is refused for what it is
+
+
+def _json_row(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    found = (row.get("id"), row.get("text"), None) if isinstance(row, dict) else ()
+    return found if all(isinstance(value, str) for value in found[:2]) else None
+
+
 def _parquet_problem(damaged: Mutant, found: Read) -> str | None:
     """Pages have checksums, the footer has none."""
+    right = not _only_pages(damaged) or list(found.rows) == due_rows(damaged.name)
+    return None if right else f"read as {found.rows!r:.500}"
+
+
+def _only_pages(damaged: Mutant) -> bool:
     pages = good(damaged.name)
     footer = len(pages) - pq.read_metadata(io.BytesIO(pages)).serialized_size - 8
-    only_pages = damaged.start < footer and damaged.data[footer:] == pages[footer:]
-    return f"read as {found.rows!r:.500}" if only_pages and list(found.rows) != due_rows(damaged.name) else None
+    return damaged.start < footer and damaged.data[footer:] == pages[footer:]
 
 
 def _jsonl_problem(plain: bytes, found: Read) -> str | None:
-    lines = [line for line in plain.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+    lines = [line for line in plain.removeprefix(BOM).split(b"\n") if line.strip()]
     intact = set(good("a.jsonl").splitlines())
     due = Counter((row["id"], row["text"], None) for line in lines if line in intact for row in [json.loads(line)])
     missing = due - Counter(found.rows)
@@ -91,7 +132,7 @@ def _jsonl_problem(plain: bytes, found: Read) -> str | None:
 
 def _text_problem(plain: bytes, found: Read) -> str | None:
     due = []
-    for line in plain.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n") if plain else []:
+    for line in plain.removeprefix(BOM).removesuffix(b"\n").split(b"\n") if plain else []:
         try:
             due.append((line.removesuffix(b"\r").decode(), None))
         except UnicodeDecodeError:

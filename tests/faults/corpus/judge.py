@@ -1,4 +1,5 @@
-"""One case of the corpus read twice: alone, and beside a good file whose rows must not suffer."""
+"""One case of the corpus read twice: alone, and beside a good file whose rows must not suffer. Either way the file is also
+cut into pieces, where it can be."""
 
 import json
 import shutil
@@ -43,9 +44,10 @@ def _in_company(case: Case, place: Path, target: Path) -> list[str]:
     friend.write_bytes(friend_file(plain=plain))
     found = read_folder(place, case.options, case.rows)
     problems = _problems(case, _found(found, target), target, "in company")
-    theirs = [row[1:] for row in found.get(str(friend), Read()).rows]
-    if not case.by_name and theirs != [row[1:] for row in FRIEND]:
-        problems.append(f"the file beside it suffers: {found.get(str(friend)) or found['']}")
+    theirs = found.get(str(friend), Read())
+    for read in (theirs, theirs.cut):
+        if read and not case.by_name and [row[1:] for row in read.rows] != [row[1:] for row in FRIEND]:
+            problems.append(f"the file beside it suffers: {found.get(str(friend)) or found['']}")
     return problems
 
 
@@ -56,11 +58,10 @@ def friend_file(*, plain: bool) -> bytes:
 
 
 def _found(found: Mapping[str, Read], target: Path) -> Read:
-    return found.get(str(target)) or found.get("") or Read(refusal=f"{target} is not among {sorted(found)}")
+    return found.get(str(target)) or found.get("") or Read(refusals=(f"{target} is not among {sorted(found)}",))
 
 
 def _problems(case: Case, found: Read, target: Path, how: str) -> list[str]:
-    problems = [case.right.differs(found)]
-    if found.refusal is not None:
-        problems.append(wrong_message(found.refusal, str(target)))
-    return [f"{how}: {problem}" for problem in problems if problem]
+    problems = [case.right.differs(found), *(wrong_message(refusal, str(target)) for refusal in found.refusals)]
+    cut = _problems(case, found.cut, target, f"{how}, in pieces") if found.cut else []
+    return [f"{how}: {problem}" for problem in problems if problem] + cut

@@ -56,16 +56,16 @@ def _malformed() -> Iterator[Case]:
         "an XML document": b"<row id='2'>b</row>",
     }
     for name, line in bad.items():
-        yield _jsonl(name, GOOD + line + b"\n", Refused(NOT_JSON))
-        aside = rows("a", (None, None, "malformed"), ("3", "c", None))
         data = GOOD + line + b'\n{"id": "3", "text": "c"}\n'
+        yield _jsonl(name, data, Refused(NOT_JSON, rows("a", ("3", "c", None)).rows))
+        aside = rows("a", (None, None, "malformed"), ("3", "c", None))
         yield _jsonl(f"{name}, kept aside", data, aside, rows={"malformed": "quarantine"})
     document = json.dumps([{"id": "1", "text": "a"}], indent=1).encode()
     yield _jsonl(
         "a document over many lines", document, Refused("not a JSON object|none of its first 6 lines is a JSON object")
     )
     yield _jsonl(
-        "only rubbish", b"rubbish\n" * 3, Refused("byte 0: the line is not a JSON object|none of its first 3 lines")
+        "only rubbish", b"rubbish\n" * 3, Refused(r"byte \d+: the line is not a JSON object|none of its first 3 lines")
     )
 
 
@@ -111,7 +111,8 @@ def _json_lines() -> Iterator[Case]:
     yield _jsonl("nothing but blank lines", b"\n\n  \n", rows())
     yield _jsonl("no byte", b"", rows())
     yield _jsonl("nothing but a BOM", BOM, rows())
-    yield _jsonl("refused null", GOOD + b'{"id": "2"}\n', Refused("byte 25: the text is null"), rows={"null": "refuse"})
+    null = Refused("byte 25: the text is null", rows("a").rows)
+    yield _jsonl("refused null", GOOD + b'{"id": "2"}\n', null, rows={"null": "refuse"})
     yield _jsonl(
         "an empty text is refused by its reader only where rows.empty says so",
         GOOD,
@@ -141,25 +142,26 @@ def _plain_text() -> Iterator[Case]:
 
 
 def _encodings() -> Iterator[Case]:
-    """UTF-8 with a mark, and UTF-16 with and without."""
+    """UTF-8 with a mark, and UTF-16 and UTF-32 with and without."""
     contents = {"a.jsonl": GOOD.decode(), "a.csv": "id,text\n1,a\n", "a.tsv": "id\ttext\n1\ta\n", "a.txt": "a\n"}
     for name, content in contents.items():
         due: Rows = rows(("a.txt@0", "a", None)) if name == "a.txt" else rows("a")
         options = PLAIN if name == "a.txt" else {}
         yield Case(f"{name}: a BOM", name, lambda c=content: BOM + c.encode(), due, options=options)  # type: ignore[misc]
-        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32-le"):
-            right = Refused(f"byte 0: the file is {encoding[:6].upper()}, not UTF-8; convert it")
+        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
+            said = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+            right = Refused(f"byte 0: the file is {said}, not UTF-8; convert it")
             for suffix in ("", ".gz"):
                 pack = PACK.get(suffix, bytes)
                 yield Case(
                     f"{name}{suffix}: {encoding}", name + suffix,
-                    partial(_encoded, content, encoding, pack),
+                    partial(_encoded, 2 * content, encoding, pack),
                     right, options=options,
                 )  # fmt: skip
 
 
 def _encoded(content: str, encoding: str, pack: Callable[[bytes], bytes]) -> bytes:
-    return pack((f"\ufeff{content}" if encoding == "utf-32-le" else content).encode(encoding))
+    return pack(content.encode(encoding))
 
 
 def _long() -> Iterator[Case]:
@@ -172,7 +174,7 @@ def _long() -> Iterator[Case]:
     blank = GOOD + b" " * 5 * CAP + b"\n" + GOOD
     aside = rows("a", (None, None, "oversize"), ("1", "a", None))
     yield _jsonl("a line over four times the cap", blank, aside, rows=cap)
-    refused = Refused("byte 25: the text is longer than rows.max_text_bytes")
+    refused = Refused("byte 25: the text is longer than rows.max_text_bytes", rows("a").rows)
     yield _jsonl("a refused text over the cap", GOOD + long, refused, rows={**cap, "oversize": "refuse"})
     ten = json.dumps({"id": "2", "text": "ten megabytes " * 750_000}).encode() + b"\n"
     yield _jsonl("ten megabytes on a line", GOOD + ten + GOOD, Counts({"": 2, "oversize": 1}))

@@ -85,7 +85,7 @@ def _names() -> Iterator[Case]:
         for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt"):
             options = {"id": None, "text": None} if name == "a.txt" else {}
             yield Case(
-                f"{name}: {suffix} data under a plain name", name, partial(pack, LINE),
+                f"{name}: {suffix} data under a plain name", name, partial(pack, jsonl()),
                 Refused(rf"holds (gzip|zstd) data, but its name doesn't end in {suffix}; rename it"), options=options,
             )  # fmt: skip
     unread = {".bz2": bz2.compress(LINE), ".xz": lzma.compress(LINE), ".lzma": lzma.compress(LINE, lzma.FORMAT_ALONE)}

@@ -89,10 +89,11 @@ def _ids() -> Iterator[Case]:
         "an array": (["2"], None),
         "an object": ({"a": "2"}, None),
     }
+    first: Row = ("1", "a", None)
     for what, (row_id, row) in found.items():
         data = b'{"id": "1", "text": "a"}\n' + json.dumps({"id": row_id, "text": "b"}).encode() + b"\n"
         due: Rows | Refused = (
-            Rows((("1", "a", None), row)) if row else Refused("byte 25: 'id' is .+, but the column is string")
+            Rows((first, row)) if row else Refused("byte 25: 'id' is .+, but the column is string", (first,))
         )
         yield Case(f"jsonl: an id that is {what}", "a.jsonl", lambda d=data: d, due)  # type: ignore[misc]
     numbers = {"2^63-1": (1 << 63) - 1, "-2^63": -(1 << 63), "0": 0}
@@ -102,13 +103,13 @@ def _ids() -> Iterator[Case]:
     too_big = {"2^63": 1 << 63, "-2^63-1": -(1 << 63) - 1, "10^30": 10**30}
     for what, number in too_big.items():
         data = b'{"id": 1, "text": "a"}\n' + json.dumps({"id": number, "text": "b"}).encode() + b"\n"
-        refused = Refused(r"byte 23: 'id' is -?\d+, but the column is int64")
+        refused = Refused(r"byte 23: 'id' is -?\d+, but the column is int64", ((1, "a", None),))
         yield Case(f"jsonl: the id {what}", "a.jsonl", lambda d=data: d, refused, company=False)  # type: ignore[misc]
     mixed = b'{"id": 1, "text": "a"}\n{"id": "2", "text": "b"}\n'
     yield Case(
         "jsonl: ids of two types",
         "a.jsonl",
         lambda: mixed,
-        Refused("byte 23: 'id' is \"2\", but the column is int64"),
+        Refused("byte 23: 'id' is \"2\", but the column is int64", ((1, "a", None),)),
         company=False,
     )

@@ -8,8 +8,12 @@ import pytest
 from faults.corpus.case import Refused, rows
 from faults.corpus.cases import CASES
 from faults.corpus.child import Child
+from faults.corpus.formats import FILES, due_rows, options_of
 from faults.corpus.job import fits, problems
 from faults.corpus.judge import judge_case
+from faults.corpus.reading import read_folder
+
+from pipeline.source import streams
 
 JOB_STEP = 7
 """Every so many cases one is in the job that CI runs; the soak runs all of them."""
@@ -44,6 +48,34 @@ def test_what_is_right_for_a_case_can_be_told_from_what_is_wrong(tmp_path: Path)
     assert judge_case(case, tmp_path).what == "refused"
     for wrong in (rows("a"), rows(), Refused("row 2: 1 fields")):
         assert judge_case(replace(case, right=wrong), tmp_path).what == "wrong"
+    case = CASES["jsonl: a cut line"]
+    assert isinstance(case.right, Refused)
+    assert judge_case(case, tmp_path).what == "refused"
+    for intact in ((), case.right.intact[:1]):
+        assert judge_case(replace(case, right=replace(case.right, intact=intact)), tmp_path).what == "wrong"
+
+
+def test_what_can_be_read_from_the_middle_is_read_in_pieces_too(tmp_path: Path) -> None:
+    cut = set()
+    for name, write in FILES.items():
+        path = tmp_path / name / name
+        path.parent.mkdir()
+        path.write_bytes(write())
+        [found] = read_folder(path.parent, options_of(name), {}).values()
+        assert list(found.rows) == due_rows(name)
+        if found.cut:
+            assert list(found.cut.rows) == due_rows(name)
+            cut.add(name)
+    assert cut == {"a.jsonl", "a.txt", "a.parquet", "plain.parquet", "a.arrow", "packed.arrow"}
+
+
+@pytest.mark.parametrize("name", ["a.txt: utf-16", "a.jsonl: utf-16", "a.txt: .gz data under a plain name"])
+def test_a_piece_that_is_read_without_a_look_at_the_head_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces were read in this way until the corpus had files of several."""
+    monkeypatch.setattr(streams, "HEAD_BYTES", 0)
+    assert judge_case(CASES[name], tmp_path).what == "wrong"
 
 
 @pytest.mark.parametrize(("how", "what"), [("os.kill(os.getpid(), 11)", "crashed"), ("time.sleep(60)", "hung")])
