@@ -170,6 +170,11 @@ def unit_id(segment: str, k: int) -> str:
     return f"{units_of(segment)}{k:08x}"
 
 
+def gate_unit(spec: str) -> str:
+    """The name under which runs of a spec note that their parity gate is being measured, as if it were a unit."""
+    return digest({"gate": spec})[:32]
+
+
 def units_of(segment: str) -> str:
     """What the identities of a segment's units begin with."""
     return segment[:24]

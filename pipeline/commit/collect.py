@@ -81,7 +81,11 @@ def find_garbage(store: Store, lookup: Lookup, fetch: Fetch = fetch_many, *, aba
     notes = _read_notes(store, unruled, fetch)
     view = _read_view(store)
     needless = _Needless(store, view, lookup, rulings, abandon=abandon)
-    staged = [record for unit in sorted({file.unit for file in parts}) if (record := rulings.get(unit)) is not None]
+    staged = [
+        record
+        for unit in sorted({file.unit for file in (*parts, *quarantines)})
+        if (record := rulings.get(unit)) is not None and (record.part is not None or not needless.has(unit))
+    ]
     retire = [
         Retirement(note, generations.get(note.unit, -1) + 1, needless.request(note))
         for note in notes
@@ -166,6 +170,10 @@ class _Needless:
         self._versions: dict[str, str | None] = {}
         self._specs: list[tuple[int, str]] | None = None  # of the versions before the head
 
+    def has(self, unit: str) -> bool:
+        """Whether the head has it, from whatever generation."""
+        return unit in self._published
+
     def committed(self, record: UnitRecord) -> bool:
         """Of a unit that is done: the head has its rows, or nobody will publish them."""
         published = self._published.get(record.unit)
@@ -203,11 +211,11 @@ class _Needless:
         return RETRY if asked or self._is_to_be_redone(unit.unit) else ""
 
     def _is_to_be_redone(self, unit: str) -> bool:
-        """As the plan sees it: asked for, or done since."""
+        """As the plan sees it: asked for, done since, or tried in vain."""
         published, ruling = self._published.get(unit), self._rulings.get(unit)
         if published is None or ruling is None or not published.rows_quarantined:
             return False
-        return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state == "done")
+        return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state != "retired")
 
     def _is_replaced(self, unit: UnitRecord | AttemptNote) -> bool:
         """Whether its spec was published since it was planned, and another one after that. A run may go back to a spec

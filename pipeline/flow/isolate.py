@@ -2,13 +2,15 @@
 
 Its texts go, group by group, to a process that may die. After a death the texts of that group go one by one, so the one
 that was asked for alone when the process died is the poison, and all others have their vectors. A process that was killed may
-have been killed for somebody else's sake, so it is believed the second time. That takes two or three deaths a poisonous text
-however many texts there are, where halving the unit again and again would take the logarithm of them.
+have been killed for somebody else's sake, and one that gave no answer may have been stopped, so those are believed the second
+time. That takes two or three deaths a poisonous text however many texts there are, where halving the unit again and again would
+take the logarithm of them. A process that is gone before it has its texts says nothing about them.
 """
 
+import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -16,13 +18,20 @@ import numpy.typing as npt
 
 from pipeline.errors import EmbedpipeError, EncodeError, InputError
 from pipeline.flow.context import JobContext
-from pipeline.flow.memory_limit import limit_memory
+from pipeline.flow.memory_limit import ENOUGH_BYTES, limit_memory
 from pipeline.flow.replica import encode_finite, load_replica
 from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
 
 GROUP_TEXTS = 64
 MAX_POISON = 32
 """Poisonous texts in one unit. Where there are more, something else is wrong than texts."""
+
+MAX_IDLE_ENDS = 3
+"""Processes of one unit that may end before they have their texts. Where there are more, somebody ends whatever is started."""
+
+SHORT_OF_MEMORY = re.compile("^(_Array)?MemoryError|can't allocate memory|not enough memory|memory of the cpu")
+"""How it is told that a process has come to its limit: by Python, numpy, torch and the encoder. A GPU's own memory has no limit
+of ours, and other words."""
 
 
 @dataclass(slots=True)
@@ -46,10 +55,12 @@ def isolate(
     """Encode texts (as `Encoder.encode` takes them) in throw-away processes.
 
     while_waiting: called now and then; the process that is waited for has a deadline of its own.
-    Raises EncodeError when no process can be set up or it is told to end, InputError when too many texts seem poisonous.
+    Raises EncodeError when no process can be set up or it is told to end, or when memory is too short to tell a text that takes
+    all there is from a long one; InputError when too many texts seem poisonous.
     """
     texts = len(offsets) - 1
     killed: set[int] = set()
+    idle_ends = 0
     size = 1 if texts <= GROUP_TEXTS else GROUP_TEXTS
     todo = [np.arange(first, min(first + size, texts)) for first in range(0, texts, size)]
     vectors = np.zeros((texts, context.dimensions), np.float32)
@@ -68,11 +79,25 @@ def isolate(
                 raise EncodeError(
                     f"texts were being tried apart, and {answer}: somebody has asked it to end; run again"
                 )
+            elif answer.idle:
+                idle_ends += 1
+                if idle_ends > MAX_IDLE_ENDS:
+                    raise EncodeError(
+                        f"texts were to be tried apart, and {answer}, before it was given one, {idle_ends} times over; find "
+                        "out what ends processes on this machine, and run again"
+                    )
+                todo[:0] = [group]
             elif len(group) > 1:
                 todo[:0] = [group[i : i + 1] for i in range(len(group))]
             elif answer.by is not None and first not in killed:
                 killed.add(first)
                 todo[:0] = [group]
+            elif replica.room is not None and replica.room < ENOUGH_BYTES and SHORT_OF_MEMORY.search(str(answer)):
+                raise EncodeError(
+                    f"there is no room on this machine to try texts apart: {replica.room >> 20} MiB are left for it, and one "
+                    f"text alone fails in those ({answer}), as a healthy one may; run again when more memory is free, or give "
+                    "the replica more"
+                )
             else:
                 poison[first] = str(answer)
                 _check_count(poison)
@@ -107,14 +132,16 @@ class _Replica:
         self._process = Throwaway(serve_texts)
         self._timeout_s = context.unit_timeout_s
         try:
-            self._process.send((context, threads))
+            # With the gate's texts the one that is looked for might end the process before it is asked for.
+            own = replace(context, model=replace(context.model, gate_texts=()))
+            self._process.send((own, threads))
             ready = self._process.receive(LOADING_S, while_waiting)
         except Ended as how:
             raise EncodeError(f"no model can be loaded to find out which text ends the encoder: {how}") from None
         if isinstance(ready, EmbedpipeError):
             self.end()
             raise ready
-        self.device, self.dtype, self.gate = ready
+        self.device, self.dtype, self.gate, self.room = ready
 
     @property
     def ended(self) -> bool:
@@ -139,7 +166,8 @@ class _Replica:
 
 
 def serve_texts(connection: Connection) -> None:
-    """The throw-away process: a job and its threads come in, (device, dtype, gate) goes out; then texts in, vectors out.
+    """The throw-away process: a job and its threads come in, (device, dtype, gate, room) goes out; then texts in, vectors out.
+    Room: the memory there is for a text, in bytes; None where there is no limit.
 
     Whatever is raised over texts is told and ends the process: a device may be of no use after it.
     """
@@ -150,8 +178,9 @@ def serve_texts(connection: Connection) -> None:
     except EmbedpipeError as error:
         connection.send(error)
         return
-    limit_memory()  # a text that takes all there is shall fail here, with a reason
-    connection.send((encoder.placement.device, encoder.placement.dtype, gate.to_json()))
+    encoder.compile_within = None  # it takes minutes, and memory that is limited from here on
+    room = limit_memory()  # a text that takes all there is shall fail here, with a reason
+    connection.send((encoder.placement.device, encoder.placement.dtype, gate.to_json(), room))
     while True:
         try:
             vectors = encode_finite(encoder, *connection.recv())

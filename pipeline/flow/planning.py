@@ -15,12 +15,13 @@ from pipeline.commit.snapshot import Snapshot, read_head, read_stored_spec
 from pipeline.commit.units import RETRY, list_generations, read_rulings
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job
-from pipeline.plan.plan import candidate_units, make_plan, match_head, segments_by_id
+from pipeline.plan.plan import candidate_units, keep_only, make_plan, match_head, segments_by_id
 from pipeline.plan.records import Plan
 from pipeline.plan.refuse import check_drop, check_spec
 from pipeline.source.footers import read_footers
 from pipeline.source.records import InputFile, Segment
 from pipeline.source.segments import cut_segments
+from pipeline.spec import gate_unit
 from pipeline.storage.store import Store
 
 MAX_LIMITED_PIECES = 1000
@@ -34,6 +35,8 @@ class Planned:
     same_spec: bool  # False: the next snapshot replaces the head's rows as a whole
     files: tuple[InputFile, ...]
     plan: Plan
+    gate_generation: int  # at which the parity gate is to be noted
+    gate_deaths: int  # runs that ended over it without a word, or are still at it
 
     @property
     def version(self) -> int:
@@ -59,8 +62,16 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone: Set[str] = frozenset()) -> Planned:
-    """The plan as things stand. `alone`: URIs not to be grouped with others.
+def plan_now(
+    job: Job,
+    *,
+    allow_drop: bool = False,
+    replace: bool = False,
+    alone: Set[str] = frozenset(),
+    given_up: Set[str] = frozenset(),
+) -> Planned:
+    """The plan as things stand. `alone`: URIs not to be grouped with others. `given_up`: segments of which something was tried
+    in vain; what is published of them stays, but for what was worked again.
 
     Raises RefusedError for what must not go on: an empty input, another spec, too many rows gone.
     """
@@ -76,23 +87,37 @@ def plan_now(job: Job, *, allow_drop: bool = False, replace: bool = False, alone
     append = job.config.output.mode == "append"
     generations = list_generations(store)
     units = head.units if head and same_spec else ()
-    redo = units_to_redo(store, units, generations)
+    redo = units_to_redo(store, units, generations, given_up)
     match = match_head(spec.spec_id, by_uri, units, job.extraction, append=append, redo=redo)
     if same_spec:
         check_drop(store.root, entry, match.gone_rows, allow_drop=allow_drop)
-    segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
+    if job.limit is None:
+        segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
+    else:
+        segments = _cut_first(job, files, job.limit)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
+    if job.limit is not None:
+        match = keep_only(match, by_id.keys())
     rulings = read_rulings(store, candidate_units(by_id, generations), generations)
     unended = {unit: count for (unit, _), count in list_unended(store, generations).items()}
+    gate = gate_unit(spec.spec_id)
     plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
-    return Planned(head, same_spec, tuple(files), plan)
+    return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0))
 
 
-def units_to_redo(store: Store, units: Sequence[ManifestUnit], generations: Mapping[str, int]) -> frozenset[str]:
-    """Published units with quarantined rows that somebody asked to be tried again, and those that have been since."""
+def units_to_redo(
+    store: Store, units: Sequence[ManifestUnit], generations: Mapping[str, int], given_up: Set[str] = frozenset()
+) -> frozenset[str]:
+    """Published units with quarantined rows that somebody asked to be tried again, those that have been since, and those that
+    were in vain, unless that was in this run."""
     suspects = [unit for unit in units if unit.rows_quarantined and generations.get(unit.unit, 0) > unit.generation]
     rulings = read_rulings(store, [unit.unit for unit in suspects], generations)
-    return frozenset(unit for unit, record in rulings.items() if record.reason == RETRY or record.state == "done")
+    return frozenset(
+        unit
+        for unit, record in rulings.items()
+        if record.state == "done"
+        or (record.segment not in given_up and (record.state == "failed" or record.reason == RETRY))
+    )
 
 
 def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> list[Segment]:
@@ -102,7 +127,11 @@ def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> 
     grouped = [file for file in files if not (append or file.uri in alone)]
     segments = cut_segments(grouped, footers, job.policy)
     segments.extend(segment for file in single for segment in cut_segments([file], footers, job.policy))
-    if job.limit is None:
-        return segments
-    pieces = tuple(piece for segment in segments for piece in segment.pieces)
-    return [Segment(pieces[: max(MAX_LIMITED_PIECES, job.limit)])] if pieces else []
+    return segments
+
+
+def _cut_first(job: Job, files: list[InputFile], limit: int) -> list[Segment]:
+    """A limited run's one segment: the first pieces of all files, whatever the head has of them; else each run would go on behind
+    the one before."""
+    pieces = tuple(piece for segment in _cut(job, files, frozenset(), append=False) for piece in segment.pieces)
+    return [Segment(pieces[: max(MAX_LIMITED_PIECES, limit)])] if pieces else []

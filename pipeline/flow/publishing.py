@@ -193,10 +193,12 @@ def version_now(uri: str) -> str | None:
 
 
 def count_duplicate_ids(job: Job, planned: Planned) -> int | None:
-    """Rows of the next snapshot whose id an earlier row has; None where ids are generated, or are too many to count here."""
+    """Rows of the next snapshot whose id an earlier row has; None where they are too many to count here, or ids are generated
+    from files all of which are listed."""
     kept = {(part.file.key, part.first_row, part.rows) for unit in planned.plan.kept for part in unit.slices}
     new = {(unit.part.key, 0, unit.part.rows) for unit in planned.plan.committed if unit.part}
-    if job.extraction.id is None or sum(rows for _, _, rows in kept | new) > MAX_ROWS:
+    generated = job.extraction.id is None and job.config.output.mode != "append"
+    if generated or sum(rows for _, _, rows in kept | new) > MAX_ROWS:
         return None
     return count_duplicates(_ids(job.store, sorted(kept | new)))
 

@@ -21,7 +21,11 @@ def read_status(output: str) -> Status:
     open_units = [unit for unit in generations if unit not in published]
     covered = {(piece.uri, piece.version) for unit in head.units for piece in unit.pieces} if head else set()
     rulings = list(read_rulings(store, open_units, generations).values())
-    done = [record for record in rulings if record.state == "done" and not _is_published(record, head, covered)]
+    done = [
+        record
+        for record in rulings
+        if record.state == "done" and record.rows_in and not _is_published(record, head, covered)
+    ]
     kinds: Counter[str] = Counter()
     for record in done:
         kinds.update(record.quarantined)
@@ -44,8 +48,8 @@ def read_status(output: str) -> Status:
 
 def _is_published(record: UnitRecord, head: Snapshot | None, covered: Set[tuple[str, str]]) -> bool:
     """Whether the head has the rows of the record's files from other units, or says that it is without them."""
-    if head is None or record.spec != head.entry.spec:
-        return False
+    if head is None or record.spec != head.entry.spec or record.base >= head.entry.version:
+        return False  # made on this very head: wanted in spite of what it has
     failed = head.entry.failed
     return all((piece.uri, piece.version) in covered or piece.uri in failed for piece in record.pieces)
 

@@ -19,13 +19,15 @@ from typing import Any
 from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import ConfigError, IncompleteError, InputError, Overtaken, QuarantineError
+from pipeline.errors import ConfigError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.engine import Engine
+from pipeline.flow.gate_watch import GateWatch
 from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
 from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan, retire_lost
+from pipeline.flow.rejected import check_duplicates, check_limited, check_rejected
 from pipeline.flow.summary import Preflight, Summary, mixed_formats
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
@@ -41,6 +43,12 @@ MAX_CHANGES = 10
 
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 """What a summary tells of the parity gate; device, format and reason stand beside it."""
+
+
+GATE_ALONE = (
+    "replicas have died before they had encoded anything: the parity gate is measured on constructed texts alone, in case one "
+    "of the job's own is what ends them"
+)
 
 
 def run_job(
@@ -125,9 +133,16 @@ class _Run:
                 f"{job.store.root} doesn't tell upper from lower case, so the rows of two partitions could land in one folder; "
                 "choose another place, or leave output.partition_by out"
             )
+        gate = GateWatch(job)
+        try:
+            return self._until_published(job, gate)
+        finally:
+            gate.end("the run ended")
+
+    def _until_published(self, job: Job, gate: GateWatch) -> Summary:
         overtaken = 0
         while True:
-            planned = self._encode_all(job)
+            planned = self._encode_all(job, gate)
             try:
                 return self._publish(job, planned)
             except Overtaken as error:
@@ -142,16 +157,22 @@ class _Run:
                 )
                 self.reporter.emit(Note(f"planning again: {why}"))
 
-    def _encode_all(self, job: Job) -> Planned:
+    def _encode_all(self, job: Job, gate: GateWatch) -> Planned:
         """Encode until the plan has nothing pending but what has failed in this run."""
         idle_rounds = 0
         while True:
-            planned = plan_now(job, allow_drop=self.allow_drop, replace=self.replace, alone=self.alone)
+            planned = plan_now(
+                job,
+                allow_drop=self.allow_drop,
+                replace=self.replace,
+                alone=self.alone,
+                given_up=self.failed.keys(),
+            )
             work = [segment for segment in planned.plan.pending if segment.id not in self.failed]
             self._announce(planned, work)
             if not work:
                 return planned
-            progress, problem = self._round(job, work, planned)
+            progress, problem = self._round(job, work, planned, gate)
             if self.stop.is_set():
                 raise IncompleteError(
                     f"stopped on request; {progress} units were committed in the last round and stay so. "
@@ -167,10 +188,14 @@ class _Run:
             if problem:
                 self.reporter.emit(Note(f"planning again: {problem}"))
 
-    def _round(self, job: Job, work: list[SegmentWork], planned: Planned) -> tuple[int, str]:
+    def _round(self, job: Job, work: list[SegmentWork], planned: Planned, gate: GateWatch) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
-        context = make_context(job, [segment.segment for segment in work], planned.version)
+        sample = work if gate.trusts(planned) else []
+        if not sample:
+            self.reporter.emit(Note(GATE_ALONE))
+        context = make_context(job, [segment.segment for segment in sample], planned.version)
+        gate.begin(planned)
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
@@ -179,11 +204,14 @@ class _Run:
             for ack in self._engine().encode(context, order, self.stop):
                 self._take(ack, by_id.get(ack.segment))
                 settled += ack.state in ("done", "skipped", "failed")
+                if ack.state == "done":
+                    gate.passed()
                 if ack.state == "changed":
                     changed.add(ack.uri)
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message
+            gate.round_failed()
         self.changes.update(changed)
         return settled, problem
 
@@ -220,63 +248,36 @@ class _Run:
 
     def _publish(self, job: Job, planned: Planned) -> Summary:
         failed = self._failed_files(planned)
-        self._check_rejected(planned, failed)
+        if self.limit is not None:
+            check_limited(failed)
+        check_rejected(planned, failed, self.config.output.max_rejected_share, job.store.root)
         entry = planned.head.entry if planned.head else None
         published = needs_publishing(planned, self.config.output.retain, failed)
         if published:
-            self._check_duplicates(job, planned)
+            self.duplicates = count_duplicate_ids(job, planned)
+            check_duplicates(self.duplicates, job)
             entry = publish_plan(job, planned, self._engine(), failed, allow_drop=self.allow_drop)
         ended = finish(job.store, self.config.output.retain)
         head = read_head(job.store)
         if head is None:
             raise IncompleteError(f"{job.store.root}: nothing was published")
-        summary = self._summarise(job, planned, head, published, failed, ended)
+        summary = self._summarise(job, planned, head, published, failed | self._tried_in_vain(planned), ended)
         if published and entry is not None:
             self.reporter.emit(Published(version=entry.version, files=entry.files, rows=entry.rows, bytes=entry.bytes))
         self.reporter.emit(RunEnded(state=summary.state, exit_code=summary.exit_code))
         return summary
 
-    def _check_duplicates(self, job: Job, planned: Planned) -> None:
-        """Count ids that are there twice over the whole of the next snapshot; refuse them where that is asked for."""
-        self.duplicates = count_duplicate_ids(job, planned)
-        if self.duplicates and self.config.rows.duplicate_id == "refuse":
-            raise InputError(
-                f"{self.duplicates:,} rows have an id in {job.extraction.id!r} that another row has, and rows.duplicate_id "
-                "is refuse. Nothing new is published; mend the source, or set it to keep"
-            )
-
     def _failed_files(self, planned: Planned) -> dict[str, str]:
         """URI → reason of what this run could not read."""
         return dict(self.failed[segment.id] for segment in planned.plan.pending if segment.id in self.failed)
 
-    def _check_rejected(self, planned: Planned, failed: dict[str, str]) -> None:
-        """Raises when more than the allowed share of the input is quarantined or could not be read."""
-        allowed = self.config.output.max_rejected_share
-        lost_bytes = sum(segment.bytes for segment in planned.plan.pending)
-        if failed and self.limit is not None:
-            uri, reason = next(iter(failed.items()))
-            raise InputError(
-                f"{uri}: {reason}. A run with --limit reads the files one after the other and ends at the first that can't be "
-                "read; leave it out of input.paths, or run without --limit. Nothing new is published"
-            )
-        if failed and (
-            lost_bytes > allowed * planned.input_bytes or allowed == 0
-        ):  # an empty file has no bytes to lose
-            shown = "\n".join(f"{uri}: {reason}" for uri, reason in sorted(failed.items())[:10])
-            raise InputError(
-                f"{len(failed)} of {len(planned.files)} input files can't be read, or hold rows that are refused; they are "
-                f"{lost_bytes / max(1, planned.input_bytes):.1%} of the input's bytes, and output.max_rejected_share allows "
-                f"{allowed:.1%}. Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
-            )
-        plan = planned.plan
-        rows = sum(u.rows_in for u in plan.kept) + sum(u.rows_in for u in plan.committed)
-        aside = sum(u.rows_quarantined for u in plan.kept) + sum(u.rows_quarantined for u in plan.committed)
-        if aside > allowed * rows:
-            raise QuarantineError(
-                f"{aside:,} of {rows:,} rows ({aside / rows:.1%}) can't be embedded, and output.max_rejected_share allows "
-                f"{allowed:.1%}. Nothing new is published. `embedpipe quarantine list {self.config.output.path}` shows "
-                "them with their reasons; mend the source, or allow a larger share"
-            )
+    def _tried_in_vain(self, planned: Planned) -> dict[str, str]:
+        """URI → reason of what was to be worked again and could not be: what was published of it stays."""
+        segments = {unit.segment for unit in planned.plan.kept} & self.failed.keys()
+        return {
+            uri: f"{reason}; its rows stay as they were published"
+            for uri, reason in (self.failed[segment] for segment in sorted(segments))
+        }
 
     def _announce(self, planned: Planned, work: list[SegmentWork]) -> None:
         plan = planned.plan

@@ -51,6 +51,13 @@ def match_head(
     return HeadMatch(tuple(kept), tuple(dropped), gone_rows, open_files)
 
 
+def keep_only(match: HeadMatch, segments: Set[str]) -> HeadMatch:
+    """The same where nothing but these segments is wanted: the head's other units go, and no other file is open."""
+    kept = tuple(unit for unit in match.kept if unit.segment in segments)
+    dropped = tuple(unit for unit in match.kept if unit.segment not in segments)
+    return HeadMatch(kept, (*match.dropped, *dropped), match.gone_rows, frozenset())
+
+
 def is_complete(units: Sequence[ManifestUnit | UnitRecord]) -> bool:
     """Whether a segment's units are all there: 0, 1, … up to one that ended it."""
     numbers = sorted(unit.k for unit in units)

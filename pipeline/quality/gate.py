@@ -13,7 +13,7 @@ from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
 from pipeline.encode.settings import EncoderSettings
-from pipeline.errors import ParityError
+from pipeline.errors import EmbedpipeError, ParityError
 from pipeline.model.lock import StagedModel
 from pipeline.model.modules import find_route
 from pipeline.quality.sample import CONSTRUCTED
@@ -93,9 +93,26 @@ def load_gated(
 
     Raises ParityError when float32 fails too, ModelError and ConfigError as their makers do.
     """
-    placement = choose_placement(precision, device)
     find_route(Path(staged.directory), settings.task)  # raises for a task the model doesn't know
-    sample = [*CONSTRUCTED, *texts]
+    try:
+        return _load(staged, settings, [*CONSTRUCTED, *texts], choose_placement(precision, device), threads)
+    except EmbedpipeError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a model makes of a text it can't take; which one it is shows when it is encoded
+        if not texts:
+            raise
+        log.warning(
+            "the parity gate is measured on constructed texts alone: with the job's own the model fails (%s)", error
+        )
+    free_memory()
+    return _load(staged, settings, CONSTRUCTED, choose_placement(precision, device), threads)
+
+
+def _load(
+    staged: StagedModel, settings: EncoderSettings, sample: Sequence[str], placement: Placement, threads: int | None
+) -> tuple[Encoder, GateResult]:
     prompted = [settings.prompt + text for text in sample]
     ids, offsets, _ = Tokens(staged.directory, settings.max_tokens).encode(prompted)
     # Before there is a replica: there may be no room for two.
@@ -180,7 +197,11 @@ def reference_vectors(
 
 
 def compare(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], placement: Placement) -> GateResult:
-    """Hold vectors [n, dimensions] against the reference's."""
+    """Hold vectors [n, dimensions] against the reference's. A text that the model has no finite vector for in float32 either says
+    nothing about this replica; its rows will be set aside."""
+    own = np.isfinite(expected).all(axis=1)
+    if own.any():
+        found, expected = found[own], expected[own]
     finite = bool(np.isfinite(found).all())
     length = np.linalg.norm(expected.astype(np.float64), axis=1)
     own = np.linalg.norm(found.astype(np.float64), axis=1)

@@ -1,7 +1,8 @@
 """A scripted encoder in place of the model: fast, its vector a function of the text, and it dies where it is told to.
 
 Settings: FAULTS_POISON, JSON {word: what a text holding that word does}; FAULTS_LOG, a file that gets a line each time one does;
-FAULTS_ENCODE_S, seconds per text; FAULTS_READ, JSON {word: what reading a text that holds it does}.
+FAULTS_ENCODE_S, seconds per text; FAULTS_READ, JSON {word: what reading a text that holds it does}; FAULTS_GATE, anything: a
+replica encodes the gate's texts when it is loaded.
 """
 
 import ctypes
@@ -9,13 +10,18 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pipeline.flow.context import JobContext
 
 DIMENSIONS = 32  # those of tests/support/models.py's tiny model, whose tokenizer and lock the job uses
 
@@ -53,12 +59,19 @@ class ScriptedEncoder:
         tokenizer = Tokenizer.from_file(f"{directory}/tokenizer.json")
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        self._tokenizer = tokenizer
         self.placement = Placement("cpu", "float32", "scripted")
         self.stats = Stats()
         self._seconds = float(os.environ.get("FAULTS_ENCODE_S", "0"))
         poison = json.loads(os.environ.get("FAULTS_POISON", "{}"))
         self._poison = {tuple(tokenizer.encode(word, add_special_tokens=False).ids): do for word, do in poison.items()}
         self._words = dict(zip(self._poison, poison, strict=True))
+
+    def measure(self, texts: Sequence[str]) -> None:
+        """Encode texts as the parity gate does when a replica is loaded."""
+        for text in texts:
+            ids = np.array(self._tokenizer.encode(text).ids, np.int32)
+            self.encode(ids, np.array([0, len(ids)]))
 
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(offsets) - 1, DIMENSIONS), np.float32)
@@ -119,7 +132,15 @@ def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
 
 
 def _patch(replica: ModuleType) -> None:
-    replica.load_replica = lambda context, threads: (ScriptedEncoder(context.model.stage().directory), Gate())  # type: ignore[attr-defined]
+    replica.load_replica = load_replica  # type: ignore[attr-defined]
+
+
+def load_replica(context: "JobContext", _threads: int | None) -> tuple[ScriptedEncoder, Gate]:
+    """As the real one: with FAULTS_GATE set it has encoded the gate's texts when it is there."""
+    encoder = ScriptedEncoder(context.model.stage().directory)
+    if "FAULTS_GATE" in os.environ:
+        encoder.measure(context.model.gate_texts)
+    return encoder, Gate()
 
 
 def _patch_reading(prepare: ModuleType) -> None:

@@ -1,6 +1,7 @@
 """Whole jobs through the serial engine: what is published after a first run, a re-run and every kind of change."""
 
 import datetime
+import json
 import os
 import subprocess
 import sys
@@ -28,14 +29,16 @@ from pipeline.errors import (
     SourceChanged,
     StorageError,
 )
-from pipeline.flow import encoding, supervisor
+from pipeline.flow import encoding, planning, reading, supervisor
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
+from pipeline.flow.maintenance import list_quarantine, retry_quarantine
 from pipeline.flow.serial import SerialEngine
 from pipeline.flow.status import read_status
 from pipeline.flow.supervisor import plan_job, run_job
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Event, PlanReady
+from pipeline.source.records import Segment, SourceUnit
 from pipeline.storage.local import LocalStore
 
 SMALL_UNITS = {"units__rows": 16}
@@ -287,6 +290,110 @@ def test_what_was_staged_of_a_group_that_failed_is_collected_once_its_other_file
     staged = [path for path in (out / "_embedpipe" / "part").rglob("*") if path.is_file()]
     assert staged == []
     assert read_status(str(out)).units_committed == 0
+
+
+def test_a_limited_run_is_the_same_taste_each_time(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the first of very many files, and would go on behind them each time it is run."""
+    monkeypatch.setattr(planning, "MAX_LIMITED_PIECES", 5)
+    for shard in range(12):
+        write_jsonl(tmp_path / "in" / f"{shard:02}.jsonl", range(3 * shard, 3 * shard + 3))
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model)
+    first, again = run_job(config, limit=4), run_job(config, limit=4)
+    assert (first.rows, first.version) == (4, 1)
+    assert (again.rows, again.rows_encoded, again.version, again.exit_code) == (4, 0, 1, 0)
+    write_jsonl(tmp_path / "in" / "00a.jsonl", range(100, 103))
+    anew = run_job(config, limit=4)
+    assert (anew.rows, anew.version) == (4, 2)
+    assert glob_rows(str(tmp_path / "out")) == ["id-0", "id-1", "id-100", "id-2"]
+
+
+def test_rows_of_a_file_that_was_mended_are_quarantined_no_more(tmp_path: Path, tiny_model: str) -> None:
+    """Nothing of its unit was ever embedded, so nothing was staged of it that could be collected."""
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    write_parquet(source / "a.parquet", range(40), LONG)
+    pq.write_table(pa.table({"id": ["x"], "text": pa.array([None], pa.string())}), source / "b.parquet")
+    pq.write_table(pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}), source / "c.parquet")
+    config = make_config(
+        source, out, tiny_model, units__text_mib=1, output__max_rejected_share=0.5, output__mode="append"
+    )
+    assert run_job(config).quarantined == {"null": 1}
+    for name in "bc":
+        write_parquet(source / f"{name}.parquet", range(40, 42))
+        (source / f"{name}.parquet").rename(source / f"{name}2.parquet")
+    (source / "b2.parquet").replace(source / "b.parquet")
+    (source / "c2.parquet").unlink()
+    assert run_job(config).exit_code == 0
+    assert list_quarantine(out).num_rows == 0
+    told = read_status(out)
+    assert (told.state, told.units_committed) == ("published", 0)
+
+
+def test_work_on_a_file_that_was_mended_shows_before_it_is_published(tmp_path: Path, tiny_model: str) -> None:
+    """The snapshot says that it is without the file; what is committed of it since is no leftover."""
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    write_parquet(source / "a.parquet", range(40), LONG)
+    whole = (source / "a.parquet").read_bytes()
+    (source / "b.parquet").write_bytes(whole[:-9])
+    config = make_config(source, out, tiny_model, units__text_mib=1, output__max_rejected_share=0.6)
+    assert run_job(config).exit_code == 4
+    write_parquet(source / "b.parquet", range(40, 80), LONG)
+    (source / "c.parquet").write_bytes(whole[:-9] * 9)
+    with pytest.raises(InputError, match=r"c\.parquet"):
+        run_job(make_config(source, out, tiny_model, units__text_mib=1, output__max_rejected_share=0.1))
+    assert read_status(out).rows_committed == 40
+
+
+def test_rows_that_were_to_be_tried_again_in_vain_stay_and_are_tried_by_the_next_run(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that ends in an error may neither cost the rows that are published nor be forgotten with exit code 0."""
+    out = str(tmp_path / "out")
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["fine", None]}), tmp_path / "in.parquet")
+    config = make_config(tmp_path / "in.parquet", out, tiny_model, output__max_rejected_share=0.5)
+    run_job(config)
+    assert retry_quarantine(out) == 1
+
+    def fail(segment: Segment, *_: object) -> Iterator[SourceUnit]:
+        raise InputError(f"{segment.pieces[0].file.uri}: the disk is tired", segment.pieces[0].file.uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "read_segment", fail)
+        vain = run_job(config)
+    assert (vain.exit_code, vain.published, vain.rows) == (4, False, 1)
+    ((_, reason),) = vain.failed.items()
+    assert reason == "the disk is tired; its rows stay as they were published"
+    again = run_job(config)
+    assert (again.exit_code, again.units_encoded, again.rows) == (0, 1, 1)
+    assert run_job(config).units_encoded == 0
+
+
+def test_a_published_file_that_is_overwritten_and_cut_off_weighs_what_it_did(tmp_path: Path, tiny_model: str) -> None:
+    """A producer that crashes leaves an empty file: by its bytes it is nothing, and a tenth of the rows may go."""
+    source, out = tmp_path / "in", str(tmp_path / "out")
+    write_parquet(source / "a.parquet", range(95), LONG)
+    write_parquet(source / "b.parquet", range(95, 100), LONG)
+    config = make_config(source, out, tiny_model, units__text_mib=1, output__max_rejected_share=0.01)
+    run_job(config)
+    (source / "b.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"5\.0% of the input's bytes or of the published rows"):
+        run_job(config)
+    assert glob_rows(out) == ids(range(100))
+
+
+def test_appended_days_with_the_same_file_names_are_not_given_the_same_ids(tmp_path: Path, tiny_model: str) -> None:
+    """Without an id column a row is named by its file's path below the input's root, and each day has a root of its own."""
+    for day in "12":
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "part.jsonl").write_text(json.dumps({"text": f"of day {day}"}) + "\n")
+    options: dict[str, Any] = {"output__mode": "append", "input__id": None}
+    run_job(make_config(tmp_path / "1", str(tmp_path / "out"), tiny_model, **options))
+    second = make_config(tmp_path / "2", str(tmp_path / "out"), tiny_model, **options)
+    with pytest.raises(InputError, match=r"set input\.root to a folder above"):
+        run_job(second)
+    rooted = make_config(tmp_path / "2", str(tmp_path / "out"), tiny_model, input__root=str(tmp_path), **options)
+    assert run_job(rooted).rows == 2
 
 
 def test_a_limited_run_names_the_file_that_ends_it(tmp_path: Path, tiny_model: str) -> None:

@@ -59,6 +59,31 @@ def test_every_kind_of_poison_is_told_from_its_neighbours(tmp_path: Path, tiny_m
     assert max(attempts(tmp_path / "log").values()) <= 2 * math.log2(ROWS) + 2
 
 
+def test_poison_among_the_parity_gates_texts_ends_no_job(tmp_path: Path, tiny_model: str) -> None:
+    """It would end every replica before that has encoded anything, on each run anew: two runs tell, the third one measures the
+    gate without the job's own texts, and then the text is found like any other."""
+    texts = write(tmp_path / "in", {3: "aardvark"}, rows=20)
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1)
+    codes = [run(config, tmp_path / "log", {"aardvark": "exit"}, FAULTS_GATE="1").returncode for _ in range(5)]
+    assert codes == [3, 3, 3, 3, 0]
+    assert list_quarantine(str(tmp_path / "out"))["id"].to_pylist() == ["x-3"]
+    kept = {name: text for name, text in texts.items() if name != "x-3"}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+
+
+def test_poison_among_the_parity_gates_texts_ends_no_job_on_ray(tmp_path: Path, tiny_model: str) -> None:
+    """There the run itself lives on, and need not be started again."""
+    texts = write(tmp_path / "in", {3: "aardvark"}, rows=20)
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
+        output__max_rejected_share=0.1,
+    )  # fmt: skip
+    done = run(config, tmp_path / "log", {"aardvark": "exit"}, FAULTS_GATE="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept = {name: text for name, text in texts.items() if name != "x-3"}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_the_smallest_units_need_no_more_than_their_share_of_attempts(
     tmp_path: Path, tiny_model: str, rows: int

@@ -79,6 +79,7 @@ def simulated(world: Any) -> list[Replacement]:
         (maintenance, "find_garbage", _find_garbage),
         (supervisor, "resolve", lambda config, limit: world.resolve(config)),
         (supervisor, "probe", lambda store: None),
+        (supervisor, "count_duplicate_ids", lambda job, planned: None),
         (supervisor, "make_context", lambda job, sample, base: world.context(job, base)),
         (supervisor, "make_engine", lambda execution: world.make_engine()),
         (reading, "read_segment", lambda segment, *_: stand_ins.read_segment(segment, world.look, world.counts)),

@@ -88,14 +88,15 @@ class SimulatedStore:
     def tidy(self) -> int:
         return 0
 
-    def _before(self, operation: str, what: object) -> str:
+    def _before(self, operation: str, what: str | tuple[str, ...]) -> str:
         """Let others go first; then what goes wrong, if it is not over with that."""
         scheduler = self._scheduler
         scheduler.pause()
         if self._disk.late and self._faults.rng.random() < self._faults.arrival:
             self._say("late", what, "a request arrives")
             self._disk.deliver(self._faults.rng)
-        fault = self._faults.draw(operation, self._process.command is not None)
+        first = what if isinstance(what, str) else str(what[0])
+        fault = self._faults.draw(operation, first, self._process.command is not None)
         if fault == "error":
             self._say(operation, what, "error")
             raise TransientStorageError(f"{operation} {what}: no answer")

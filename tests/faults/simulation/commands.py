@@ -38,14 +38,14 @@ class Command:
     error: EmbedpipeError | None = None
 
 
-def draw_commands(rng: random.Random) -> list[Command]:
-    """What the user of one history does."""
+def draw_commands(rng: random.Random, *, quarrel: bool) -> list[Command]:
+    """What the users of one history do. In a quarrel they try rows again all the time and give up what others are at, many at
+    once: what is rare otherwise, and goes wrong there."""
     append, retain, replacing = rng.random() < 0.25, rng.choice((1, 1, 2)), rng.random() < 0.3
     drops, keeps, share = rng.random() < 0.6, rng.random() < 0.25, rng.choice((1.0, 1.0, 1.0, 1.0, 0.4, 0.0))
-    # Some users try rows again all the time, and give up what others are at: what is rare otherwise, and goes wrong there.
-    runs, collections, abandons = (0.4, 0.65, 0.7) if rng.random() < 0.15 else (0.6, 0.82, 0.3)
+    runs, collections, abandons = (0.4, 0.7, 0.7) if quarrel else (0.6, 0.82, 0.3)
     commands = []
-    for number in range(rng.choice((1, 2, 3, 4, 5, 6))):
+    for number in range(rng.choice((5, 6, 7, 8) if quarrel else (1, 2, 3, 4, 5, 6))):
         draw = rng.random()
         if draw < runs or number == 0:
             commands.append(

@@ -17,6 +17,11 @@ KINDS = {
 }
 """What may go wrong, by operation."""
 
+SORE = ("", "", "", "data/", "_embedpipe/unit/", "_embedpipe/assembly/", "_embedpipe/log/", "_SUCCESS")
+"""Keys around which more goes wrong in a history than elsewhere: some mistakes show only where a process dies at one place."""
+
+SORER = 10.0
+
 OFTENER = {"put_new": 3.0, "put": 15.0, "delete": 8.0, "size": 15.0, "source look": 6.0, "source list": 2.0}
 """What changes the store, or is seldom asked, goes wrong more often than what is read all the time."""
 
@@ -30,11 +35,15 @@ class Faults:
     kill_share: float
     stale: bool
     arrival: float  # how likely something late arrives, at each operation
+    sore: str  # what such keys begin with; "": none do
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def draw(self, operation: str, mortal: bool) -> str:
-        """What goes wrong with the next operation; "" for nothing."""
-        if not self.rate or self.rng.random() >= min(0.5, self.rate * OFTENER.get(operation, 1.0)):
+    def draw(self, operation: str, what: str, mortal: bool) -> str:
+        """What goes wrong with the next operation, on key or prefix `what`; "" for nothing."""
+        if not self.rate:
+            return ""
+        oftener = OFTENER.get(operation, 1.0) * (SORER if self.sore and what.startswith(self.sore) else 1.0)
+        if self.rng.random() >= min(0.5, self.rate * oftener):
             return ""
         kinds = KINDS[operation]
         if self.rng.random() < self.kill_share:

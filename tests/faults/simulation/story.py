@@ -66,7 +66,7 @@ def start(world: World, command: Command) -> Process:
 def _live(world: World) -> None:
     """Users, readers and commands, with faults, until all of them have ended."""
     scheduler, rng = world.scheduler, world.rng
-    commands, changes, times = draw_commands(rng), int(rng.random() * 7), rng.choice((0, 1, 3))
+    commands, changes, times = draw_commands(rng, quarrel=world.quarrel), int(rng.random() * 7), rng.choice((0, 1, 3))
 
     def launch() -> None:
         for command in commands:

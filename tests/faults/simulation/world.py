@@ -13,7 +13,7 @@ from faults.simulation.commands import Command
 from faults.simulation.disk import Disk
 from faults.simulation.engine import SimulatedEngine
 from faults.simulation.judge import TruthJudge
-from faults.simulation.misfortune import Faults
+from faults.simulation.misfortune import SORE, Faults
 from faults.simulation.scheduler import Scheduler
 from faults.simulation.source import CONTENTS, NAMES, TEXT_BYTES, Source
 
@@ -46,7 +46,8 @@ class World:
         self.uuid = binding.seeded_uuids(seed)
         self.partitioned = draw() < 0.3
         self.target_bytes = rng.choice((1, 150, 100_000))
-        self.most_at_once = rng.choice((1, 2, 3))
+        self.quarrel = draw() < 0.1
+        self.most_at_once = 4 if self.quarrel else rng.choice((1, 2, 3))
         self.disk = Disk()
         self.source = Source(hashed=draw() < 0.6)
         self.scheduler = Scheduler(rng, rng.choice((0.0, 0.5, 0.9, 0.97)), rng.choice((0.0, 0.005, 0.02)))
@@ -56,6 +57,7 @@ class World:
             rng.choice((0.05, 0.15, 0.5)),
             stale=draw() < 0.1,
             arrival=rng.choice((0.3, 0.05, 0.01)),
+            sore=rng.choice(SORE),
         )
         self.workers, self.zombies = rng.choice((1, 2, 3)), rng.choice((0.0, 0.5))
         self.judge = self.disk.judge = TruthJudge(self.disk, self.source)
@@ -155,7 +157,7 @@ class World:
         scheduler = self.scheduler
         scheduler.pause()
         process = scheduler.current
-        fault = self.faults.draw(operation, process.command is not None)
+        fault = self.faults.draw(operation, "", process.command is not None)
         if self.trace:
             self.trace(f"{scheduler.step:5} {process.name:18} {operation} {what} {fault}")
         if fault == "error":
