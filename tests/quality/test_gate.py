@@ -329,3 +329,33 @@ def test_the_sample_is_spread_over_the_lengths_there_are(texts: list[str], count
 
 def test_the_sample_is_small() -> None:
     assert len(stratify([f"text {n}" for n in range(1000)])) == SAMPLE
+
+
+def test_a_text_that_has_no_finite_vector_in_float32_either_is_left_out() -> None:
+    """Its rows will be set aside; the other million must not be refused for its sake."""
+    due = np.array([[3, 4], [np.nan, 1], [1, 0]], np.float32)
+    assert compare(due, due, EXACT).passed
+    assert compare(np.array([[3, 4], [9, 9], [1, 0]], np.float32), due, EXACT).passed
+    assert not compare(np.array([[3, 4], [0, 1], [np.nan, 0]], np.float32), due, EXACT).passed
+    assert not compare(due[1:2], due[1:2], EXACT).passed, "nothing is left to tell by"
+
+
+def test_a_text_that_the_model_can_not_take_does_not_keep_its_replicas_from_loading(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside when its unit is encoded; in the gate it would end every replica, on each run anew."""
+    real = gate.reference_vectors
+
+    def picky(staged: StagedModel, settings: EncoderSettings, texts: list[str], device: str) -> Any:
+        if SENTENCES[0] in texts:
+            raise IndexError("index out of range in self")
+        return real(staged, settings, texts, device)
+
+    monkeypatch.setattr(gate, "reference_vectors", picky)
+    _, result = load(tiny_model)
+    assert result.passed
+    assert result.samples == len(CONSTRUCTED)
+    assert "constructed texts alone: with the job's own the model fails (index out of range in self)" in caplog.text
+    monkeypatch.setattr(gate, "CONSTRUCTED", (SENTENCES[0],))
+    with pytest.raises(IndexError):
+        load(tiny_model, texts=[])
