@@ -1,4 +1,4 @@
-"""Is every row of the source there, once, with the vector of its own text? Shares no code with what wrote it.
+"""Is every row of the source there, once, with vector, hash and columns of its own text? Shares no code with what wrote it.
 
 It goes the way a reader would: newest log entry → manifest → data files, spelled out here once more, with json, pyarrow,
 tokenizers and hashlib only.
@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,23 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
+class Row:
+    """A published row."""
+
+    id: str
+    vector: np.ndarray
+    token_count: int
+    truncated: bool
+    text_hash: str
+    kept: Mapping[str, Any]  # all other columns
+
+
+OWN = ("id", "embedding", "token_count", "truncated", "text_hash")
+Kept = Mapping[str, Mapping[str, Any]]
+"""id → kept column → value."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What is wrong, by id."""
 
@@ -36,11 +53,28 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
-    mispaired: list[str] = field(default_factory=list)
+    mispaired: list[str] = field(default_factory=list)  # with a vector, hash, count or kept column that isn't its own
+    unreadable: str = ""  # why the newest version can't be read whole; all is lost then
 
     @property
     def right(self) -> bool:
-        return not (self.lost or self.foreign or self.doubled or self.mispaired)
+        return not (self.unreadable or self.lost or self.foreign or self.doubled or self.mispaired)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As the ledger counts it."""
+        return {
+            "lost": len(self.lost),
+            "duplicated": len(self.doubled),
+            "mispaired": len(self.mispaired) + len(self.foreign),
+            "unreadable": bool(self.unreadable),
+        }
+
+    def __str__(self) -> str:
+        """How many of each, and the first few of them."""
+        found = ((name, getattr(self, name)) for name in ("lost", "foreign", "doubled", "mispaired"))
+        wrong = [f"{len(ids)} {name}: {', '.join(ids[:5])}" for name, ids in found if ids]
+        return "; ".join([f"{self.rows} rows", *filter(None, [self.unreadable]), *wrong])
 
 
 class Folder:
@@ -106,6 +140,10 @@ class Overtaken(Exception):
     """A file that the entry names is gone: there must be a newer entry."""
 
 
+UNREADABLE = (AssertionError, Overtaken, LookupError, ValueError)
+"""What reading a version raises that isn't as its records say; the last two: a column is missing, a file isn't Parquet."""
+
+
 def newest(output: Reader) -> dict[str, Any] | None:
     """The newest log entry."""
     keys = output.keys()
@@ -114,21 +152,34 @@ def newest(output: Reader) -> dict[str, Any] | None:
     return json.loads(data) if data is not None else None
 
 
-def published(output: Reader, entry: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
-    """(id, vector) of every row of a snapshot. Raises Overtaken, or AssertionError where a hash or count is wrong."""
+def rows(output: Reader, entry: Mapping[str, Any]) -> list[Row]:
+    """Every row of a snapshot. Raises one of UNREADABLE where a file is gone, or a hash or count is wrong."""
     manifest = _whole(output, entry["manifest"]["key"], entry["manifest"]["sha256"])
     units = pq.ParquetFile(io.BytesIO(manifest)).read(use_threads=False).to_pylist()
     files = {part["file"]: part for unit in units for part in unit["slices"]}
-    rows: list[tuple[str, np.ndarray]] = []
+    found: list[Row] = []
     for key, part in files.items():
-        table = pq.ParquetFile(io.BytesIO(_whole(output, key, part["sha256"]))).read(use_threads=False)
-        assert table.num_rows == part["file_rows"], (
-            f"{key}: {table.num_rows} rows, the manifest says {part['file_rows']}"
-        )
-        ids, vectors = table["id"].to_pylist(), table["embedding"].to_pylist()
-        rows.extend((str(row), np.array(vector, np.float32)) for row, vector in zip(ids, vectors, strict=True))
-    assert len(rows) == entry["rows"], f"{len(rows)} rows, the log says {entry['rows']}"
-    return rows
+        here = rows_of(_whole(output, key, part["sha256"]))
+        assert len(here) == part["file_rows"], f"{key}: {len(here)} rows, the manifest says {part['file_rows']}"
+        found.extend(here)
+    assert len(found) == entry["rows"], f"{len(found)} rows, the log says {entry['rows']}"
+    return found
+
+
+def rows_of(data: bytes) -> list[Row]:
+    """The rows of a data file."""
+    table = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    own = zip(*(columns.pop(name) for name in OWN), strict=True)
+    return [
+        Row(str(row), np.array(vector, np.float32), *rest, {name: values[at] for name, values in columns.items()})
+        for at, (row, vector, *rest) in enumerate(own)
+    ]
+
+
+def published(output: Reader, entry: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
+    """(id, vector) of every row of a snapshot. Raises as `rows` does."""
+    return [(row.id, row.vector) for row in rows(output, entry)]
 
 
 def _whole(output: Reader, key: str, sha256: str) -> bytes:
@@ -139,31 +190,44 @@ def _whole(output: Reader, key: str, sha256: str) -> bytes:
     return data
 
 
-def judge(rows: Iterable[tuple[str, np.ndarray]], texts: Mapping[str, str], model: str) -> Verdict:
-    """Hold published rows against the source's texts by id, as the scripted encoder would encode them."""
-    from faults.encoder import vector_of
-
-    rows = list(rows)
-    count = Counter(row for row, _ in rows)
-    known = [(row, vector) for row, vector in rows if row in texts]
-    encoded = _tokenizer(model).encode_batch([texts[row] for row, _ in known])
-    wrong = [
-        row
-        for (row, vector), text in zip(known, encoded, strict=True)
-        if not np.array_equal(vector, vector_of(np.array(text.ids, np.int32)))
-    ]
+def judge(found: Iterable[Row], texts: Mapping[str, str], model: str, kept: Kept | None = None) -> Verdict:
+    """Hold published rows against the source by id: texts as the scripted encoder would encode them, and kept columns."""
+    found = list(found)
+    count = Counter(row.id for row in found)
+    known = [row for row in found if row.id in texts]
+    encoded = _tokenizer(model).encode_batch([texts[row.id] for row in known])
     return Verdict(
-        rows=len(rows),
+        rows=len(found),
         lost=[row for row in texts if row not in count],
         foreign=[row for row in count if row not in texts],
         doubled=[row for row, times in count.items() if times > 1],
-        mispaired=wrong,
+        mispaired=[
+            row.id
+            for row, tokens in zip(known, encoded, strict=True)
+            if not _is_of(row, texts[row.id], tokens.ids) or (kept is not None and row.kept != kept[row.id])
+        ],
     )
 
 
-def check(root: str, texts: Mapping[str, str], model: str) -> Verdict:
-    """The newest snapshot against the source. Raises AssertionError when there is none."""
+def _is_of(row: Row, text: str, ids: Sequence[int]) -> bool:
+    """Whether all that a row says of its text is true of this one."""
+    from faults.encoder import vector_of
+
+    return (
+        np.array_equal(row.vector, vector_of(np.array(ids, np.int32)))
+        and row.text_hash == hashlib.sha256(text.encode()).hexdigest()[:32]
+        and row.token_count == len(ids)
+        and not row.truncated  # as its vector is that of the whole text
+    )
+
+
+def check(root: str, texts: Mapping[str, str], model: str, kept: Kept | None = None) -> Verdict:
+    """The newest snapshot against the source. Never raises for what is wrong with it: somebody has to count that."""
     output = reader(root)
-    entry = newest(output)
-    assert entry is not None, f"{root}: nothing is published"
-    return judge(published(output, entry), texts, model)
+    try:
+        entry = newest(output)
+        assert entry is not None, "nothing is published"
+        found = rows(output, entry)
+    except UNREADABLE as error:
+        return Verdict(0, lost=list(texts), unreadable=f"{root} can't be read: {error!r}")
+    return judge(found, texts, model, kept)

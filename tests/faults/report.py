@@ -1,8 +1,9 @@
-"""The table of docs/reliability.md, made from docs/reliability.json: `python -m faults.report` writes it anew."""
+"""The tables of docs/reliability.md, made from docs/reliability.json: `python -m faults.report` writes them anew."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from faults import ledger
+from faults.chaos.strikes import HOLDER, PAIRS
 
 PAGE = ledger.ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -15,6 +16,7 @@ ROWS = (
     ("simulation", "mutants_alive", "of them not noticed"),
     ("sweep", "points", "jobs that died or were lied to at one store operation, then were run again"),
     ("sweep", "points.*", "of them by kind"),
+    ("sweep", "unfired", "of them whose moment never came"),
     ("chaos", "kills", "processes killed under real Ray jobs"),
     ("chaos", "kills.*", "of them by phase"),
     ("chaos", "victim.*", "of them by victim"),
@@ -23,7 +25,8 @@ ROWS = (
     ("chaos", "rows", "rows embedded under all that"),
     ("chaos", "polls", "looks of a reader meanwhile: a new version is read whole, later every file's mark is compared"),
     ("chaos", "partial_reads", "of them that saw anything but one whole version"),
-    ("chaos", "bugs", "commands that ended as a bug"),
+    ("chaos", "runs", "runs of a job"),
+    ("chaos", "exits.*", "of them by exit code: 0 is done, 4 is to be run again, -9 was killed"),
     ("chaos", "failed_runs", "jobs that did not end well within the re-runs they were given"),
     ("poison", "poisonous_rows", "rows that kill, hang or exhaust the process that encodes them"),
     ("poison", "not_isolated", "of them not set aside alone with their reason"),
@@ -46,8 +49,10 @@ ROWS = (
     ("corpus", "over_memory", "of both that took more memory than they may"),
     ("corpus", "over_time", "of both that took more time than they may"),
     ("ground", "ground_cases", "jobs whose ground changed: sources, models, configs, clocks, disks"),
-    ("ground", "stuck", "of them that a re-run did not mend"),
-    ("ground", "mixed", "of them with rows of two states or two models"),
+    ("ground", "ground_cases.*", "of them by what changed"),
+    ("ground", "unstruck", "others that were over before it would have"),
+    ("ground", "stuck", "jobs that a re-run did not mend"),
+    ("ground", "mixed", "files published with rows of two states or two models"),
     ("security", "security_cases", "security cases"),
     ("security", "security_violations", "of them with something done or said that must not be"),
     ("security", "canaries_fired", "canaries fired"),
@@ -59,9 +64,15 @@ EVERYWHERE = (
     ("violations", "violations of an invariant, or of anything else that was checked"),
     ("lost", "rows lost, in all of the above"),
     ("duplicated", "rows there twice"),
-    ("mispaired", "rows paired with the vector of another text"),
+    ("mispaired", "rows with vector, hash, token count or kept column of another one, or of no row of the source"),
+    (
+        "unreadable",
+        "outputs whose newest version can't be read as its records say: a file gone, a hash or a count wrong",
+    ),
     ("leftovers", "objects left behind after collection"),
+    ("wrong_exits", "commands that ended with an exit code that does not tell what happened to them"),
     ("tracebacks", "commands that ended with a traceback"),
+    ("chunks_failed", "chunks of this soak that ended before they could tell what they found"),
 )
 
 MUST_BE_ZERO = frozenset(
@@ -70,7 +81,6 @@ MUST_BE_ZERO = frozenset(
         "mutants_alive",
         "partial_reads",
         "failed_runs",
-        "bugs",
         "not_isolated",
         "unended",
         "over_attempts",
@@ -89,35 +99,49 @@ MUST_BE_ZERO = frozenset(
 
 
 def table() -> str:
-    """Markdown: the newest version of the protocol's code that anything was counted for, this one if possible."""
-    versions = ledger.load()
-    if not versions:
-        return "Nothing was counted yet: `make soak`."
-    current = ledger.protocol_version()
-    version = (
-        current
-        if current in versions
-        else max(versions, key=lambda name: max(e["at"] for e in versions[name].values()))
-    )
-    note = "" if version == current else " (the code has changed since; `make soak` counts anew)"
-    hours = sum(entry["seconds"] for entry in versions[version].values()) / 3600
-    lines = [f"Protocol code `{version}`{note}, {hours:.1f} hours.", "", "| | |", "|---|---:|"]
-    lines.extend(f"| {text} | {shown} |" for text, shown in _rows(version))
+    """Markdown: of each part what was counted for its code as it is now or, where that is nothing yet, was before."""
+    versions = {part: ledger.newest(part) for part in ledger.CODE}
+    every = {part: ledger.counts(part, version) for part, version in versions.items() if version}
+    lines = ["| part | its code | hours | |", "|---|---|---:|---|"]
+    lines += [f"| {part} | {_state(part, version)} |" for part, version in versions.items()]
+    if every:
+        lines += ["", "| | |", "|---|---:|", *(f"| {text} | {shown} |" for text, shown in _rows(every))]
+    if every.get("chaos"):
+        lines += ["", *_matrix(every["chaos"])]
     return "\n".join(lines)
 
 
-def _rows(version: str) -> Iterator[tuple[str, str]]:
-    every = {part: ledger.counts(part, version) for part, _, _ in ROWS}
+def _state(part: str, version: str) -> str:
+    if not version:
+        return "| | nothing was counted yet: `make soak`"
+    note = "" if version == ledger.version_of(part) else "the code has changed since; `make soak` counts anew"
+    return f"`{version}` | {ledger.seconds(part, version) / 3600:.1f} | {note}"
+
+
+def _rows(every: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
     for part, name, text in ROWS:
-        counts = every[part]
+        counts = every.get(part, {})
         if name.endswith(".*"):
             kinds = {key.removeprefix(name[:-1]): n for key, n in sorted(counts.items()) if key.startswith(name[:-1])}
-            if kinds:
-                yield text, ", ".join(f"{kind} {n:,}" for kind, n in kinds.items())
+            shown = ", ".join(f"{kind} {n:,}" for kind, n in kinds.items() if "." not in kind)
+            if shown:
+                yield text, shown
         elif name in counts:
             yield text, _shown(name, counts[name])
     for name, text in EVERYWHERE:
         yield text, _shown(name, sum(counts.get(name, 0) for counts in every.values()))
+
+
+def _matrix(counts: Mapping[str, int]) -> Iterator[str]:
+    """Who was killed in which phase; empty where nobody can be."""
+    victims = list(
+        dict.fromkeys(victim for _, victim in sorted(PAIRS, key=lambda pair: pair[1] not in HOLDER.values()))
+    )
+    yield f"| killed while | {' | '.join(victims)} |"
+    yield f"|---|{'---:|' * len(victims)}"
+    for phase in HOLDER:
+        shown = (f"{counts.get(f'kills.{phase}.{one}', 0):,}" if (phase, one) in PAIRS else "" for one in victims)
+        yield f"| {phase} | {' | '.join(shown)} |"
 
 
 def _shown(name: str, count: int) -> str:
@@ -125,7 +149,7 @@ def _shown(name: str, count: int) -> str:
 
 
 def write() -> None:
-    """Put the table into the page."""
+    """Put the tables into the page."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}")

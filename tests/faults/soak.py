@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults import ledger, report
+from faults.chaos.strikes import PAIRS
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +26,16 @@ CHUNK_S = 300.0
 LANE = 10**9
 """Cases of the second process of a part begin here."""
 
+INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)
+"""How a chunk ends that somebody stopped."""
+
 
 @dataclass(frozen=True)
 class Part:
     """One part of the proof: `faults.<name>.soak.soak(first, seconds)`."""
 
     name: str
-    # Counts, or names of other counts, at which it is done for this version of the protocol's code.
+    # Counts, or names of other counts, at which it is done for this version of its code.
     wanted: Mapping[str, int | str]
     lanes: int = 1  # processes at a time
 
@@ -38,7 +43,11 @@ class Part:
 PARTS = (
     Part("simulation", {"seeds": 1_000_000}, lanes=2),
     Part("sweep", {"points": "all_points"}),
-    Part("chaos", {"kills": 500, "zombies": 50, "rows": 2_000_000, "polls": 100_000}),
+    Part(
+        "chaos",
+        {"kills": 500, "zombies": 50, "rows": 2_000_000, "polls": 100_000}
+        | {f"kills.{phase}.{victim}": 1 for phase, victim in PAIRS},
+    ),
     Part("poison", {"poisonous_rows": 200}),
     Part("store", {"jobs": 100, "radosgw_jobs": 40, "timed_pairs": 3}),
     Part("corpus", {"bad_files": 300, "fuzzed_files": 20_000}),
@@ -78,20 +87,35 @@ def is_done(part: Part) -> bool:
 
 def _chunks(part: Part, seconds: float) -> Iterator[bool]:
     """Run a chunk in each lane at once, and book them; whether each was all right."""
-    started = time.monotonic()
-    lanes = [f"{part.name}.{lane}" if part.lanes > 1 else part.name for lane in range(part.lanes)]
-    children = [_start(part.name, ledger.begin(lane) or LANE * at, seconds) for at, lane in enumerate(lanes)]
-    for lane, child in zip(lanes, children, strict=True):
-        output = child.communicate()[0]
-        if child.returncode:
-            log.error("%s: the chunk ended with exit code %d; nothing of it is counted", lane, child.returncode)
+    started, version = time.monotonic(), ledger.version_of(part.name)
+    firsts = [ledger.begin(part.name, version, lane) or LANE * lane for lane in range(part.lanes)]
+    children = [_start(part.name, first, seconds) for first in firsts]
+    for lane, (first, child) in enumerate(zip(firsts, children, strict=True)):
+        chunk = _ended(child, first)
+        if chunk is None:
+            log.error("%s: the chunk from %d was stopped; nothing of it is counted", part.name, first)
             yield False
             continue
-        chunk = ledger.Chunk(**json.loads(output.splitlines()[-1]))
-        ledger.add(lane, chunk, time.monotonic() - started)
+        ledger.add(part.name, version, chunk, time.monotonic() - started, lane)
         wrong = {name: count for name, count in chunk.counts.items() if count and name in report.MUST_BE_ZERO}
-        log.log(logging.ERROR if wrong else logging.INFO, "%s, next %d: %s", lane, chunk.next, dict(chunk.counts))
+        level = logging.ERROR if wrong else logging.INFO
+        log.log(level, "%s.%d, next %d: %s", part.name, lane, chunk.next, dict(chunk.counts))
         yield not wrong
+
+
+def _ended(child: "subprocess.Popen[str]", first: int) -> ledger.Chunk | None:
+    """What a chunk did; None when somebody stopped it. One that ended otherwise than well is a finding itself, and is done again:
+    what it would have told is lost, and may have been the worst there is."""
+    output = child.communicate()[0]
+    if child.returncode in INTERRUPTED:
+        return None
+    try:
+        if child.returncode == 0:
+            return ledger.Chunk(**json.loads(output.splitlines()[-1]))
+    except (IndexError, TypeError, ValueError):
+        log.error("a chunk from %d ended without its counts: %s", first, output[-2000:])
+    log.error("the chunk from %d ended with exit code %d; what it said is above", first, child.returncode)
+    return ledger.Chunk(first, {"chunks_failed": 1})
 
 
 def _start(name: str, first: int, seconds: float) -> "subprocess.Popen[str]":

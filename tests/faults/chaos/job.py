@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.chaos.cluster import Cluster
+from faults.chaos.world import KEPT
 
 
 class Driver:
@@ -17,6 +18,7 @@ class Driver:
     def __init__(self, cluster: Cluster, config: dict[str, Any], settings: dict[str, str], *options: str) -> None:
         self.cluster = cluster
         self.started = time.monotonic()
+        self.killed = False  # whether somebody has sent it SIGKILL
         number = len(list(cluster.folder.glob("job-*.json")))
         file = cluster.folder / f"job-{number}.json"
         file.write_text(json.dumps(config | {"execution": config["execution"] | {"address": cluster.address}}))
@@ -46,13 +48,14 @@ class Driver:
         """Send it a signal."""
         self._process.send_signal(number)
         if number == signal.SIGKILL:
+            self.killed = True
             self._process.wait()
 
 
 def make_config(source: Path, output: str, model: str, cache: Path, **model_settings: Any) -> dict[str, Any]:
     """A job with many small units and data files. A worker that hangs is found after seconds."""
     return {
-        "input": {"paths": [str(source)], "text": "text", "id": "id"},
+        "input": {"paths": [str(source)], "text": "text", "id": "id", "keep": [*KEPT]},
         "model": {"name": model, **model_settings},
         "units": {"rows": UNIT_ROWS},
         "output": {"path": output, "file_mib": 1},

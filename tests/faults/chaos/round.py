@@ -18,7 +18,7 @@ from faults.chaos.processes import MARK, until
 from faults.chaos.striker import Caught, Striker
 from faults.chaos.strikes import Fault
 from faults.chaos.watch import Watch
-from faults.chaos.world import World
+from faults.chaos.world import State, World
 from faults.leftovers import leftovers
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,14 @@ MAX_RUNS = 12
 RUN_S = 300
 """After that a run counts as hanging."""
 
+MAY_END = (0, 4)
+"""Exit codes of a run under which processes die: done, or incomplete and to be run again. And -9, where it was killed itself."""
+
 REFUSED = 3  # the exit code of a run that would replace another spec's snapshot
 OTHER_PROMPT = "passage: "
-ZERO = ("partial_reads", "lost", "duplicated", "mispaired", "leftovers", "failed_runs", "bugs")
+ZERO = (
+    "partial_reads", "lost", "duplicated", "mispaired", "unreadable", "leftovers", "failed_runs", "wrong_exits"
+)  # fmt: skip
 
 
 class Clusters:
@@ -78,7 +83,7 @@ class Round:
                 yield
         except subprocess.CalledProcessError as error:
             log.error("%s: a collection ended with %s: %s", self.output, error.returncode, error.stderr)
-            self.counts["failed_runs"] += 1
+            self.counts["wrong_exits"] += 1
 
     def start(self, *options: str, prompt: str | None = None) -> Driver:
         """A run of the job; with a prompt it is another spec."""
@@ -101,42 +106,45 @@ class Round:
         return False
 
     def compete(self) -> None:
-        """Two specs at once, both asked to replace what is there: each is published or refused. Ours has the last word."""
+        """Two specs at once, both asked to replace what is there: each is published or refused, whichever comes last."""
         running = [self.start("--replace"), self.start("--replace", prompt=OTHER_PROMPT)]
-        codes = [self._end(driver) for driver in running]
+        codes = [self._end(driver, REFUSED) for driver in running]
         if not set(codes) <= {0, REFUSED}:
             log.error("%s: two specs at once ended with %s: %s", self.output, codes, [one.told for one in running])
             self.counts["failed_runs"] += 1
-        self.publish([], "--replace")
 
     def judge(self) -> None:
-        """Hold the output against the source, collect, and look for what is left over."""
+        """Hold the output against the source, collect, and look for what is left over. All that is wrong is counted."""
         cluster = self._clusters.get()
         until(lambda: not cluster.processes(r"ray::(_assemble|MapBatches)"), 60)  # what a killed driver left running
-        verdict = oracle.check(self.output, self.world.states[-1], self.model)
-        self.counts.update(
-            rows=verdict.rows,
-            lost=len(verdict.lost),
-            duplicated=len(verdict.doubled) + len(verdict.foreign),
-            mispaired=len(verdict.mispaired),
-        )
+        state = self.world.states[-1]
+        verdict = oracle.check(self.output, state.texts, self.model, state.kept)
+        self.counts.update(verdict.counts, rows=verdict.rows)
         if not verdict.right:
             log.error("%s: %s", self.output, verdict)
-        left = self.leftovers()
-        self.counts["leftovers"] += len(left)
-        if left:
-            log.error("%s: left over after gc: %s", self.output, left)
+        try:
+            left = self.leftovers()
+        except subprocess.CalledProcessError as error:
+            log.error("%s: gc ended with %s: %s", self.output, error.returncode, error.stderr)
+            self.counts["wrong_exits"] += 1
+        except oracle.UNREADABLE as error:
+            log.error("%s: can't be read after gc: %r", self.output, error)
+            self.counts["unreadable"] += not verdict.unreadable
+        else:
+            self.counts["leftovers"] += len(left)
+            if left:
+                log.error("%s: left over after gc: %s", self.output, left)
 
     def leftovers(self) -> list[str]:
         """What lies there after a collection and belongs to nothing."""
         command = [sys.executable, "-m", "pipeline", "gc", self.output]
         environment = self._clusters.get().environment | self._settings
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         return leftovers(oracle.reader(self.output))
 
-    def _states(self) -> Sequence[Mapping[str, str]]:
+    def _states(self) -> Sequence[State]:
         states = list(self.world.states)
-        return [*states, {key: OTHER_PROMPT + text for key, text in states[-1].items()}] if states else []
+        return [*states, states[-1].prompted(OTHER_PROMPT)] if states else []
 
     def _suffer(self, striker: Striker, todo: list[Fault], running: list[Driver]) -> None:
         """Faults, as somebody comes by, as long as somebody runs. What could not be done is kept for the next run."""
@@ -148,12 +156,13 @@ class Round:
         while todo and striker.cluster.alive and (found := striker.catch(todo, over)) is not None:
             fault, caught = found
             todo.remove(fault)
-            log.info("%s: process %d meets %s", self.output, caught.process, fault)
+            if fault.manner == "kill" and not striker.kill(fault, caught, running):
+                todo += [] if over() else [fault]  # the victim wasn't there yet, or not any more
+                continue
+            log.info("%s: process %d met %s", self.output, caught.process, fault)
             if fault.manner == "overtake":
                 stopped += self._overtake(caught, running)
-            elif fault.manner == "kill":
-                striker.kill(fault, caught, running)
-            else:
+            elif fault.manner != "kill":
                 striker.stop(caught, machine=fault.manner == "part")
         striker.clear()
         until(over, RUN_S)
@@ -180,16 +189,16 @@ class Round:
             log.error("%s: a driver that was overtaken ended with %s: %s", self.output, driver.code, driver.told)
             self.counts["failed_runs"] += 1
 
-    def _end(self, driver: Driver) -> int | None:
-        """Wait for a run's end; its exit code. One that hangs is killed."""
+    def _end(self, driver: Driver, *also: int) -> int | None:
+        """Wait for a run's end; its exit code. One that hangs is killed. `also`: what else it may end with."""
         until(lambda: driver.code is not None, RUN_S)
         if driver.code is None:
             log.error("%s: a run hangs: %s", self.output, driver.told)
             driver.strike(signal.SIGKILL)
             self.counts["failed_runs"] += 1
-        elif driver.code == 1 and driver.cluster.alive:  # without its GCS Ray may end the process before we do
-            log.error("%s: a run took what happened for a bug: %s", self.output, driver.told)
-            self.counts["bugs"] += 1
+        elif driver.code not in (*MAY_END, *also, *([-signal.SIGKILL] if driver.killed else [])):
+            log.error("%s: a run ended with %s, which none may: %s", self.output, driver.code, driver.told)
+            self.counts["wrong_exits"] += 1
         log.info("%s: a run ended with %s after %.0f s", self.output, driver.code, time.monotonic() - driver.started)
         self.counts.update(("runs", f"exits.{driver.code}"))
         return driver.code

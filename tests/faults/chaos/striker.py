@@ -9,7 +9,7 @@ from pathlib import Path
 from faults.chaos.cluster import Cluster
 from faults.chaos.job import Driver
 from faults.chaos.processes import gone, parent_of, until
-from faults.chaos.strikes import HOLDER, Fault
+from faults.chaos.strikes import Fault
 from faults.chaos.traps import PHASES
 
 CATCH_S = 120
@@ -60,16 +60,21 @@ class Striker:
         for file in self.cluster.traps.iterdir():
             file.unlink(missing_ok=True)
 
-    def kill(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> None:
-        """Kill the victim while the caught process is held."""
+    def kill(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> bool:
+        """Kill the victim while the caught process is held; whether there was one."""
         victim = self._victim(fault, caught, drivers)
-        if victim is not None and self.cluster.strike(victim, signal.SIGKILL):
+        found = victim is not None and self.cluster.strike(victim, signal.SIGKILL)
+        if found:
             until(lambda: gone(victim), 10)
-            name = HOLDER[fault.phase] if fault.victim == "holder" else fault.victim
-            self.counts.update(("kills", f"kills.{fault.phase}", f"victim.{name}"))
+            self.counts.update(
+                ("kills", f"kills.{fault.phase}", f"victim.{fault.struck}", f"kills.{fault.phase}.{fault.struck}")
+            )
+            for driver in drivers:
+                driver.killed |= driver.id == victim
         caught.let_go()
         if self.cluster.alive:
             self.cluster.mend()
+        return found
 
     def stop(self, caught: Caught, *, machine: bool) -> None:
         """Stop a worker in the middle of its work; with its machine nobody can kill it."""

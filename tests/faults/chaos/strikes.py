@@ -1,6 +1,7 @@
 """What is done to a run: catch a process at a place, and strike it, or another one while it is held there."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faults.chaos.traps import PHASES, places
@@ -10,6 +11,20 @@ HOLDER = {
     "publishing": "driver",
 }  # fmt: skip
 """Who comes by the places of a phase."""
+
+PAIRS = tuple(
+    dict.fromkeys(
+        (phase, victim) for phase, own in HOLDER.items() for victim in (own, "driver", "raylet", "board", "gcs")
+    )
+)
+"""(phase, victim): whose death can fall into which phase. Workers of one step are no victims in the phase of another: who is at
+work then is in a phase of its own, and the rest have nothing to lose."""
+
+WANTED_AT_ONCE = 3
+"""Faults of a draw that are chosen because their pair wasn't struck yet: some of them end the cluster, most of them the run."""
+
+WITH_BOARD = ("before plan_now", "after plan_now")
+"""Places of planning where there is a board: not in a run's first round, which has no engine yet."""
 
 CHANCE = {"reading": 0.2, "encoding": 0.1, "staging": 0.1}
 """That who comes by is caught: of what happens many times in a run, not always the first. Else 1."""
@@ -30,10 +45,22 @@ class Fault:
     manner: str = "kill"
     chance: float = 1.0
 
+    @property
+    def struck(self) -> str:
+        """The victim by its own name."""
+        return HOLDER[self.phase] if self.victim == "holder" else self.victim
 
-def draw(rng: random.Random, count: int) -> list[Fault]:
-    """Random faults."""
-    return [_fault(rng, rng.choices(list(PHASES), (2, 2, 3, 3, 4, 3))[0]) for _ in range(count)]
+
+def draw(rng: random.Random, count: int, missing: Sequence[tuple[str, str]] = ()) -> list[Fault]:
+    """Random faults, some of them of the pairs that are `missing` so far."""
+    wanted = [_kill(rng, *pair) for pair in rng.sample(missing, min(len(missing), WANTED_AT_ONCE))]
+    others = count - len(wanted)
+    return wanted + [_fault(rng, phase) for phase in rng.choices(list(PHASES), (2, 2, 3, 3, 4, 3), k=others)]
+
+
+def _kill(rng: random.Random, phase: str, victim: str) -> Fault:
+    place = rng.choice(WITH_BOARD if (phase, victim) == ("planning", "board") else places(phase))
+    return Fault(phase, place, "holder" if victim == HOLDER[phase] else victim, "kill", CHANCE.get(phase, 1.0))
 
 
 def _fault(rng: random.Random, phase: str) -> Fault:

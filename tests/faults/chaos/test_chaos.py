@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.chaos.eyes import eyes
 from faults.chaos.round import ZERO, Clusters, Round
 from faults.chaos.strikes import HOLDER, Fault
 from faults.chaos.watch import Watch
@@ -40,7 +41,7 @@ def assert_all_well(round_: Round, watch: Watch) -> None:
     round_.judge()
     counts = round_.counts + watch.counts
     assert {name: counts[name] for name in ZERO} == dict.fromkeys(ZERO, 0)
-    assert counts["rows"] == len(round_.world.states[-1])
+    assert counts["rows"] == round_.world.rows
     assert counts["versions"] >= 1
     assert counts["polls"] >= 10
 
@@ -87,11 +88,17 @@ def test_a_driver_that_was_stopped_while_another_did_its_work_ends_well(round_: 
     assert_all_well(round_, watch)
 
 
-def test_two_drivers_at_once_publish_one_snapshot_and_both_end_well(round_: Round) -> None:
+def test_two_drivers_at_once_with_two_specs_and_with_one_publish_whole_snapshots(round_: Round) -> None:
+    """Of two specs each may replace the other's snapshot; two drivers of one spec share the work, and publish once."""
+    look = eyes(round_.output)
     with round_.watch() as watch:
-        assert round_.publish([], drivers=2)
-    assert round_.counts["exits.0"] == 2
-    assert watch.counts["versions"] == 1
+        round_.compete()
+        assert round_.counts["exits.0"] >= 1
+        before, ended_well = look.newest(), round_.counts["exits.0"]
+        round_.world.move(ROWS)
+        assert round_.publish([], "--replace", "--allow-drop", drivers=2)
+    assert round_.counts["exits.0"] == ended_well + 2
+    assert look.newest() == before + 1
     assert_all_well(round_, watch)
 
 

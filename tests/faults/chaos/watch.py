@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import numpy as np
 from faults import oracle
 from faults.chaos.eyes import eyes
+from faults.chaos.world import State
 from faults.leftovers import data_files
 
 import pipeline
@@ -23,19 +23,22 @@ log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 25
 """Looks for one through `open_snapshot`."""
 
-States = Callable[[], Sequence[Mapping[str, str]]]
+States = Callable[[], Sequence[State]]
 
 
 @dataclass(frozen=True)
 class Seen:
     """A version that was read whole."""
 
-    state: int  # of the input
+    state: State  # of the input
     marks: Mapping[str, str]  # file → what must not change
 
 
 class Watch:
-    """A thread that polls; a context manager. `states` gives what a version may hold, id → text; they may grow meanwhile."""
+    """A thread that polls; a context manager. `states` gives what a version may hold, the newest last; they may grow meanwhile.
+
+    A later version never may hold an older state than the one before it.
+    """
 
     def __init__(self, root: str, states: States, model: str) -> None:
         self.root = root
@@ -55,7 +58,11 @@ class Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(self._eyes.pause_s):
+        over = False
+        while not over:
+            over = self._ended.wait(
+                self._eyes.pause_s
+            )  # and one look more: the last thing done may have taken a file away
             try:
                 wrong = self.look()
             except Exception as error:  # a reader must never meet one
@@ -89,10 +96,13 @@ class Watch:
             return f"no version {version}"
         files = [entry["manifest"]["key"], *data_files(self._output, entry)]
         marks = {key: self._eyes.mark(key) for key in files}
-        rows = oracle.published(self._output, entry)
+        rows = oracle.rows(self._output, entry)
         state = self._state_of(rows)
         if state is None:
             return f"version {version} with {len(rows)} rows, which no state of the input has"
+        before = self._seen[max(self._seen)].state if self._seen else state
+        if state.number < before.number:
+            return f"version {version} with the rows of state {state.number}, after those of state {before.number}"
         self._seen[version] = Seen(state, marks)
         self.counts["versions"] += 1
         return ""
@@ -104,13 +114,13 @@ class Watch:
         return self._open(version) if self.counts["polls"] % SNAPSHOT_EVERY == 0 else ""
 
     def _open(self, version: int) -> str:
-        wanted = self._states()[self._seen[version].state].keys()
+        wanted = self._seen[version].state.texts.keys()
         ids = pipeline.open_snapshot(self.root).to_table(columns=["id"], use_threads=False)["id"].to_pylist()
         if len(ids) == len(wanted) and set(ids) == wanted:
             return ""
         return f"{len(ids)} rows instead of {len(wanted)} through open_snapshot at version {version}"
 
-    def _state_of(self, rows: list[tuple[str, np.ndarray]]) -> int | None:
-        states = self._states()
-        alike = [index for index in reversed(range(len(states))) if len(states[index]) == len(rows)]
-        return next((index for index in alike if oracle.judge(rows, states[index], self._model).right), None)
+    def _state_of(self, rows: list[oracle.Row]) -> State | None:
+        """The newest one that has just these rows."""
+        alike = [state for state in reversed(self._states()) if len(state.texts) == len(rows)]
+        return next((one for one in alike if oracle.judge(rows, one.texts, self._model, one.kept).right), None)

@@ -95,9 +95,9 @@ def mixed(config: Config, world: World, model: str) -> list[str]:
     entry = oracle.newest(output)
     if entry is None:
         return []
-    found: dict[str, list[Any]] = {}
-    for row in oracle.published(output, entry):
-        found.setdefault(row[0][0], []).append(row)
+    found: dict[str, list[oracle.Row]] = {}
+    for row in oracle.rows(output, entry):
+        found.setdefault(row.id[0], []).append(row)
     return [
         name
         for name, rows in found.items()

@@ -20,6 +20,9 @@ from faults.ground.world import Bucket, Folder, World
 
 from pipeline.config.schema import Config
 
+MODEL_REFUSED, REFUSED, INCOMPLETE, CHANGED_OUTSIDE = 2, 3, 4, 6
+"""Exit codes, by README.md. Each scenario names those that tell its user what happened."""
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -48,16 +51,21 @@ class Proof:
     verdict: oracle.Verdict  # of what is published in the end
     mixed: tuple[str, ...]  # files of which the first run has published a mixture
     struck: bool  # whether the moment came at all
+    may_end: tuple[int, ...]  # what the first run may end with besides 0, if it came
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the first run ended with an exit code that says what happened."""
+        return self.first.code in ((0, *self.may_end) if self.struck else (0,))
 
     @property
     def right(self) -> bool:
         """Whether everything ended as it must."""
-        return self.first.code != 1 and self.again.code == 0 and self.verdict.right and not self.mixed
+        return self.ended_well and self.again.code == 0 and self.verdict.right and not self.mixed
 
     def __str__(self) -> str:
-        wrong = [f"{name} {len(found)}" for name in ("lost", "foreign", "doubled", "mispaired")
-                 if (found := getattr(self.verdict, name))]  # fmt: skip
-        return f"first {self.first}\nagain {self.again}\nmixed {self.mixed}, wrong {wrong}, struck {self.struck}"
+        first = f"first {self.first} (allowed: 0 and {self.may_end})"
+        return f"{first}\nagain {self.again}\nmixed {self.mixed}, {self.verdict}, struck {self.struck}"
 
 
 def source_changes(ground: Ground, kind: str, how: str, moment: int, name: str = "b") -> Proof:
@@ -68,7 +76,8 @@ def source_changes(ground: Ground, kind: str, how: str, moment: int, name: str =
         first = run(config)
     if not clock.struck:
         world.change(how, name)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    may_end = (INCOMPLETE, REFUSED) if world.damaged else (INCOMPLETE,)
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=may_end)
 
 
 def model_changes(ground: Ground, how: str, moment: int) -> Proof:
@@ -81,7 +90,7 @@ def model_changes(ground: Ground, how: str, moment: int) -> Proof:
         first = run(config)
     shutil.rmtree(model, ignore_errors=True)
     shutil.copytree(ground.model, model)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=(MODEL_REFUSED,))
 
 
 def change_model(model: Path, how: str) -> None:
@@ -105,7 +114,7 @@ def output_goes(ground: Ground, moment: int) -> Proof:
     config = config_of(world, ground.output, ground.model)
     with at_moment(moment, lambda: shutil.rmtree(ground.output, ignore_errors=True), ALL) as clock:
         first = run(config)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=(INCOMPLETE, CHANGED_OUTSIDE))
 
 
 def disk_is_full(ground: Ground, number: int, moment: int) -> Proof:
@@ -119,7 +128,7 @@ def disk_is_full(ground: Ground, number: int, moment: int) -> Proof:
     points = ((os, "fsync"), (os, "link"), (Path, "mkdir"))
     with at_moment(moment, refuse, points, forever=True) as clock:
         first = run(config)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=(INCOMPLETE,))
 
 
 def handles_run_out(ground: Ground, kind: str, left: int, moment: int) -> Proof:
@@ -145,7 +154,8 @@ def handles_run_out(ground: Ground, kind: str, left: int, moment: int) -> Proof:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for handle in taken:
             os.close(handle)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    # REFUSED: where not even the input can be listed, its listing is what the message is about.
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=(INCOMPLETE, REFUSED))
 
 
 def threads_run_out(ground: Ground, moment: int) -> Proof:
@@ -158,7 +168,7 @@ def threads_run_out(ground: Ground, moment: int) -> Proof:
 
     with at_moment(moment, refuse, ((threading.Thread, "start"),), forever=True) as clock:
         first = run(config)
-    return _settled(config, world, ground.model, first, struck=clock.struck)
+    return _settled(config, world, ground.model, first, struck=clock.struck, may_end=(INCOMPLETE,))
 
 
 def interrupted(config: Config, moment: int, **options: Any) -> tuple[Outcome, bool]:
@@ -171,7 +181,7 @@ def interrupted(config: Config, moment: int, **options: Any) -> tuple[Outcome, b
         try:
             return run(config, **options), False
         except KeyboardInterrupt:
-            return Outcome(4, "interrupted"), clock.struck
+            return Outcome(INCOMPLETE, "interrupted"), clock.struck
 
 
 def clock_jumps(ground: Ground, seconds: float, moment: int) -> Proof:
@@ -180,7 +190,7 @@ def clock_jumps(ground: Ground, seconds: float, moment: int) -> Proof:
     config = config_of(world, ground.output, ground.model)
     first, struck = interrupted(config, moment)
     with another_day(seconds):
-        return _settled(config, world, ground.model, first, struck=struck)
+        return _settled(config, world, ground.model, first, struck=struck, may_end=(INCOMPLETE,))
 
 
 @contextmanager
@@ -196,10 +206,12 @@ def another_day(seconds: float) -> Iterator[None]:
         yield
 
 
-def _settled(config: Config, world: World, model: str, first: Outcome, *, struck: bool) -> Proof:
+def _settled(
+    config: Config, world: World, model: str, first: Outcome, *, struck: bool, may_end: tuple[int, ...]
+) -> Proof:
     found = tuple(mixed(config, world, model))
     again, verdict = settle(config, world, model)
-    return Proof(first, again, verdict, found, struck)
+    return Proof(first, again, verdict, found, struck, may_end)
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)

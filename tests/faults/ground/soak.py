@@ -31,6 +31,9 @@ from support.s3 import s3_server, s3_settings
 
 log = logging.getLogger(__name__)
 
+ZERO = ("lost", "duplicated", "mispaired", "unreadable", "mixed", "stuck", "wrong_exits", "tracebacks", "violations")
+"""What must be 0. `violations`: cases that could not even be judged."""
+
 SHARES = {"source": 10, "object": 3, "model": 3, "output": 2, "disk": 3, "handles": 3, "threads": 1, "clock": 2}
 """How often each scenario comes up."""
 
@@ -38,7 +41,7 @@ SHARES = {"source": 10, "object": 3, "model": 3, "output": 2, "disk": 3, "handle
 def soak(first: int, seconds: float) -> Chunk:
     """Cases from `first` on, for about so many seconds."""
     until = time.monotonic() + seconds
-    counts: Counter[str] = Counter(lost=0, duplicated=0, mispaired=0, tracebacks=0, mixed=0, stuck=0)
+    counts: Counter[str] = Counter(dict.fromkeys(ZERO, 0))
     number = first
     with tempfile.TemporaryDirectory() as folder, _server():
         model = save_letters(Path(folder, "model"))
@@ -74,13 +77,17 @@ def play(number: int, folder: Path, model: str) -> tuple[str, Proof]:
 
 
 def _count(number: int, folder: Path, model: str, counts: Counter[str]) -> None:
-    scenario, proof = play(number, folder, model)
-    counts.update(["ground_cases", f"ground_cases.{scenario}"])
-    counts["struck"] += proof.struck
-    counts["lost"] += len(proof.verdict.lost)
-    counts["duplicated"] += len(proof.verdict.doubled) + len(proof.verdict.foreign)
-    counts["mispaired"] += len(proof.verdict.mispaired)
+    """Play a case. One whose moment never came, as the run was over before, is no case; what is wrong with it counts still."""
+    try:
+        scenario, proof = play(number, folder, model)
+    except Exception:
+        counts["violations"] += 1
+        log.exception("ground case %d: faults.ground.soak.play(%d, folder, model)", number, number)
+        return
+    counts.update(["ground_cases", f"ground_cases.{scenario}"] if proof.struck else ["unstruck"])
+    counts.update(proof.verdict.counts)
     counts["mixed"] += len(proof.mixed)
+    counts["wrong_exits"] += not proof.ended_well
     counts["tracebacks"] += (proof.first.code == 1) + (proof.again.code == 1)
     counts["stuck"] += proof.again.code != 0
     if not proof.right:

@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 TRIES = 6  # runs under faults for one snapshot; the one after them is spared
 TIMED_SECONDS = 250  # a chunk that has them begins with a timed pair
 SECONDS_PER_TEXT = 0.08  # 60 seconds and more for the whole job
-MUST_BE_ZERO = ("lost", "duplicated", "mispaired", "leftovers", "uploads_left", "violations")
+MUST_BE_ZERO = (
+    "lost", "duplicated", "mispaired", "unreadable", "leftovers", "uploads_left", "wrong_exits", "violations"
+)  # fmt: skip
+INCOMPLETE = 4
+"""How a run may end that a store has failed: never as if its input, config or output were at fault."""
 
 
 def soak(first: int, seconds: float) -> Chunk:
@@ -70,8 +74,8 @@ def _work(bench: Bench, chance: random.Random, kind: str, counts: Counter[str]) 
             counts["radosgw_jobs"] += kind == "radosgw"
             if ended.code == 0:
                 break
-            if ended.code not in (3, 4):
-                counts["violations"] += 1
+            if ended.code != INCOMPLETE:
+                counts["wrong_exits"] += 1
                 log.error("a run ended with %d: %s", ended.code, ended.message)
         else:
             counts["violations"] += 1
@@ -105,9 +109,7 @@ def _tally(proxy: FaultProxy, counts: Counter[str]) -> None:
 
 def _judge(bench: Bench, counts: Counter[str]) -> None:
     verdict = bench.verdict()
-    counts["lost"] += len(verdict.lost)
-    counts["duplicated"] += len(verdict.doubled)
-    counts["mispaired"] += len(verdict.mispaired) + len(verdict.foreign)
+    counts.update(verdict.counts)
     if not verdict.right:
         log.error("the published rows are wrong: %s", verdict)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 from faults import oracle
 from faults.leftovers import leftovers, manifest_units
@@ -21,7 +20,7 @@ class Findings:
     rows: int = 0
     lost: int = 0
     duplicated: int = 0
-    mispaired: int = 0  # wrong vector, wrong partition, or a row of no source
+    mispaired: int = 0  # of another text, in another partition, or of no source
     leftovers: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -47,19 +46,19 @@ def check(root: str, model: str, expected: Expected, *, collected: bool, settled
         findings.wrong.append("nothing is published")
         return findings
     try:
-        rows = oracle.published(output, entry)
-    except (AssertionError, oracle.Overtaken) as error:
+        rows = oracle.rows(output, entry)
+    except oracle.UNREADABLE as error:
         findings.lost = len(expected.texts)
         findings.wrong.append(f"the head can't be read: {error!r}")
         return findings
-    _add(findings, "the head", oracle.judge(rows, expected.texts, model))
+    _add(findings, "the head", oracle.judge(rows, expected.texts, model, expected.kept))
     units = manifest_units(output, entry)
     _check_folders(findings, output, units, expected.folders)
     _check_aside(findings, output, entry, units, expected.aside)
     keys = output.keys()
     if "_SUCCESS" in keys and settled:
         found = [row for key in keys if key.startswith("data/") for row in _rows(output, key)]
-        _add(findings, "a glob of data/", oracle.judge(found, expected.texts, model))
+        _add(findings, "a glob of data/", oracle.judge(found, expected.texts, model, expected.kept))
         if _file(output, "_SUCCESS")["version"] != entry["version"]:
             findings.wrong.append("_SUCCESS names another version than the head's")
     elif settled:
@@ -81,11 +80,11 @@ def check_moment(root: str, model: str, editions: Iterable[Expected]) -> list[st
     if entry is None:
         return ["_SUCCESS stands, and nothing is published"] if marked else []
     try:
-        rows = oracle.published(output, entry)
-    except (AssertionError, oracle.Overtaken) as error:
+        rows = oracle.rows(output, entry)
+    except oracle.UNREADABLE as error:
         return [f"a reader can't read the head: {error!r}"]
     wrong = []
-    if not any(oracle.judge(rows, edition.texts, model).right for edition in editions):
+    if not any(oracle.judge(rows, edition.texts, model, edition.kept).right for edition in editions):
         wrong.append(f"a reader sees version {entry['version']}, which is no edition of the source: {rows}")
     files = {part["file"] for unit in manifest_units(output, entry) for part in unit["slices"]}
     if marked and files != {key for key in keys if key.startswith("data/")}:
@@ -107,7 +106,7 @@ def _check_folders(
 ) -> None:
     for key in {part["file"] for unit in units for part in unit["slices"]}:
         folder = key.removeprefix("data/").rpartition("/")[0]
-        strangers = [row for row, _ in _rows(output, key) if folders.get(row) != folder]
+        strangers = [row.id for row in _rows(output, key) if folders.get(row.id) != folder]
         if strangers:
             findings.mispaired += len(strangers)
             findings.wrong.append(f"{key}: rows of another partition: {strangers}")
@@ -133,10 +132,8 @@ def _check_aside(
         findings.wrong.append(f"kept aside: {found} and {entry['rows_quarantined']} told of, expected {sorted(aside)}")
 
 
-def _rows(output: oracle.Reader, key: str) -> list[tuple[str, np.ndarray]]:
-    table = pq.ParquetFile(io.BytesIO(output.read(key) or b"")).read(columns=["id", "embedding"], use_threads=False)
-    vectors = [np.array(vector, np.float32) for vector in table["embedding"].to_pylist()]
-    return list(zip(table["id"].to_pylist(), vectors, strict=True))
+def _rows(output: oracle.Reader, key: str) -> list[oracle.Row]:
+    return oracle.rows_of(output.read(key) or b"")
 
 
 def _file(output: oracle.Reader, key: str) -> dict[str, Any]:

@@ -17,7 +17,10 @@ UNIT_ROWS = 6
 FILLER = " and goes on to speak of the hills beyond, the towns below, and the long way home" * 5
 """Makes a file of five such rows bigger than those that are grouped with others."""
 
-Row = tuple[str, str | None, str]  # id, text, lang
+Row = tuple[str, str | None, str, str, int | None]
+COLUMNS = ("id", "text", "lang", "origin", "number")
+KEPT = ("origin", "number")
+"""Carried to the output as they are: of each row something else, some of it null."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Expected:
     texts: dict[str, str]
     folders: dict[str, str]  # id → partition folder
     aside: frozenset[str]  # ids of quarantined rows
+    kept: dict[str, dict[str, Any]]  # id → kept column → value
 
 
 def rows_of(name: str, edition: int) -> list[Row]:
@@ -35,9 +39,10 @@ def rows_of(name: str, edition: int) -> list[Row]:
     count = {"many": 14, "tiny": 2}.get(name, 6)
     rows: list[Row] = []
     for number in range(count):
-        text = f"{name} {number} edition {edition if name == 'many' else 1}{'' if name == 'tiny' else FILLER}"
-        quarantined = name in ("many", "stays") and number == 2
-        rows.append((f"{name}-{number}", None if quarantined else text, languages[number % len(languages)]))
+        origin = f"{name} {number} edition {edition if name == 'many' else 1}"
+        text = None if name in ("many", "stays") and number == 2 else origin + ("" if name == "tiny" else FILLER)
+        language = languages[number % len(languages)]
+        rows.append((f"{name}-{number}", text, language, origin, None if number == 1 else number))
     return rows
 
 
@@ -48,9 +53,10 @@ def expected(edition: int) -> Expected:
     """What a run over an edition of the source must give."""
     rows = [row for name in EDITIONS[edition] for row in rows_of(name, edition)]
     return Expected(
-        texts={row: text for row, text, _ in rows if text is not None},
-        folders={row: f"lang={lang}" for row, text, lang in rows if text is not None},
-        aside=frozenset(row for row, text, _ in rows if text is None),
+        texts={row: text for row, text, *_ in rows if text is not None},
+        folders={row: f"lang={lang}" for row, text, lang, *_ in rows if text is not None},
+        aside=frozenset(row for row, text, *_ in rows if text is None),
+        kept={row: dict(zip(KEPT, kept, strict=True)) for row, text, _, *kept in rows if text is not None},
     )
 
 
@@ -80,7 +86,7 @@ class Source:
 
 
 def _write(file: Path, rows: list[Row]) -> None:
-    table: list[dict[str, Any]] = [dict(zip(("id", "text", "lang"), row, strict=True)) for row in rows]
+    table: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     if file.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(table), file, compression="none", use_dictionary=False)
     else:
@@ -90,7 +96,7 @@ def _write(file: Path, rows: list[Row]) -> None:
 def write_config(file: Path, source: Source, model: str) -> None:
     """The job as YAML; the output is left to the command line."""
     config = {
-        "input": {"paths": [str(source.path)], "text": "text", "id": "id"},
+        "input": {"paths": [str(source.path)], "text": "text", "id": "id", "keep": [*KEPT]},
         "model": {"name": model},
         "output": {"path": "set-by-the-command", "partition_by": ["lang"], "max_rejected_share": 0.5},
         "units": {"rows": UNIT_ROWS, "text_mib": 1},

@@ -29,6 +29,22 @@ def _the_mark_is_never_taken_away() -> None:
     _replace(clear_success, lambda store: None)
 
 
+def _kept_columns_are_shifted() -> None:
+    import dataclasses
+
+    from pipeline.text.prepare import Preparer
+
+    real = Preparer.prepare
+
+    def prepare(self: Any, rows: Any, uris: Any) -> Any:
+        prepared = real(self, rows, uris)
+        column = prepared.rows.column_names.index("keep.origin")
+        shifted = prepared.rows["keep.origin"].take([*range(1, prepared.rows.num_rows), 0])
+        return dataclasses.replace(prepared, rows=prepared.rows.set_column(column, "keep.origin", shifted))
+
+    Preparer.prepare = prepare
+
+
 def _replace(real: object, other: object) -> None:
     """Put another function where modules of the program have this one."""
     for name, module in list(sys.modules.items()):
@@ -41,4 +57,5 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "errors count as stored": _errors_count_as_stored,
     "half-written files stay": _half_written_files_stay,
     "the mark is never taken away": _the_mark_is_never_taken_away,
+    "kept columns are shifted": _kept_columns_are_shifted,
 }

@@ -77,6 +77,7 @@ def test_every_kind_of_operation_of_a_store_is_swept_in_every_scenario(local: Sw
         ("errors count as stored", "first", "no answer once", "_embedpipe/part/"),
         ("half-written files stay", "first", "die within", "_embedpipe/part/"),
         ("the mark is never taken away", "second", "die after", "_embedpipe/log/"),
+        ("kept columns are shifted", "first", "lost reply", "_embedpipe/part/"),
     ],
 )
 def test_the_sweep_notices_a_broken_program(local: Sweep, mutant: str, scenario: str, kind: str, key: str) -> None:
