@@ -95,10 +95,15 @@ def _names() -> Iterator[Case]:
             f"a.jsonl{suffix}: can't be read", f"a.jsonl{suffix}", lambda d=data: d,  # type: ignore[misc]
             Refused(rf"\{suffix} files can't be read; unpack it, or pack single files with gzip or zstd"), by_name=True,
         )  # fmt: skip
+    said = {
+        ".bz2": "is bzip2 data, not lines of text",
+        ".xz": "is xz data, not lines of text",
+        ".lzma": "a JSON object",
+    }
     for suffix, data in unread.items():
         yield Case(
             f"a.jsonl: {suffix} data under a plain name", "a.jsonl", lambda d=data: d,  # type: ignore[misc]
-            Refused("not a JSON object|is a JSON object"),
+            Refused(said[suffix]),
         )  # fmt: skip
     for name in ("a.parquet.gz", "a.arrow.zst", "a.feather.gz"):
         yield Case(

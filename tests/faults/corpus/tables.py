@@ -86,7 +86,7 @@ def _refused() -> Iterator[Found]:
         "a comment before the header": (b"# made by hand\nid,text\n1,a\n", "no column 'text'|row 0: 2 fields"),
         "an endless name": (b"x" * 50_000 + b",id\n1,a\n", NO_COLUMN),
         "JSON lines": (b'{"id": "1", "text": "a"}\n' * 2, "no column 'text'|fields"),
-        "a Parquet file": (b"PAR1\x15\x04,\n\"\xff,\nPAR1", "no column 'text'|fields|check quotes"),
+        "a Parquet file": (b"PAR1\x15\x04,\n\"\xff,\nPAR1", "is a Parquet file, not lines of text"),
     }  # fmt: skip
     for name, (data, pattern) in refused.items():
         yield name, data, Refused(pattern), {}
