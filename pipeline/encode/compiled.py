@@ -28,15 +28,15 @@ the replica has passed with its layers as they were, lets five times as much pas
 def try_compiled(
     model: torch.nn.Module, encode: Callable[[], npt.NDArray[np.float32]], rate: Callable[[], float | None]
 ) -> str:
-    """Compile a model's layers in place, or leave it as it was; what came of it, for a log.
+    """Compile a model's layers in place, or leave it as it was, also when anything is raised; what came of it, for a log.
 
     encode: vectors of a few texts; rate: tokens per second, None where memory doesn't suffice.
     """
     layers = [module for module in model.modules() if isinstance(module, FusedLayer)]
     if not layers:
         return "there are no layers to compile"
-    before, expected = rate(), encode()
     try:
+        before, expected = rate(), encode()
         for layer in layers:  # of one shape: what is compiled for the first serves all
             layer.finish = torch.compile(layer.finish, dynamic=True)  # type: ignore[method-assign]
         distance, after = furthest(encode(), expected), rate()

@@ -8,7 +8,8 @@ products are merged and prepacked; and a unit is one result array and one transf
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ class EncodeStats:
 
 
 class Encoder:
-    """One model replica on one device. For one thread at a time."""
+    """One model replica on one device. For one thread at a time.
+
+    compile_within: what compiling layers, which may take minutes in the middle of a unit, is done within; None: never compile.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Encoder:
             torch.set_num_threads(threads)
         self.placement = placement
         self.stats = EncodeStats()
+        self.compile_within: Callable[[], AbstractContextManager[None]] | None = nullcontext
         self._busy_s = 0.0  # encoding
         self._compile_with: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None = (
             None  # until that has been tried
@@ -194,9 +199,12 @@ class Encoder:
 
     def _try_compiled(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> None:
         stats, budget, self._compile_with = self.stats, self._budget, None
-        outcome = compiled.try_compiled(
-            self._model, lambda: self.encode(ids, offsets), lambda: self._rate(budget, ids, offsets)
-        )
+        if self.compile_within is None:
+            return
+        with self.compile_within():
+            outcome = compiled.try_compiled(
+                self._model, lambda: self.encode(ids, offsets), lambda: self._rate(budget, ids, offsets)
+            )
         self.stats, self._budget = stats, budget
         log.info("%s", outcome)
 

@@ -1,5 +1,6 @@
 """Giving back what a replica held, so that another process on the same device finds room."""
 
+import contextlib
 import gc
 import sys
 
@@ -10,4 +11,5 @@ def free_memory() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # after an error in a kernel the device gives no other answer any more
+            torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.records import AttemptNote
 from pipeline.commit.units import read_unit
 from pipeline.encode.memory import free_memory
-from pipeline.errors import EmbedpipeError, InputError, StorageError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
@@ -52,10 +53,11 @@ class Encoding:
 
     @property
     def progress(self) -> int:
-        """Changes as long as encoding goes on. Loading a model counts as that for an hour."""
-        if self._loading_since is not None:
-            return -1 - int(min(LOADING_S, time.monotonic() - self._loading_since))
-        return REQUESTS.tried + self._waits + (self._replica[0].stats.batches if self._replica else 0)
+        """Changes as long as encoding goes on. Loading a model, or compiling its layers, counts as that for an hour."""
+        since, replica = self._loading_since, self._replica  # another thread may ask, at any moment
+        if since is not None:
+            return -1 - int(min(LOADING_S, time.monotonic() - since))
+        return REQUESTS.tried + self._waits + (replica[0].stats.batches if replica else 0)
 
     def encode(self, unit: PreparedUnit, deaths: int = 0) -> EncodedUnit | Ack:
         """Vectors of a unit's texts, unless somebody has committed the unit meanwhile.
@@ -85,7 +87,7 @@ class Encoding:
 
     def _try(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
         """Here and now; text by text in a process of its own when something is raised: nobody knows which of them it was."""
-        encoder, gate = self._load()
+        encoder, gate = self._load_again()
         started, before = time.monotonic(), encoder.stats
         try:
             vectors = encode_finite(encoder, unit.prepared.token_ids, unit.prepared.offsets)
@@ -177,12 +179,32 @@ class Encoding:
 
     def _load(self) -> "tuple[Encoder, GateResult]":
         if self._replica is None:
-            self._loading_since = time.monotonic()
-            try:
+            with self._loading():
                 self._replica = load_replica(self.context, self._threads)
-            finally:
-                self._loading_since = None
+            self._replica[0].compile_within = self._loading
         return self._replica
+
+    def _load_again(self) -> "tuple[Encoder, GateResult]":
+        """`_load`, by a process that had a replica. If that went over an error of its device, no other one may come up."""
+        try:
+            return self._load()
+        except EmbedpipeError:
+            raise
+        except Exception as error:
+            how = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            raise EncodeError(
+                f"the model can't be loaded a second time by the process that has encoded with it ({how}); its device is of no "
+                "use to it any more, and a new process is needed: run again"
+            ) from error
+
+    @contextlib.contextmanager
+    def _loading(self) -> Iterator[None]:
+        """While something goes on that shows no progress of its own."""
+        self._loading_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._loading_since = None
 
     def _count_wait(self) -> None:
         self._waits += 1

@@ -13,33 +13,49 @@ SPARED = 0.1
 AT_LEAST_BYTES = 256 << 20
 """What one text may take in any case."""
 
+ENOUGH_BYTES = 1 << 30
+"""A text for which less doesn't suffice may be a healthy one: a forward pass holds several tensors of a text's tokens, and one
+of 8,192 tokens by 4,096 values takes 128 MiB."""
+
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def limit_memory() -> None:
-    """From now on this process gets little more than what is free at this moment. Does nothing where that can't be told, or
-    where the system has no such limit (other than Linux)."""
+def limit_memory() -> int | None:
+    """From now on this process gets little more than what is free at this moment; how many bytes more that is. None: there is
+    no limit, since that can't be told, or the system has none (other than Linux)."""
     with contextlib.suppress(ImportError, OSError, ValueError, LookupError):
         import resource
 
-        limit = _field("self/status", "VmData:") + room_bytes()
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        taken = _field("self/status", "VmData:")
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = min(most for most in (taken + room_bytes(), soft, hard) if most != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        return limit - taken
+    return None
 
 
 def room_bytes() -> int:
     """What this process may still take: of the machine, or of its container where that is less."""
     total, free = _field("meminfo", "MemTotal:"), _field("meminfo", "MemAvailable:")
-    for most, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for most, used, statistics, prefix in (
+        ("memory.max", "memory.current", "memory.stat", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_"),
     ):
         with contextlib.suppress(OSError, ValueError):  # "max", or another kind of control groups
             limit = int((CGROUP / most).read_text())
             if limit < total:
-                total, free = limit, min(free, limit - int((CGROUP / used).read_text()))
+                taken = int((CGROUP / used).read_text()) - _cached_bytes(CGROUP / statistics, prefix)
+                total, free = limit, min(free, limit - max(0, taken))
     return max(AT_LEAST_BYTES, int(free - SPARED * total))
+
+
+def _cached_bytes(statistics: Path, prefix: str) -> int:
+    """Pages of files that a control group's use counts in; reading and writing fills all there is with them, and the system
+    takes them back for whoever needs memory. `MemAvailable` has left them out already."""
+    with contextlib.suppress(OSError, ValueError):  # then all of its use counts
+        fields = dict(line.split(maxsplit=1) for line in statistics.read_text().splitlines())
+        return sum(int(fields.get(f"{prefix}{name}", 0)) for name in ("inactive_file", "active_file"))
+    return 0
 
 
 def _field(file: str, name: str) -> int:

@@ -28,12 +28,15 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Ended(Exception):
     """The process is no more; the message says how it ended, as in 'its process was ended by SIGSEGV'.
 
-    by: the signal that somebody else may have sent; None where it ended of itself, or hung.
+    by: the signal that somebody else may have sent; None where it ended of itself. SIGKILL where it gave no answer in time
+    and was killed for that: it may have been stopped, or the machine been short of memory.
+    idle: it was gone before it was given the last message.
     """
 
     def __init__(self, how: str, by: signal.Signals | None = None) -> None:
         super().__init__(how)
         self.by = by
+        self.idle = False
 
 
 class Throwaway:
@@ -66,7 +69,9 @@ class Throwaway:
         try:
             self._connection.send(message)
         except OSError:
-            raise self._ended() from None
+            how = self._ended()
+            how.idle = True
+            raise how from None
 
     def receive(self, timeout_s: float, while_waiting: Callable[[], None] = lambda: None) -> Any:
         """The next message. Raises Ended, also when none came in time: then the process is killed."""
@@ -80,7 +85,7 @@ class Throwaway:
                     until += now - before
                 if now >= until:
                     self.end()
-                    raise Ended(f"no answer within {timeout_s:g} s")
+                    raise Ended(f"no answer within {timeout_s:g} s", signal.SIGKILL)
             return self._connection.recv()
         except (EOFError, OSError):
             raise self._ended() from None

@@ -3,11 +3,14 @@
 They are for GPUs; here they are tried on the CPU.
 """
 
+import contextlib
 import functools
+import itertools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,7 @@ from pipeline.encode.encoder import Encoder
 from pipeline.encode.fused import FusedLayer
 from pipeline.encode.placement import Placement
 from pipeline.encode.settings import EncoderSettings
+from pipeline.errors import EncodeError
 from pipeline.model.inspect import inspect_model
 from pipeline.text.tokens import Tokens
 
@@ -116,6 +120,62 @@ def test_what_is_not_faster_and_right_is_left_as_it_was(
     assert outcome.endswith("they are left as they were")
     assert count_compiled(encoder) == 0
     assert np.array_equal(encoder.encode(*texts), expected)
+
+
+@pytest.mark.parametrize("fails", ["rate", "encode"])
+def test_an_error_before_anything_is_compiled_leaves_all_as_it_was(
+    make: Make, texts: Texts, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would cost the unit that is being encoded."""
+    encoder = make()
+    expected, once = expected_of(encoder, texts, monkeypatch), encoder.stats
+    budget, real, calls = encoder._budget, Encoder.encode, itertools.count(1)
+
+    def rate(self: Encoder, budget: int, *_: object) -> float:
+        self._budget = 1
+        if fails == "rate":
+            raise EncodeError("one text doesn't fit")
+        return 100.0
+
+    def encode(self: Encoder, *given: npt.NDArray[Any]) -> Vectors:
+        if fails == "encode" and next(calls) == 2:  # the first is the unit's own
+            raise EncodeError("one text doesn't fit")
+        return real(self, *given)
+
+    monkeypatch.setattr(Encoder, "_rate", rate)
+    monkeypatch.setattr(Encoder, "encode", encode)
+    assert np.array_equal(encoder.encode(*texts), expected)
+    assert count_compiled(encoder) == 0
+    assert encoder._compile_with is None
+    assert encoder._budget == budget
+    assert encoder.stats.batches == 2 * once.batches
+
+
+def test_it_is_done_where_it_is_allowed_and_nowhere_else(
+    make: Make, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes minutes, which somebody has to know, and memory, which a process that tries texts apart doesn't have."""
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def within() -> Iterator[None]:
+        done.append("begun")
+        yield
+        done.append("ended")
+
+    def compile_nothing(*_: object) -> str:
+        done.append("tried")
+        return "tried"
+
+    monkeypatch.setattr(compiled, "try_compiled", compile_nothing)
+    encoder = make()
+    encoder.compile_within = None
+    encoder.encode(*texts)
+    assert done == []
+    encoder = make()
+    encoder.compile_within = within
+    encoder.encode(*texts)
+    assert done == ["begun", "tried", "ended"]
 
 
 def test_it_is_tried_once_and_only_when_a_job_has_lasted(

@@ -48,6 +48,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "store": (*PROTOCOL, *TEXTS, *SINK, *STORAGE, *SERIAL),  # whole jobs, without Ray
     "corpus": (*SOURCE, *TEXTS, *_files("storage", "faults generic inputs pinned s3 uri glob")),  # bytes to rows
     "ground": (*PROTOCOL, *TEXTS, *SOURCE, *STORAGE, *SERIAL, "pipeline/model/**/*.py", *_files("flow", "status summary")),
+    "repeats": (*PROTOCOL, *TEXTS, *SINK, *RAY, *_files("flow", "summary")),  # as chaos
     "security": (
         "pipeline/model/**/*.py",  # code in models
         "pipeline/config/**/*.py",  # code and URLs in configs

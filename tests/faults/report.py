@@ -57,6 +57,8 @@ ROWS = (
     ("security", "security_violations", "of them with something done or said that must not be"),
     ("security", "canaries_fired", "canaries fired"),
     ("security", "secrets_found", "secrets found in anything written"),
+    ("repeats", "repeats", "runs of the Ray share of `make test-faults`, one after the other"),
+    ("repeats", "repeats_failed", "of them that failed"),
 )  # fmt: skip
 """(part, count, what it is); a count ending in `.*` stands for all that begin like that."""
 
@@ -94,6 +96,7 @@ MUST_BE_ZERO = frozenset(
         "canaries_fired",
         "security_violations",
         "secrets_found",
+        "repeats_failed",
     ]
 ) | {name for name, _ in EVERYWHERE}
 

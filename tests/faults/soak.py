@@ -53,6 +53,7 @@ PARTS = (
     Part("corpus", {"bad_files": 300, "fuzzed_files": 20_000}),
     Part("ground", {"ground_cases": 300}),
     Part("security", {"security_cases": 150}),
+    Part("repeats", {"repeats": 20}),
 )
 
 

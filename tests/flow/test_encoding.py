@@ -1,27 +1,52 @@
-"""What happens to a replica when its texts are to be tried apart."""
+"""What happens to a replica when its texts are to be tried apart, and while it compiles its layers."""
 
 import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.memory import MemoryStore
 
 from pipeline.commit.records import NO_TIME
 from pipeline.errors import EncodeError
 from pipeline.flow import encoding
 from pipeline.flow.acks import Ack
-from pipeline.flow.unit import PreparedUnit
+from pipeline.flow.isolate import Isolated
+from pipeline.flow.unit import EncodedUnit, PreparedUnit
 
 
 class Replica:
     """Fails on whatever it is given."""
 
     stats = SimpleNamespace(batches=0, padded_tokens=0)
+    placement = SimpleNamespace(device="cuda", dtype="float16")
+    compile_within: Callable[[], AbstractContextManager[None]]
 
     def encode(self, *_: object) -> Any:
         raise RuntimeError("the kernel failed")
+
+
+def make_step(monkeypatch: pytest.MonkeyPatch) -> encoding.Encoding:
+    context: Any = SimpleNamespace(
+        open_store=MemoryStore,
+        model=SimpleNamespace(watch=lambda: SimpleNamespace(check=lambda: None)),
+        run="r",
+        spec_id="s",
+    )
+    monkeypatch.setattr(encoding, "begin_attempt", lambda *_: None)
+    return encoding.Encoding(context)
+
+
+def make_unit() -> PreparedUnit:
+    """Of two texts."""
+    pieces = [SimpleNamespace(uri="u")]
+    task: Any = SimpleNamespace(unit="0" * 32, generation=0, base=0, segment="1" * 32, k=0, pieces=pieces, deaths=0)
+    prepared: Any = SimpleNamespace(token_ids=np.zeros(2, np.int32), offsets=np.array([0, 1, 2]))
+    return PreparedUnit(task, prepared, "", NO_TIME)
 
 
 def test_a_replica_is_gone_before_another_one_is_loaded_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,14 +64,65 @@ def test_a_replica_is_gone_before_another_one_is_loaded_beside_it(monkeypatch: p
 
     monkeypatch.setattr(encoding, "load_replica", load)
     monkeypatch.setattr(encoding, "isolate", isolate)
-    context: Any = SimpleNamespace(
-        open_store=MemoryStore, model=SimpleNamespace(watch=lambda: None), run="r", spec_id="s"
-    )
-    pieces = [SimpleNamespace(uri="u")]
-    task: Any = SimpleNamespace(unit="0" * 32, generation=0, base=0, segment="1" * 32, k=0, pieces=pieces, deaths=0)
-    monkeypatch.setattr(encoding, "begin_attempt", lambda *_: None)
-    prepared: Any = SimpleNamespace(token_ids=np.zeros(2, np.int32), offsets=np.array([0, 1, 2]))
-    unit = PreparedUnit(task, prepared, "", NO_TIME)
-    ack = encoding.Encoding(context).encode(unit)
+    ack = make_step(monkeypatch).encode(make_unit())
     assert isinstance(ack, Ack)
     assert ack.message == "looked"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`"),
+            "of no use to it any more",
+        ),
+        (EncodeError("the weights have changed"), "the weights have changed"),
+    ],
+)
+def test_a_device_that_is_of_no_use_any_more_costs_nobody_a_unit(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """After an error in a kernel each call raises. Not handled, it'd look like a bug, and Ray's graph would fail."""
+    loads: list[Replica | Exception] = [Replica(), error]
+
+    def load(*_: object) -> tuple[Replica, Any]:
+        loaded = loads.pop(0)
+        if isinstance(loaded, Exception):
+            raise loaded
+        return loaded, None
+
+    def empty_cache() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    monkeypatch.setattr(encoding, "load_replica", load)
+    vectors = np.ones((2, 2), np.float32)
+    monkeypatch.setattr(encoding, "isolate", lambda *_: Isolated(vectors, "cuda", "float16", {}))
+    step = make_step(monkeypatch)
+    assert isinstance(step.encode(make_unit()), EncodedUnit)
+    ack = step.encode(make_unit())
+    assert isinstance(ack, Ack)
+    assert ack.state == "error"
+    assert said in ack.message
+    assert "\n" not in ack.message
+
+
+def test_compiling_counts_as_getting_on_like_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes minutes in the middle of a unit, in which no batch ends: each replica would be killed after a while."""
+    now, seen = [0.0], []
+
+    class Compiling(Replica):
+        def encode(self, *_: object) -> Any:
+            with self.compile_within():
+                for now[0] in (1.0, 60.0, 300.0):
+                    seen.append(step.progress)
+            return np.ones((2, 2), np.float32)
+
+    monkeypatch.setattr(encoding, "load_replica", lambda *_: (Compiling(), SimpleNamespace(to_json=dict)))
+    monkeypatch.setattr(encoding, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    step = make_step(monkeypatch)
+    seen.append(step.progress)
+    assert isinstance(step.encode(make_unit()), EncodedUnit)
+    assert len(set(seen)) == 4
+    assert step.progress not in seen[1:]

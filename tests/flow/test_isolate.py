@@ -1,5 +1,6 @@
 """Texts tried apart in throw-away processes: what is taken for poison, and what isn't."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -67,18 +68,138 @@ def test_one_kill_of_a_healthy_text_alone_in_flight_costs_no_row(
     assert len((tmp_path / "1.deaths").read_bytes()) == deaths
 
 
-def test_a_text_that_is_killed_twice_alone_in_flight_is_poison(try_apart: TryApart, tmp_path: Path) -> None:
-    found = try_apart(Script(str(tmp_path), {1: (signal.SIGKILL, 9)}), 3)
-    assert found.poison == {1: "its process was killed, as the system does when memory runs out"}
+@pytest.mark.parametrize("texts", [1, 3])
+def test_a_text_that_is_killed_twice_alone_in_flight_is_poison(try_apart: TryApart, tmp_path: Path, texts: int) -> None:
+    """Also where it is alone in its unit, which has died before: that may have been a machine that was taken away."""
+    found = try_apart(Script(str(tmp_path), {0: (signal.SIGKILL, 9)}), texts)
+    assert found.poison == {0: "its process was killed, as the system does when memory runs out"}
+    assert len((tmp_path / "0.deaths").read_bytes()) == 2
+
+
+@pytest.mark.parametrize("texts", [3, isolate.GROUP_TEXTS + 1])
+def test_a_process_that_was_stopped_over_a_healthy_text_costs_no_row(
+    try_apart: TryApart, tmp_path: Path, texts: int
+) -> None:
+    """So does a machine that is short of memory and swaps: the text that is alone in flight then has done nothing."""
+    stops = 1 if texts <= isolate.GROUP_TEXTS else 2
+    script = Script(str(tmp_path), {1: (signal.SIGSTOP, stops)}, unit_timeout_s=2)
+    assert try_apart(script, texts).poison == {}
+    assert len((tmp_path / "1.deaths").read_bytes()) == stops
+
+
+def test_a_text_that_hangs_twice_alone_in_flight_is_poison(try_apart: TryApart, tmp_path: Path) -> None:
+    found = try_apart(Script(str(tmp_path), {1: (signal.SIGSTOP, 9)}, unit_timeout_s=2), 3)
+    assert found.poison == {1: "no answer within 2 s"}
     assert len((tmp_path / "1.deaths").read_bytes()) == 2
 
 
-@pytest.mark.parametrize(("number", "texts"), [(signal.SIGSEGV, 2), (0, 2), (signal.SIGKILL, 1)])
-def test_a_process_that_ends_of_itself_is_believed_at_once(
-    try_apart: TryApart, tmp_path: Path, number: int, texts: int
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are given only when a process that goes without any is gone."""
+    encode = isolate._Replica.encode
+
+    def encode_late(self: isolate._Replica, *arguments: Any) -> Any:
+        if self.device == "gone":
+            self._process._process.wait(60)
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(isolate._Replica, "encode", encode_late)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("texts", [1, isolate.GROUP_TEXTS + 1])
+def test_a_process_that_is_gone_before_it_has_a_text_says_nothing_about_it(
+    try_apart: TryApart, tmp_path: Path, texts: int
 ) -> None:
-    """So is a kill over a single text: such a unit is tried apart only after it has died before."""
-    assert list(try_apart(Script(str(tmp_path), {0: (number, 9)}), texts).poison) == [0]
+    """It ends of itself, so that it'd be believed at once: a healthy row would be set aside."""
+    assert try_apart(Script(str(tmp_path), leaves=isolate.MAX_IDLE_ENDS), texts).poison == {}
+    assert len((tmp_path / "idle.deaths").read_bytes()) == isolate.MAX_IDLE_ENDS
+
+
+@pytest.mark.usefixtures("patient")
+def test_processes_that_are_gone_before_they_have_a_text_are_not_started_for_ever(
+    try_apart: TryApart, tmp_path: Path
+) -> None:
+    with pytest.raises(EncodeError, match="ended with exit code 0, before it was given one, 4 times over"):
+        try_apart(Script(str(tmp_path), leaves=99), 3)
+
+
+ON_CPU = "EncodeError: one text of 9 tokens doesn't fit into the memory of the cpu; set a lower model.max_tokens"
+ON_GPU = "EncodeError: one text of 9 tokens doesn't fit into the memory of the cuda; set a lower model.max_tokens"
+SMALL = isolate.ENOUGH_BYTES - 1
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ON_CPU,
+        "MemoryError",
+        "_ArrayMemoryError: Unable to allocate 1.00 GiB for an array with shape (1073741824,) and data type uint8",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+    ],
+)
+def test_a_text_that_fails_for_memory_where_there_is_little_is_not_called_poison(
+    try_apart: TryApart, tmp_path: Path, how: str
+) -> None:
+    """A replica that has the machine to itself encodes it well."""
+    with pytest.raises(EncodeError, match=r"no room on this machine .* 1023 MiB are left .*; run again") as caught:
+        try_apart(Script(str(tmp_path), raised={1: how}, room=SMALL), 3)
+    assert how in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("how", "room"),
+    [
+        (ON_CPU, isolate.ENOUGH_BYTES),
+        ("MemoryError", None),
+        (ON_GPU, SMALL),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", SMALL),
+        ("RuntimeError: the kernel failed", SMALL),
+    ],
+)
+def test_a_text_that_fails_where_there_is_enough_or_for_another_reason_is_poison(
+    try_apart: TryApart, tmp_path: Path, how: str, room: int | None
+) -> None:
+    assert try_apart(Script(str(tmp_path), raised={1: how}, room=room), 3).poison == {1: how}
+
+
+def test_a_group_that_fails_for_memory_where_there_is_little_is_tried_text_by_text(
+    try_apart: TryApart, tmp_path: Path
+) -> None:
+    """A long text may fail beside others that alone succeeds."""
+    script = Script(str(tmp_path), raised={1: "MemoryError"}, room=SMALL)
+    with pytest.raises(EncodeError, match=r"one text alone fails in those \(MemoryError\)"):
+        try_apart(script, isolate.GROUP_TEXTS + 1)
+
+
+def test_a_throw_away_process_tells_its_room_and_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SimpleNamespace(
+        placement=SimpleNamespace(device="cuda", dtype="float16"),
+        compile_within=contextlib.nullcontext,
+        encode=lambda *_: np.full((1, 2), encoder.compile_within is None, np.float32),
+    )
+    monkeypatch.setattr(isolate, "load_replica", lambda *_: (encoder, SimpleNamespace(to_json=dict)))
+    monkeypatch.setattr(isolate, "limit_memory", lambda: 7)
+    given, told = (
+        iter([(SimpleNamespace(open_store=lambda: None), None), (np.zeros(1, np.int32), np.array([0, 1]))]),
+        [],
+    )
+
+    def receive() -> Any:
+        for message in given:
+            return message
+        raise EOFError
+
+    pipe: Any = SimpleNamespace(recv=receive, send=told.append)
+    isolate.serve_texts(pipe)
+    ready, vectors = told
+    assert ready == ("cuda", "float16", {}, 7)
+    assert vectors.tolist() == [[1, 1]], "it was told not to"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, 0])
+def test_a_process_that_ends_of_itself_is_believed_at_once(try_apart: TryApart, tmp_path: Path, number: int) -> None:
+    assert list(try_apart(Script(str(tmp_path), {0: (number, 9)}), 2).poison) == [0]
     assert len((tmp_path / "0.deaths").read_bytes()) == 1
 
 
@@ -177,6 +298,7 @@ def test_a_process_that_gives_no_answer_in_time_is_killed(monkeypatch: pytest.Mo
     monkeypatch.setattr(throwaway, "POLL_S", 0.001)
     ticks = itertools.count(0.0, 0.001)
     monkeypatch.setattr(throwaway, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    with pytest.raises(Ended, match=r"no answer within 0\.05 s"):
+    with pytest.raises(Ended, match=r"no answer within 0\.05 s") as caught:
         process.receive(0.05)
+    assert caught.value.by == signal.SIGKILL
     assert process._process.poll() == -signal.SIGKILL

@@ -10,11 +10,22 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Model:
+    """As much of a job's model."""
+
+    gate_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Script:
     """As much of a job's context as `isolate` asks for, and what texts do to the process that encodes them."""
 
     folder: str  # where deaths are counted
     deaths: dict[int, tuple[int, int]] = field(default_factory=dict)  # token id → (signal, how often); 0: exit code 3
+    raised: dict[int, str] = field(default_factory=dict)  # token id → what is told of it
+    leaves: int = 0  # processes that go as soon as they are ready
+    room: int | None = None
+    model: Model = field(default_factory=Model)
     dimensions: int = 2
     unit_timeout_s: float = 60
 
@@ -22,28 +33,38 @@ class Script:
 def serve_scripted(connection: Connection) -> None:
     """In place of `serve_texts`: the vector of a text is its first token id, twice."""
     script, _ = connection.recv()
-    connection.send(("cpu", "float32", {}))
-    while True:
+    leaves = _once_more(script, "idle", script.leaves)
+    connection.send(("gone" if leaves else "cpu", "float32", {}, script.room))
+    while not leaves:
         try:
             token_ids, offsets = connection.recv()
         except EOFError:
             return
         for token in token_ids.tolist():
             _suffer(script, token)
+            if token in script.raised:
+                connection.send(script.raised[token])
+                return
         connection.send(np.repeat(token_ids[offsets[:-1]].astype(np.float32)[:, None], script.dimensions, axis=1))
 
 
 def _suffer(script: Script, token: int) -> None:
     number, times = script.deaths.get(token, (0, 0))
-    died = Path(script.folder, f"{token}.deaths")
-    before = len(died.read_bytes()) if died.exists() else 0
-    if before < times:
-        died.write_bytes(b"x" * (before + 1))
+    if _once_more(script, str(token), times):
         if number == 0:
             os._exit(3)
-        if number != signal.SIGKILL:
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)  # what was started in the background ignores SIGINT
         os.kill(os.getpid(), number)
+
+
+def _once_more(script: Script, name: str, times: int) -> bool:
+    """Whether something happens again, that happens so many times in all; and then it's counted."""
+    counted = Path(script.folder, f"{name}.deaths")
+    before = len(counted.read_bytes()) if counted.exists() else 0
+    if before < times:
+        counted.write_bytes(b"x" * (before + 1))
+    return before < times
 
 
 def serve_dying(connection: Connection) -> None:
