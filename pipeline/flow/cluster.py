@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import ray
 from ray._private import ray_constants
+from ray.exceptions import AuthenticationError, RayError
 
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, IncompleteError, StorageError
@@ -52,7 +53,7 @@ def connect(address: str | None) -> bool:
     """Connect to a Ray, or start one of our own. True when this process must shut it down.
 
     Our own listens on loopback only and requires its token. Raises IncompleteError when the cluster can't be reached or
-    none comes up, ConfigError when anybody else could run code there.
+    none comes up, ConfigError when it wants another token or build, or anybody else could run code there.
     """
     refuse_unpickling()
     if ray.is_initialized():
@@ -60,6 +61,23 @@ def connect(address: str | None) -> bool:
     with _handlers_kept():
         _init(address)
     return True
+
+
+@contextlib.contextmanager
+def connecting(address: str) -> Iterator[None]:
+    """What Ray raises while it connects leaves this block as an error of the tree."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise wants_token(address) from error
+    except (ConnectionError, RuntimeError, RayError) as error:
+        said = " ".join(str(error).split())
+        if said.startswith("Version mismatch"):  # which running again can't mend
+            raise ConfigError(
+                f"{address}: the cluster has another Ray or Python. {said}. Use one image, or one environment, for all nodes and "
+                "the driver"
+            ) from error
+        raise _away(address, f": {said}") from error
 
 
 @contextlib.contextmanager
@@ -83,11 +101,10 @@ def _init(address: str | None) -> None:
     if address is not None:
         _check_listening(address)
         try:
-            dashboard = ray.init(address=address, **quiet).dashboard_url
+            with connecting(address):
+                dashboard = ray.init(address=address, **quiet).dashboard_url
         except ValueError as error:
             raise ConfigError(f"execution.address {address!r} is none that Ray understands: {error}") from error
-        except (ConnectionError, RuntimeError) as error:
-            raise _away(address, f": {error}") from error
         _refuse_open(dashboard)
         return
     # Without this Ray listens on every interface, whatever the node's address. The variable is for Ray's own processes;
@@ -106,7 +123,7 @@ def _init(address: str | None) -> None:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except RuntimeError as error:
+    except (RuntimeError, RayError) as error:
         raise IncompleteError(
             f"Ray has not come up here: {error}. This machine may be too busy or too small for it; run again, or set "
             "execution.engine to serial"
@@ -193,7 +210,7 @@ def _answer(asked: Any, node: str) -> bool:
     """What a node says; yes for one that has died meanwhile, as it writes nothing any more."""
     try:
         return bool(ray.get(asked))
-    except ray.exceptions.RayError:
+    except RayError:
         if any(other["NodeID"] == node and other["Alive"] for other in ray.nodes()):
             raise
         return True
@@ -236,10 +253,20 @@ def answers(address: str) -> bool:
     return True
 
 
+def wants_token(address: str) -> ConfigError:
+    """A Ray that refuses the token this process has, or that it has none."""
+    return ConfigError(
+        f"{address}: the cluster wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) "
+        "to the one it was started with"
+    )
+
+
 def _away(address: str, why: str = "") -> IncompleteError:
-    """It may be wrong, or belong to a cluster that is starting or has died: a scheduler does right to try again."""
+    """It may be wrong, or belong to a cluster that is starting or has died: a scheduler does right to try again. What Ray says of
+    a wrong token is the same."""
     return IncompleteError(
-        f"no Ray cluster answers at {address!r}{why}. Check that it is up and execution.address is right, and run again"
+        f"no Ray cluster answers at {address!r}{why}. Check that it is up, and that execution.address and RAY_AUTH_TOKEN are "
+        "right, and run again"
     )
 
 

@@ -28,7 +28,17 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
-from pipeline.flow.cluster import READ_CPUS, STAGE_CPUS, LostCluster, Pool, check_shared, connect, leave, plan_pool
+from pipeline.flow.cluster import (
+    READ_CPUS,
+    STAGE_CPUS,
+    LostCluster,
+    Pool,
+    check_shared,
+    connect,
+    connecting,
+    leave,
+    plan_pool,
+)
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import MAX_DEATHS, Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
@@ -71,7 +81,8 @@ class RayEngine:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._started = connect(execution.address)
-        self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+        with connecting(execution.address or "this machine"):
+            self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         self._metrics = Metrics()
         self._closed = threading.Event()
         self._at_work = False

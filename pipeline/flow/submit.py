@@ -7,6 +7,7 @@ sent: what a job is submitted with stands in the cluster's dashboard for all to 
 import asyncio
 import logging
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -15,13 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ray.exceptions import AuthenticationError
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import pipeline
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, IncompleteError
+from pipeline.flow.cluster import wants_token
 from pipeline.flow.exposure import refuse_open_dashboard
 from pipeline.model.resolve import portable_name
 from pipeline.storage.environment import redact
@@ -42,6 +46,10 @@ PATIENCE = 20  # polls
 KILLED = 128
 """A shell adds the signal's number to this when what it ran was killed."""
 
+_AWAY = (ConnectionError, requests.ConnectionError, requests.Timeout)
+_SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d|5\d\d Server Error")
+"""How Ray's client says that the dashboard, or what stands before it, answered 500 or more."""
+
 _OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these win over the address it is given."""
 
@@ -59,8 +67,8 @@ def submit_job(
     """Run the job on the cluster whose dashboard is at `address`; the exit code it ended with, 0 when not followed.
 
     show: is given the job's output as it comes, in pieces that end with a line.
-    Raises ConfigError when the cluster can't be reached, refuses or is open to anybody, IncompleteError when the job was
-    stopped or lost.
+    Raises ConfigError when the cluster refuses or is open to anybody, IncompleteError when it can't be reached, or the job
+    was stopped or lost.
     """
     refuse_open_dashboard(address)
     shown = redact(address)
@@ -75,8 +83,8 @@ def submit_job(
                     metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
                 )
             )
-        show(f"submitted as {job} to {shown}\n")
-        return _follow(client, job, shown, show) if follow else 0
+    show(f"submitted as {job} to {shown}\n")
+    return _follow(client, job, shown, show) if follow else 0
 
 
 def pack(config: Config, folder: Path) -> None:
@@ -140,8 +148,7 @@ def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[
     """Pass the job's output on until it has ended; its exit code."""
     try:
         asyncio.run(_tail(client, job, show))
-        while not (details := client.get_job_info(job)).status.is_terminal():
-            time.sleep(POLL_S)  # the log's connection was lost, or was quicker than the verdict
+        details = _ended(client, job)
     except KeyboardInterrupt:
         raise IncompleteError(
             f"no longer following; the job goes on. `ray job stop --address {address} {job}` ends it, and `embedpipe "
@@ -151,8 +158,37 @@ def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[
 
 
 async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> None:
-    async for lines in client.tail_job_logs(job):
+    """The log, until it ends or its connection is lost, by which the job itself loses nothing."""
+    log = client.tail_job_logs(job)
+    while True:
+        try:
+            lines = await anext(log, None)
+        except (aiohttp.ClientError, RayError, RuntimeError, OSError) as error:
+            show(f"the connection to the log is lost ({_first_line(error)}); the job goes on, and is waited for\n")
+            return
+        if lines is None:
+            return
         show(lines)
+
+
+def _ended(client: JobSubmissionClient, job: str) -> JobDetails:
+    """The job once it has ended, which the log may tell sooner than its status."""
+    silent = 0
+    while True:
+        try:
+            details = client.get_job_info(job)
+        except (RayError, RuntimeError, OSError) as error:
+            silent += 1
+            if silent > PATIENCE:
+                raise IncompleteError(
+                    f"the dashboard tells no more about {job}: {_first_line(error)}. The job may go on, or have ended with its "
+                    "cluster; what is committed stays, and sending it again does no harm"
+                ) from error
+        else:
+            silent = 0
+            if details.status.is_terminal():
+                return details
+        time.sleep(POLL_S)  # between two looks
 
 
 def _exit_code(details: JobDetails, job: str) -> int:
@@ -173,10 +209,17 @@ def _reported(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
+        raise wants_token(address) from error
+    except (RuntimeError, OSError, ValueError, LookupError) as error:
+        if isinstance(error, _AWAY) or _SERVER_ERROR.match(str(error)):  # one that is starting, or has died
+            raise IncompleteError(
+                f"no Ray dashboard answers at {address!r}: {_first_line(error)}. Check that it is up and --address is right, and "
+                "run again"
+            ) from error
         raise ConfigError(
-            f"{address}: the cluster wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) "
-            "to the one it was started with"
+            f"{address}: no Ray dashboard answers as it should: {_first_line(error)}. Check --address"
         ) from error
-    except (ConnectionError, RuntimeError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{address}: no Ray dashboard answers as it should: {first}. Check --address") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.source.expansion import Dictionaries, cut_expanded
+from pipeline.source.expansion import Dictionaries, cut, cut_expanded
 from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import check_not_empty, one_line
@@ -37,10 +37,10 @@ def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Ite
         return
     read = _parquet if piece.file.format == "parquet" else _arrow
     for first, batch in read(stream, piece, names):
-        values = _values(batch, piece.file, names)
+        values = _values(batch, stream, piece.file, names)
         for start, stop in cut_expanded(values, batch.num_rows):
             position = pa.array(range(first + start, first + stop), pa.int64())
-            some = {name: array.slice(start, stop - start) for name, array in values.items()}
+            some = {name: cut(array, start, stop) for name, array in values.items()}
             yield Columns(position, pc.add(position, 1), some)
 
 
@@ -186,14 +186,16 @@ class _failing:  # noqa: N801  (reads as a word)
             ) from error
 
 
-def _values(batch: pa.RecordBatch, file: InputFile, names: Sequence[str]) -> dict[str, pa.Array]:
+def _values(batch: pa.RecordBatch, stream: BinaryIO, file: InputFile, names: Sequence[str]) -> dict[str, pa.Array]:
     values = folder_columns(file, names, batch.num_rows)
     for name in names:
         array = _reach(batch, file, name)
         if array is not None:
             values[name] = array
         elif name not in values:
-            raise missing_column(file, name, batch.schema.names)
+            with _failing(file, "the schema"):  # the batch has those columns only that were asked for
+                schema = pq.read_schema(stream) if file.format == "parquet" else arrow_schema(stream)
+            raise missing_column(file, name, schema.names)
     return values
 
 

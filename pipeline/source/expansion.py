@@ -1,5 +1,6 @@
 """Columns that take more memory decoded than as they lie in a file: dictionaries and views, where many rows share one
-long value. Small files can stand for terabytes of text in this way; they are decoded a few rows at a time."""
+long value. Small files can stand for terabytes of text in this way; they are decoded a few rows at a time. So are rows
+far longer than most of their file, since batches are cut by the average."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
@@ -12,6 +13,10 @@ import pyarrow.parquet as pq
 
 from pipeline.source.extract import BATCH_BYTES, is_text
 
+LARGE_BYTES = 16 * BATCH_BYTES
+"""A column of a batch with more text than this is cut by the lengths of its values: Arrow's plain strings end at 2 GiB."""
+
+LARGE = (pa.large_string(), pa.large_binary())
 VIEWS = (pa.string_view(), pa.binary_view())
 VIEW_INTS = 4  # a view is 16 bytes; the first four are the value's length
 
@@ -36,7 +41,7 @@ class Dictionaries:
 
 
 def cut_expanded(values: Mapping[str, pa.Array], rows: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of runs of rows that are about 4 MiB decoded, or one row; all of them where nothing expands."""
+    """(start, stop) of runs of rows that are about 4 MiB decoded, or one row; all of them where nothing expands or is large."""
     sizes = np.zeros(rows, np.int64)
     for array in values.values():
         sizes += _expanded_sizes(array)
@@ -48,6 +53,14 @@ def cut_expanded(values: Mapping[str, pa.Array], rows: int) -> Iterator[tuple[in
         start = stop
 
 
+def cut(array: pa.Array, start: int, stop: int) -> pa.Array:
+    """Rows [start, stop). Those out of a large buffer in memory of their own: what lies beyond its first 2 GiB can't become
+    Arrow's plain strings, however little of it a slice shows."""
+    part = array.slice(start, stop - start)
+    copied = array.type in LARGE and array.get_total_buffer_size() > LARGE_BYTES
+    return pa.concat_arrays([part]) if copied else part
+
+
 def _longest(array: pa.Array) -> int:
     if pa.types.is_struct(array.type):
         return max(map(_longest, array.flatten()), default=0)
@@ -55,11 +68,12 @@ def _longest(array: pa.Array) -> int:
 
 
 def _expanded_sizes(array: pa.Array) -> npt.NDArray[np.int64] | int:
-    """Bytes of each value once decoded; 0 for columns that lie in memory as they are."""
+    """Bytes of each value once decoded; 0 for columns that lie in memory as they are, and aren't large."""
     if pa.types.is_dictionary(array.type) and is_text(array.type):
         picked = pa.array(_lengths(array.dictionary)).take(array.indices)
         return np.asarray(picked.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
-    return _lengths(array) if array.type in VIEWS else 0
+    large = is_text(array.type) and array.nbytes > LARGE_BYTES
+    return _lengths(array) if large or array.type in VIEWS else 0
 
 
 def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:

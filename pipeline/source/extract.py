@@ -172,7 +172,12 @@ def is_string(kind: pa.DataType) -> bool:
 
 def _valid_strings(rows: _Rows, name: str) -> pa.Array:
     """The column as strings; rows that aren't UTF-8 become null and are marked."""
-    data = rows.array(name).cast(pa.binary())
+    try:
+        data = rows.array(name).cast(pa.binary())
+    except pa.ArrowInvalid as error:  # a lone row of a large column
+        raise InputError(
+            f"{rows.place(0)}: a value of column {name!r} is longer than 2 GiB, which no text here can be; cut it at the source"
+        ) from error
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:
@@ -228,6 +233,8 @@ def _widens(kind: pa.DataType, target: pa.DataType) -> bool:
         return bool(pa.types.is_floating(target)) and kind.bit_width <= target.bit_width
     if pa.types.is_timestamp(kind):
         return bool(pa.types.is_timestamp(target)) and (kind.tz is None) == (target.tz is None)
+    if pa.types.is_date(kind):
+        return bool(pa.types.is_date(target))
     return bool(pa.types.is_null(kind))
 
 

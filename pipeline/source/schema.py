@@ -31,7 +31,6 @@ PLAIN = (
     pa.types.is_integer,
     pa.types.is_floating,
     pa.types.is_boolean,
-    pa.types.is_date,
     pa.types.is_timestamp,
     pa.types.is_decimal,
 )
@@ -266,6 +265,8 @@ def _keep_type(file: InputFile, name: str, kind: pa.DataType) -> pa.DataType:
         return pa.int64() if kind.bit_width == 64 or pa.types.is_unsigned_integer(kind) else pa.int32()
     if pa.types.is_float16(kind):
         return pa.float32()
+    if pa.types.is_date(kind):
+        return pa.date32()  # Parquet has no other
     if any(check(kind) for check in PLAIN):
         return kind
     raise InputError(

@@ -31,6 +31,9 @@ _SYSTEM = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted here; on a file system without hard links choose another place",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "this process has too many files open; raise its limit (`ulimit -n`) and run again",
+    errno.ENFILE: "this machine has too many files open; raise its limit (`sysctl fs.file-max`) and run again",
+    errno.ENOMEM: "no memory left; give this process more, or run less beside it, and run again",
     errno.ENOSPC: "no space left on the disk; free some and run again",
     errno.ENOTSUP: "this file system has no hard links, which commits need; choose another place",
     errno.EROFS: "the file system is read-only",
@@ -58,12 +61,13 @@ def translate(error: BaseException, doing: str, uri: str) -> StorageError:
     """The error of the tree for one of `client_errors`. `doing`: what failed, as in 'reading'."""
     status, code = http_answer(error)
     said = f"{code or type(error).__name__}{f', HTTP {status}' if status else ''}: {error}"
+    known = _SYSTEM.get(error.errno or 0) if isinstance(error, OSError) and status is None else None
     if is_transient(error):
-        return TransientStorageError(redact(f"{doing} {uri}: no usable answer from the store ({said})"))
+        return TransientStorageError(redact(f"{doing} {uri}: {known or 'no usable answer from the store'} ({said})"))
     if status is not None:
         advice = _CODES.get(code) or _ANSWERS.get(status, "the store refuses the request")
-    elif isinstance(error, OSError) and error.errno in _SYSTEM:
-        advice = _SYSTEM[error.errno]
+    elif known is not None:
+        advice = known
     elif isinstance(error, PermissionError):
         advice = _ANSWERS[403]
     elif type(error).__name__ == "NoCredentialsError":

@@ -135,6 +135,28 @@ def test_a_job_over_any_input_passes_with_every_row_sampled(
     assert "rows found again in the source" in next(c.detail for c in report.checks if c.name == "sample texts")
 
 
+@pytest.mark.parametrize("rows", [0, 40])
+def test_a_kept_date_of_any_unit_is_what_the_spec_and_the_snapshot_say(
+    rows: int, tmp_path: Path, tiny_model: str
+) -> None:
+    """Parquet has dates in days only: with milliseconds in the spec each file of a healthy output would have a wrong schema,
+    and a snapshot without rows another one than its successor."""
+    (tmp_path / "in").mkdir()
+    days = pa.array([86_400_000 * row for row in range(40)], pa.int64()).cast(pa.date64())
+    table = pa.table(
+        {"id": range(40), "text": [text_of(row) if row < rows else None for row in range(40)], "day": days}
+    )
+    with pa.OSFile(str(tmp_path / "in" / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    output = str(tmp_path / "out")
+    changes: dict[str, Any] = {"input__keep": ["day"], "output__max_rejected_share": 1.0}
+    pipeline.run(make_config(tmp_path / "in", output, tiny_model, **changes))
+    assert verify(output, sample=40).passed
+    snapshot = pipeline.open_snapshot(output)
+    assert snapshot.schema.field("day").type == pa.date32()
+    assert sorted(snapshot.to_table()["day"].to_pylist()) == days.to_pylist()[:rows]
+
+
 def test_a_limited_run_is_verified_as_far_as_it_read(tmp_path: Path, tiny_model: str) -> None:
     tiny_files(tmp_path / "in")
     output = str(tmp_path / "out")

@@ -8,8 +8,9 @@ import pytest
 import ray
 
 from pipeline.config.schema import Execution
-from pipeline.errors import IncompleteError
+from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
 from pipeline.flow import cluster
+from pipeline.flow.ray_engine import RayEngine
 from pipeline.storage.environment import WorkerEnvironment
 
 
@@ -45,6 +46,51 @@ def test_an_address_where_nobody_listens_is_one_to_try_again(monkeypatch: pytest
         closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
         with pytest.raises(IncompleteError, match="no Ray cluster answers"):
             cluster.connect(f"127.0.0.1:{closed.getsockname()[1]}")
+
+
+WHILE_CONNECTING: list[tuple[Exception, type[EmbedpipeError], str]] = [
+    (ray.exceptions.AuthenticationError("no token"), ConfigError, "wants its token; set RAY_AUTH_MODE=token"),
+    (ray.exceptions.RpcError("UNAVAILABLE"), IncompleteError, "no Ray cluster answers at .*: UNAVAILABLE"),
+    (ConnectionError("not found"), IncompleteError, "no Ray cluster answers at .*RAY_AUTH_TOKEN"),
+    (
+        RuntimeError("Version mismatch: The cluster has\n  Ray: 2.1"),
+        ConfigError,
+        "another Ray or Python.* has Ray: 2.1",
+    ),
+    (RuntimeError("starting"), IncompleteError, "no Ray cluster answers at .*: starting"),
+]
+"""What Ray raises, and what a scheduler must be told: a cluster that is starting or away is one to try again, a wrong token or
+another build of Ray isn't."""
+
+
+@pytest.mark.parametrize(("error", "kind", "said"), WHILE_CONNECTING, ids=lambda value: repr(value)[:40])
+def test_what_ray_raises_while_connecting_says_whether_to_run_again(
+    error: Exception, kind: type[EmbedpipeError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anything that is none of the program's own errors would end the run as a bug of it."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    with pytest.raises(kind, match=said):
+        cluster.connect("auto")
+
+
+@pytest.mark.parametrize(("error", "kind", "said"), WHILE_CONNECTING[:2], ids=lambda value: repr(value)[:40])
+def test_a_cluster_that_goes_just_after_it_answered_is_no_bug_of_ours(
+    error: Exception, kind: type[EmbedpipeError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first thing that is made on it is the board."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "remote", fail)
+    with pytest.raises(kind, match=said):
+        RayEngine(Execution(address="head:6379"))
 
 
 @pytest.mark.parametrize(("alive", "raises"), [(True, True), (False, False)])

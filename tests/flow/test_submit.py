@@ -1,26 +1,38 @@
 """A job sent to a real cluster: a Ray head with dashboard and token, on loopback."""
 
+import http.server
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobType
 from support.cluster import Head, ray_head
 from support.jobs import ids, make_config, read_rows, write_jsonl
 
 from jobs.figures.processes import descendants
 from pipeline.config.load import dump_config, load_config
 from pipeline.config.schema import Config
+from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
+from pipeline.flow import submit
 from pipeline.flow.status import read_status
 from pipeline.flow.submit import command, pack, portable
 from pipeline.storage.open import open_store
 
+ENDED = JobDetails(type=JobType.SUBMISSION, entrypoint="embedpipe", status=JobStatus.SUCCEEDED)
+GONE = RuntimeError("Request failed with status code 404: job raysubmit_1 does not exist.")
 PROJECT = Path(__file__).parents[2]
 ROWS = 2000
 
@@ -174,3 +186,138 @@ def test_credentials_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:planted-secret@store:9000")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert _settings() == {"AWS_REGION": "eu-central-1"}
+
+
+class Dashboard:
+    """Ray's client, with what it meets with: how the log ends, and what each look at the job gives."""
+
+    def __init__(self, log_ends: Exception | None, *looks: JobDetails | Exception) -> None:
+        self.log_ends, self.looks = log_ends, list(looks)
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        yield "a line\n"
+        if self.log_ends is not None:
+            raise self.log_ends
+
+    def get_job_info(self, _: str) -> JobDetails:
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(look, Exception):
+            raise look
+        return look
+
+
+def follow(dashboard: Dashboard) -> tuple[int, str]:
+    """The exit code, and what is shown."""
+    shown: list[str] = []
+    client: Any = dashboard
+    return submit._follow(client, "raysubmit_1", "http://head:8265", shown.append), "".join(shown)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "POLL_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("WebSocket connection closed unexpectedly with close code 1006"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientPayloadError("cut"),
+        ConnectionResetError(),
+    ],
+    ids=repr,
+)
+@pytest.mark.usefixtures("no_pauses")
+def test_a_log_whose_connection_is_lost_does_not_end_the_waiting_for_the_job(error: Exception) -> None:
+    """A port-forward or a load balancer drops it while the job goes on: a scheduler would be told that the config is wrong."""
+    running = ENDED.model_copy(update={"status": JobStatus.RUNNING})
+    code, shown = follow(Dashboard(error, running, requests.ConnectionError("away"), running, ENDED))
+    assert code == 0
+    assert "a line" in shown
+    assert "the connection to the log is lost" in shown
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_log_that_ends_is_not_said_to_be_lost() -> None:
+    assert follow(Dashboard(None, ENDED)) == (0, "a line\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [GONE, requests.ConnectionError("refused"), requests.ReadTimeout(), AuthenticationError("renewed")],
+    ids=repr,
+)
+@pytest.mark.usefixtures("no_pauses")
+def test_a_dashboard_that_stays_away_is_one_to_send_the_job_to_again(error: Exception) -> None:
+    """The head died, with the job or without it: what a scheduler does right is to run the command again."""
+    with pytest.raises(IncompleteError, match="tells no more about raysubmit_1"):
+        follow(Dashboard(RuntimeError("closed"), error))
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_dashboard_that_is_away_now_and_then_is_waited_for() -> None:
+    """Patience is for one absence, not for all of a night's together."""
+    running = ENDED.model_copy(update={"status": JobStatus.RUNNING})
+    absences = [requests.ConnectionError(), requests.ConnectionError(), running] * submit.PATIENCE
+    assert follow(Dashboard(None, *absences, ENDED))[0] == 0
+
+
+@pytest.fixture
+def answering() -> Iterator[Any]:
+    """A server that answers each request with a status and a body; gives its address."""
+    servers = []
+
+    def start(status: int, body: bytes) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "said"),
+    [
+        (503, b"no endpoints", IncompleteError, "no Ray dashboard answers at"),
+        (502, b"bad gateway", IncompleteError, "no Ray dashboard answers at"),
+        (404, b"a shop", ConfigError, "no Ray dashboard answers as it should"),
+        (200, b"<html>a sign-in page</html>", ConfigError, "no Ray dashboard answers as it should"),
+        (200, b"{}", ConfigError, "no Ray dashboard answers as it should"),
+        (401, b"who are you", ConfigError, "the cluster wants its token"),
+    ],
+)
+def test_who_answers_in_place_of_a_dashboard_is_told_apart(
+    answering: Any, status: int, body: bytes, kind: type[EmbedpipeError], said: str, tiny_model: str
+) -> None:
+    """One that is starting, behind whatever stands before it, is there a minute later. What is something else, never."""
+    with pytest.raises(kind, match=said):
+        send(answering(status, body), tiny_model)
+
+
+def test_a_dashboard_that_is_not_there_is_one_to_try_again(tiny_model: str) -> None:
+    """As is a cluster that isn't: it may be starting."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        with pytest.raises(IncompleteError, match="Check that it is up and --address is right, and run again"):
+            send(f"http://127.0.0.1:{closed.getsockname()[1]}", tiny_model)
+
+
+def send(address: str, model: str) -> int:
+    config = make_config("s3://b/in/", "s3://b/out", model, execution__engine="ray")
+    return submit.submit_job(
+        config, address, limit=None, allow_drop=False, replace=False, follow=True, show=lambda _: None
+    )

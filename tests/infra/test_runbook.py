@@ -2,9 +2,13 @@
 
 import ast
 import re
+import subprocess
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pipeline import errors
 from pipeline.config.schema import Config
@@ -35,12 +39,68 @@ def test_settings_that_the_runbook_names_exist(setting: str) -> None:
     assert key in getattr(Config.model_fields[section].annotation, "model_fields")  # noqa: B009
 
 
-def test_every_exit_code_has_a_line() -> None:
-    kinds = [
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EmbedpipeError)
-    ]
-    codes = {0, *(kind.exit_code for kind in kinds)}
-    assert {int(code) for code in re.findall(r"^\| (\d) \|", TEXT, re.MULTILINE)} == codes
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EmbedpipeError)]
+CODES = sorted({0, *(kind.exit_code for kind in KINDS)})
+KILLED = 137
+AGAIN = 4
+
+
+def test_every_exit_code_has_a_line_that_says_whether_to_run_again() -> None:
+    lines = {int(code): again for code, again in re.findall(r"^\| (\d) \|[^|]*\| ([^|]*) \|", TEXT, re.MULTILINE)}
+    assert sorted(lines) == CODES
+    assert {code for code, again in lines.items() if again == "**yes**"} == {AGAIN}
+    assert {code for code, again in lines.items() if again == "no"} == {*CODES} - {0, AGAIN}
+
+
+def recipe(language: str, word: str) -> str:
+    """The one code block of a language that holds a word."""
+    [found] = [block for block in re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) if word in block]
+    return str(found)
+
+
+@pytest.mark.parametrize("code", [*CODES, KILLED])
+def test_every_recipe_tries_again_on_4_and_on_no_other_code(code: int, tmp_path: Path) -> None:
+    """One that tries again where somebody must decide hides it from them; one that doesn't on 4 leaves the job undone."""
+    command = tmp_path / "embedpipe"
+    command.write_text(f"#!/bin/sh\necho called\nexit {code}\n")
+    command.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    cron = subprocess.run(["bash", "-c", recipe("sh", "# cron")], env={"PATH": path}, capture_output=True, text=True)
+    assert cron.returncode == code
+    assert (cron.stdout.count("called") > 1) == (code == AGAIN)
+
+    job = yaml.safe_load(recipe("yaml", "kind: CronJob"))["spec"]["jobTemplate"]["spec"]
+    rules = [rule for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    fails = [rule for rule in rules if rule["action"] == "FailJob" and _matches(rule["onExitCodes"], code)]
+    assert bool(fails) == (code not in (0, AGAIN))
+    assert job["backoffLimit"] > 0
+
+    raised = _run_airflow(recipe("python", "Airflow"), code)
+    assert raised == {0: "", AGAIN: "AirflowException"}.get(code, "AirflowFailException")
+
+
+def _matches(on_exit_codes: dict[str, Any], code: int) -> bool:
+    """As Kubernetes does, which leaves 0 out of it."""
+    listed = code in on_exit_codes["values"]
+    return code != 0 and (listed if on_exit_codes["operator"] == "In" else not listed)
+
+
+def _run_airflow(source: str, code: int) -> str:
+    """The name of the exception that the task ends with."""
+
+    class Fake:
+        returncode = code
+
+        @classmethod
+        def run(cls, *_: object) -> type["Fake"]:
+            return cls
+
+    names = {name: type(name, (Exception,), {}) for name in ("AirflowException", "AirflowFailException")}
+    try:
+        exec(source, {"subprocess": Fake, **names})
+    except Exception as error:
+        return type(error).__name__
+    return ""
 
 
 def test_paths_and_sections_that_it_points_to_exist() -> None:

@@ -64,6 +64,7 @@ KEPT: list[tuple[pa.DataType, pa.DataType, list[Any]]] = [
     (pa.float32(), pa.float32(), [0.5, None, 1.0]),
     (pa.bool_(), pa.bool_(), [True, None, False]),
     (pa.date32(), pa.date32(), [dt.date(2024, 2, 29), None, dt.date(1, 1, 1)]),
+    (pa.date64(), pa.date32(), [dt.date(2024, 2, 29), None, dt.date(1900, 1, 1)]),  # as which Parquet gives it back
     (pa.timestamp("ms"), pa.timestamp("us"), [dt.datetime(2024, 2, 29, 1, 2, 3), None, dt.datetime(1900, 1, 1)]),  # noqa: DTZ001
     (pa.timestamp("ns", "UTC"), pa.timestamp("us", "UTC"), [dt.datetime(2024, 2, 29, tzinfo=dt.UTC), None, None]),
     (pa.decimal128(20, 3), pa.decimal128(20, 3), [decimal.Decimal("12345678901234567.125"), None, None]),
@@ -99,6 +100,7 @@ def test_kept_columns_hold_the_values_they_had(
         (pa.array([1], pa.timestamp("us")), pa.array([1], pa.timestamp("us", "UTC"))),
         (pa.array([1], pa.timestamp("us")), pa.array([1], pa.timestamp("ns"))),
         (pa.array([True]), pa.array([1])),
+        (pa.array([1], pa.date32()), pa.array([1], pa.timestamp("s"))),
         (pa.array([1]), pa.array([[1]])),
     ],
     ids=lambda array: f"{array.type} {array[0]}",
@@ -153,6 +155,26 @@ def test_a_missing_column_is_named_in_any_file(tmp_path: Path, name: str, text: 
     write(tmp_path, "0.parquet", pa.table({"id": ["1"], "text": ["a"], "bodies": ["b"], "a": [{"b": "x"}]}))
     with pytest.raises(InputError, match=rf"/{name}: there is no column '{text}'"):
         read_rows(tmp_path, text=text)
+
+
+def test_dates_are_dates_in_whatever_unit_a_file_has_them(tmp_path: Path) -> None:
+    """Arrow files hold days or milliseconds, Parquet days. Milliseconds within a day would be lost, and are refused."""
+    day = dt.date(2024, 2, 29)
+    for name, kind in (("0.parquet", pa.date32()), ("1.arrow", pa.date64()), ("2.arrow", pa.date32())):
+        write(tmp_path, name, pa.table({"text": ["a"], "k": pa.array([day], kind)}))
+    assert read_table(source_of(tmp_path, id=None, keep=("k",)))["keep.k"].to_pylist() == [day] * 3
+    write(tmp_path, "3.arrow", pa.table({"text": ["a"], "k": pa.array([5]).cast(pa.date64())}))
+    with pytest.raises(InputError, match=r"3\.arrow.*column 'k'"):
+        read_table(source_of(tmp_path, id=None, keep=("k",)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_without_any_column_that_is_asked_for_says_which_it_has(tmp_path: Path, name: str) -> None:
+    """Not those alone that were read of it, which are none."""
+    write(tmp_path, "0.parquet", pa.table({"id": ["1"], "text": ["a"]}))
+    write(tmp_path, name, pa.table({"key": ["1"], "body": ["a"], "n": [1]}))
+    with pytest.raises(InputError, match=rf"{name}: there is no column 'text'; it has 'key', 'body', 'n'"):
+        read_rows(tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.source import expansion
 from pipeline.source.columnar import read_columnar
 from pipeline.source.expansion import cut_expanded
+from pipeline.source.records import UnitPolicy
 
 from .conftest import PATIENT, arrow_bytes, parquet_bytes, plan, read_rows, source_of
 
@@ -45,6 +46,37 @@ def test_columns_that_lie_in_memory_as_they_are_stay_whole() -> None:
     array = pa.array(["x" * 3_000_000] * 3)
     assert list(cut_expanded({"text": array, "id": pa.array([1, 2, 3])}, 3)) == [(0, 3)]
     assert list(cut_expanded({"text": pa.nulls(3).dictionary_encode()}, 3)) == [(0, 3)]
+
+
+LARGE = {
+    "string": lambda values: pa.array(values, pa.string()),
+    "large_string": lambda values: pa.array(values, pa.large_string()),
+    "large_binary": lambda values: pa.array(values, pa.large_binary()),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_long_rows_among_many_short_ones_are_handed_on_a_few_at_a_time(
+    tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are cut by the average: neighbours of megabytes among a million short ones would be one batch of more than
+    2 GiB, which Arrow's plain strings can't hold."""
+    monkeypatch.setattr(expansion, "LARGE_BYTES", 1 << 20)
+    values = [*["a"] * 4000, *["x" * 100_000] * 200, *["b"] * 4000]
+    table = pa.table({"id": [f"{row}" for row in range(len(values))], "text": LARGE[kind](values)})
+    path = tmp_path / name
+    options: dict[str, Any] = {"use_dictionary": False, "compression": "none"}
+    path.write_bytes(parquet_bytes(table, **options) if name == "a.parquet" else arrow_bytes(table))
+    [segment], extraction = plan(source_of(path), policy=UnitPolicy(100_000, 1 << 30, 1 << 30))
+    with path.open("rb") as stream:
+        batches = [columns.values["text"] for columns in read_columnar(stream, segment.pieces[0], extraction)]
+    assert sum(map(len, batches)) == len(values)
+    assert max(batch.nbytes for batch in batches) < (5 << 20)
+    if kind != "string":
+        assert max(batch.get_total_buffer_size() for batch in batches) < (5 << 20), "a slice is as bad as the whole"
+    assert len(batches) < 40, "short rows need not go one by one"
+    assert [text for _, text, _ in read_rows(path)] == values
 
 
 def table_of(kind: str) -> pa.Table:

@@ -252,12 +252,20 @@ NOT_LINES = {
     "UTF-16": (LETTERS.encode("utf-16"), "byte 0: the file is UTF-16, not UTF-8"),
     "UTF-16 without a mark": (LETTERS.encode("utf-16-le"), "byte 0: the file is UTF-16LE, not UTF-8"),
     "big-endian UTF-16 without a mark": (LETTERS.encode("utf-16-be"), "byte 0: the file is UTF-16BE, not UTF-8"),
+    "UTF-16 after a quote": (("“Ah”, " + LETTERS).encode("utf-16-le"), "byte 0: the file is UTF-16LE, not UTF-8"),
+    "UTF-16 after a dash": (("– " + LETTERS).encode("utf-16-be"), "byte 0: the file is UTF-16BE, not UTF-8"),
+    "Japanese and English UTF-16": (
+        (f"東京: {LETTERS[:15]}" * 50).encode("utf-16-le"),
+        "byte 0: the file is UTF-16LE, not",
+    ),
+    "Russian UTF-16": (("Мы все учились понемногу\n" * 50).encode("utf-16-le"), "byte 0: the file is UTF-16LE, not"),
     "UTF-32 without a mark": (LETTERS.encode("utf-32-le"), "byte 0: the file is UTF-32LE, not UTF-8"),
     "big-endian UTF-32": (("\ufeff" + LETTERS).encode("utf-32-be"), "byte 0: the file is UTF-32, not UTF-8"),
     "big-endian UTF-32 without a mark": (LETTERS.encode("utf-32-be"), "byte 0: the file is UTF-32BE, not UTF-8"),
     "bzip2": (bz2.compress(LETTERS.encode()), "is bzip2 data, not lines of text"),
     "xz": (lzma.compress(LETTERS.encode()), "is xz data, not lines of text"),
     "Parquet": (b"PAR1\x15\x04" + bytes(range(256)), "is a Parquet file, not lines of text"),
+    "ORC": (b"ORC\x08\x03" + bytes(range(256)), "is an ORC file, not lines of text"),
     "zip": (b"PK\x03\x04" + bytes(range(256)), "is a zip archive, not lines of text"),
     "UTF-32": (LETTERS.encode("utf-32"), "byte 0: the file is UTF-32, not UTF-8"),
     "gzip": (gzip.compress(NOISE), "holds gzip data, but its name doesn't end in .gz; rename it"),
@@ -282,6 +290,29 @@ def test_what_is_no_file_of_lines_is_refused_by_each_of_its_readers(tmp_path: Pa
         with pytest.raises(InputError) as caught:
             list(read_segment(segment, extraction, policy, policy.rows))
         assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"ORC\nELF\nDWARF\n",
+        b"ORC\tname\r\na green one\tBolg\r\n",
+        b"a\0b\n\0\n",
+        b"a\0b\nc\0d\n",  # every zero on one side, by chance
+        b"a\0b\0" + LETTERS.encode(),
+        b"one\0two\0three\0four\0\n" * 100,
+        (LETTERS + "\0\0\n").encode() * 3,
+        "“Ah” — 東京\n".encode() * 100,
+        b"\0" * 2000 + b"\n",
+    ],
+)
+def test_lines_of_utf8_that_look_a_little_like_another_kind_are_read(tmp_path: Path, data: bytes) -> None:
+    """A word list that begins with ORC, and zeros here and there: refused, the whole file would be missing."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    rows = read_rows(path, text=None, id=None)
+    assert [text for _, text, _ in rows] == [line.decode() for line in data.replace(b"\r", b"").split(b"\n") if line]
+    assert {kind for *_, kind in rows} == {None}
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])

@@ -1,7 +1,9 @@
 """Finding input files, and noticing when they change."""
 
 import os
+import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,27 @@ def test_another_content_is_never_read_as_the_planned_one(base: str, write: Writ
     write("a.bin", b"b" * (size or 1))
     with pytest.raises(SourceChanged, match=r"a\.bin"), open_input(uri, found.version) as file:
         file.read()
+
+
+def test_what_this_process_lacks_says_nothing_against_a_file(tmp_path: Path) -> None:
+    """A healthy file would be taken for one that can't be read, and the snapshot be published without it."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    [found] = expand([str(tmp_path / "*.txt")])
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    try:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(TransientStorageError, match=r"a\.txt.*raise its limit \(`ulimit -n`\)"):
+            open_input(found.uri, found.version).__enter__()
+        with pytest.raises(TransientStorageError, match=r"ulimit -n"):
+            expand([str(tmp_path / "*.txt")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for handle in taken:
+            os.close(handle)
 
 
 def test_a_change_in_the_middle_of_reading_is_noticed(base: str, write: Write) -> None:
