@@ -80,6 +80,12 @@ def connecting(address: str) -> Iterator[None]:
         raise _away(address, f": {said}") from error
 
 
+def start_actor(kind: type, address: str | None) -> Any:
+    """An actor that takes no core and is started again whenever it dies. Raises as `connect` does."""
+    with connecting(address or "this machine"):
+        return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind).remote()
+
+
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """`ray.init` puts a SIGTERM handler of its own in place, which would end the run instead of draining it."""
@@ -123,15 +129,15 @@ def _init(address: str | None) -> None:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except (RuntimeError, RayError) as error:
-        raise IncompleteError(
-            f"Ray has not come up here: {error}. This machine may be too busy or too small for it; run again, or set "
-            "execution.engine to serial"
-        ) from error
     except OSError as error:
         raise ConfigError(
             f"Ray can't be started here: {error}. It keeps its token below HOME ({Path.home()}) and its sockets below /tmp; both "
             "must be writable. Or set execution.engine to serial"
+        ) from error
+    except Exception as error:  # of whatever kind: a node that is slow to start is a plain one
+        raise IncompleteError(
+            f"Ray has not come up here: {error}. This machine may be too busy or too small for it; run again, or set "
+            "execution.engine to serial"
         ) from error
 
 

@@ -35,13 +35,14 @@ from pipeline.flow.cluster import (
     Pool,
     check_shared,
     connect,
-    connecting,
     leave,
     plan_pool,
+    start_actor,
 )
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import MAX_DEATHS, Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
+from pipeline.flow.losses import first_line, losses_told
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
@@ -81,8 +82,7 @@ class RayEngine:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._started = connect(execution.address)
-        with connecting(execution.address or "this machine"):
-            self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+        self._board = start_actor(Board, execution.address)
         self._metrics = Metrics()
         self._closed = threading.Event()
         self._at_work = False
@@ -96,7 +96,7 @@ class RayEngine:
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
-        with _losses_told():
+        with losses_told():
             check_shared(context.output, context.environment)
         ended = threading.Event()
         listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)
@@ -150,10 +150,10 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """While the board ought to hear of progress. Raises as `_losses_told` does."""
+        """While the board ought to hear of progress. Raises as `losses_told` does."""
         self._at_work = True
         try:
-            with _losses_told():
+            with losses_told():
                 ray.get(self._board.clear.remote())
                 yield
         finally:
@@ -161,7 +161,7 @@ class RayEngine:
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
-        with _losses_told():
+        with losses_told():
             pool = plan_pool(self._execution)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
@@ -179,7 +179,7 @@ class RayEngine:
         except EmbedpipeError:
             raise
         except Exception as error:  # whatever Ray makes of dead workers, lost nodes and timeouts
-            raise IncompleteError(f"the Ray graph failed: {_first_line(error)}") from error
+            raise IncompleteError(f"the Ray graph failed: {first_line(error)}") from error
 
     def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
         tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RETRIES}
@@ -220,7 +220,7 @@ class RayEngine:
             try:
                 result = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                raise IncompleteError(f"a data file could not be made: {_first_line(error)}") from error
+                raise IncompleteError(f"a data file could not be made: {first_line(error)}") from error
             if isinstance(result, EmbedpipeError):
                 raise result
             yield result
@@ -301,15 +301,6 @@ class Desk:
         finally:
             ended.set()
             beats.join()
-
-
-@contextlib.contextmanager
-def _losses_told() -> Iterator[None]:
-    """Raises IncompleteError where Ray has lost nodes or workers under what is asked of it."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        raise IncompleteError(f"Ray has lost workers or nodes: {_first_line(error)}") from error
 
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
@@ -402,10 +393,3 @@ def _configure() -> None:
     context.target_max_block_size = OWN_BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong in a worker, where Ray knows it, rather than the frames around it."""
-    cause = getattr(error, "cause", None)
-    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
-    return (text.strip() or type(error).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ ALONE = {
     "torch": {"encode", "quality", "model/convert.py", "check"},
     "sentence_transformers": {"encode", "quality", "check"},
     "transformers": {"text", "encode", "model"},
-    "ray": {"flow/ray_engine.py", "flow/cluster.py", "flow/metrics.py", "flow/submit.py"},
+    "ray": {"flow/ray_engine.py", "flow/cluster.py", "flow/losses.py", "flow/metrics.py", "flow/submit.py"},
     "duckdb": {"check", "cli"},
     "typer": {"cli"},
     "rich": {"cli", "progress/live.py"},

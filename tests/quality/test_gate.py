@@ -296,8 +296,6 @@ def test_what_is_not_a_number_never_passes(value: float, row: int) -> None:
     assert not result.passed
     assert "NaN or infinity" in result.describe()
     canonical_json(result.to_json())
-    both = changed(row, [value, 1])
-    assert not compare(both, both, EXACT).passed  # a reference that fails proves nothing
 
 
 def test_each_bound_counts_alone() -> None:
