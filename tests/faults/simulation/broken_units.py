@@ -114,7 +114,7 @@ def generation_not_raised() -> Sequence[Replacement]:
 
 @mutant("Rework that was asked for is forgotten.")
 def retry_forgotten() -> Sequence[Replacement]:
-    return rewrite(planning.units_to_redo, ("if record.reason == RETRY or", "if False and"))
+    return rewrite(planning.units_to_redo, (" or record.reason == RETRY", ""))
 
 
 @mutant("A request to try quarantined rows again takes units for listed that were committed since.")
