@@ -60,4 +60,5 @@ SEEDS = {
     "retry_forgotten": 24,
     "retry_beside_a_run": 408,
     "request_given_up": 85243,
+    "source_listed_before_head": 11081,
 }
