@@ -117,11 +117,6 @@ def rework_given_up() -> Sequence[Replacement]:
     ]
 
 
-@mutant("A request to try rows again is forgotten where a unit is given up while somebody is about to publish it.")
-def request_given_up() -> Sequence[Replacement]:
-    return rewrite(collect._Needless.request, ("asked or", ""), owner=collect._Needless)
-
-
 @mutant("Collections publish what there is once more and overtake whoever is about to publish.")
 def collections_overtake() -> Sequence[Replacement]:
     return rewrite(maintenance.collect_garbage, ("or not abandon", "or False"))

@@ -59,6 +59,5 @@ SEEDS = {
     "generation_not_raised": 11,
     "retry_forgotten": 24,
     "retry_beside_a_run": 408,
-    "request_given_up": 85243,
     "source_listed_before_head": 11081,
 }
