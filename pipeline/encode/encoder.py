@@ -83,9 +83,8 @@ class Encoder:
         self.stats = EncodeStats()
         self.compile_within: Callable[[], AbstractContextManager[None]] | None = nullcontext
         self._busy_s = 0.0  # encoding
-        self._compile_with: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None = (
-            None  # until that has been tried
-        )
+        # Texts to compare compiled layers on, until that has been tried.
+        self._compile_with: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None = None
         self.max_tokens = settings.max_tokens
         self._normalized = lock.normalized
         self._dimensions = min(lock.dimensions, settings.truncate_dim or lock.dimensions)
