@@ -36,6 +36,14 @@ class EmbedpipeError(Exception):
         self.uri = uri
 
 
+def first_line(error: BaseException, *, named: bool = False) -> str:
+    """The first line of what an exception of somebody else's says, `named` with its type before it; the type alone where it
+    says nothing."""
+    kind, text = type(error).__name__, str(error).strip()
+    line = text.splitlines()[0] if text else ""
+    return f"{kind}: {line}" if named and line else line or kind
+
+
 class ConfigError(EmbedpipeError):
     """The configuration can't be used as written."""
 

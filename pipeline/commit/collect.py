@@ -29,6 +29,7 @@ from pipeline.commit.units import (
     fetch_many,
     list_generations,
     list_unit_files,
+    open_request,
     read_rulings,
     read_unit,
     retire_unit,
@@ -206,9 +207,8 @@ class _Needless:
     def request(self, unit: UnitRecord | AttemptNote) -> str:
         """What its `retired` record asks for: the request for another try outlives what was made of it, and also a
         publication that is just under way, of the rows it is about."""
-        ruling = self._rulings.get(unit.unit)
-        asked = ruling is not None and ruling.reason == RETRY
-        return RETRY if asked or self._is_to_be_redone(unit.unit) else ""
+        ruling, published = self._rulings.get(unit.unit), self._published.get(unit.unit)
+        return open_request(self._store, ruling, published.generation if published else -1)
 
     def _is_to_be_redone(self, unit: str) -> bool:
         """As the plan sees it: asked for, done since, or tried in vain."""

@@ -66,6 +66,20 @@ def read_unit(store: Store, unit: str, generation: int) -> UnitRecord | None:
     return None if data is None else parsed(store.root, key, data, UnitRecord.from_json)
 
 
+def open_request(store: Store, ruling: UnitRecord | None, published: int) -> str:
+    """RETRY if a unit is to be worked again for the sake of its quarantined rows, whatever was made of it since; else "".
+
+    Whoever retires what answers a request has to repeat it: the head may get the rows it is about at any moment.
+
+    ruling: the unit's newest record. published: the generation that the head has, -1 for none.
+    """
+    record = ruling
+    while record is not None and record.state != "retired":
+        below = record.generation - 1
+        record = read_unit(store, record.unit, below) if below > published else None
+    return RETRY if record is not None and record.reason == RETRY and record.generation > published else ""
+
+
 def list_generations(store: Store) -> dict[str, int]:
     """The highest generation on the store of every unit that has a record."""
     highest: dict[str, int] = {}

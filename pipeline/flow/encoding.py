@@ -16,7 +16,7 @@ from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.records import AttemptNote
 from pipeline.commit.units import read_unit
 from pipeline.encode.memory import free_memory
-from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError, first_line
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
@@ -38,7 +38,10 @@ trying a unit of a single text apart costs no more than trying it again."""
 
 
 class Encoding:
-    """Step encode. Holds a model replica that has passed the parity gate."""
+    """Step encode. Holds a model replica that has passed the parity gate.
+
+    worn_out: no replica can be had in this process any more, though there was one; each further unit would fail.
+    """
 
     def __init__(self, context: JobContext, threads: int | None = None) -> None:
         self.context = context
@@ -48,6 +51,7 @@ class Encoding:
         self._waits = 0
         self._loading_since: float | None = None
         self._replica: tuple[Encoder, GateResult] | None = None
+        self.worn_out = False
         self._load()
         self._idle_since = time.monotonic()
 
@@ -191,7 +195,8 @@ class Encoding:
         except EmbedpipeError:
             raise
         except Exception as error:
-            how = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            self.worn_out = True
+            how = first_line(error, named=True)
             raise EncodeError(
                 f"the model can't be loaded a second time by the process that has encoded with it ({how}); its device is of no "
                 "use to it any more, and a new process is needed: run again"

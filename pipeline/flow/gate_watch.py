@@ -21,33 +21,40 @@ class GateWatch:
 
     def __init__(self, job: Job) -> None:
         self._store, self._run, self._spec = job.store, job.run, job.spec.spec_id
-        self._noted: tuple[int, str] | None = None  # generation and attempt
-        self._passed = self._doubted = False
+        self._attempt = uuid.uuid4().hex
+        self._begun: int | None = None  # the generation of the note
+        self._ended = False
+        self._harmless: bool | None = None  # the job's own texts; None while nothing is known of them
 
     def trusts(self, planned: Planned) -> bool:
-        """Whether the gate may be measured on the job's own texts."""
-        return self._passed or not (self._doubted or planned.gate_deaths >= MAX_DEATHS)
+        """Whether the gate may be measured on the job's own texts. Once they are suspected they stay so: units that are encoded
+        after that say nothing of them."""
+        if self._harmless is None and planned.gate_deaths >= MAX_DEATHS:
+            self._harmless = False
+        return self._harmless is not False
 
     def begin(self, planned: Planned) -> None:
         """Replicas are about to be loaded. Raises StorageError."""
-        if self._noted is None and not self._passed:
-            attempt, unit = uuid.uuid4().hex, gate_unit(self._spec)
+        if self._begun is None:
+            unit = gate_unit(self._spec)
             note = AttemptNote(unit, self._run, self._spec, planned.version, unit, 0, ())
-            begin_attempt(self._store, note, planned.gate_generation, attempt)
-            self._noted = planned.gate_generation, attempt
+            begin_attempt(self._store, note, planned.gate_generation, self._attempt)
+            self._begun = planned.gate_generation
 
     def passed(self) -> None:
         """A unit has been encoded."""
-        self._passed = True
+        if self._harmless is None:
+            self._harmless = True
         self.end("passed")
 
     def round_failed(self) -> None:
         """Workers have died; if no unit was encoded before that, it may have been over the gate's texts."""
-        self._doubted = not self._passed
+        if self._harmless is None:
+            self._harmless = False
 
     def end(self, reason: str) -> None:
         """In an orderly way: it counts as no death."""
-        if self._noted is not None:
+        if self._begun is not None and not self._ended:
             with contextlib.suppress(EmbedpipeError):  # only a note; without it the run counts as one that died
-                end_attempt(self._store, gate_unit(self._spec), *self._noted, reason)
-            self._noted = None
+                end_attempt(self._store, gate_unit(self._spec), self._begun, self._attempt, reason)
+            self._ended = True

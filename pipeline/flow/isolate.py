@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import EmbedpipeError, EncodeError, InputError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError, first_line
 from pipeline.flow.context import JobContext
 from pipeline.flow.memory_limit import ENOUGH_BYTES, limit_memory
 from pipeline.flow.replica import encode_finite, load_replica
@@ -58,54 +58,70 @@ def isolate(
     Raises EncodeError when no process can be set up or it is told to end, or when memory is too short to tell a text that takes
     all there is from a long one; InputError when too many texts seem poisonous.
     """
-    texts = len(offsets) - 1
-    killed: set[int] = set()
-    idle_ends = 0
-    size = 1 if texts <= GROUP_TEXTS else GROUP_TEXTS
-    todo = [np.arange(first, min(first + size, texts)) for first in range(0, texts, size)]
-    vectors = np.zeros((texts, context.dimensions), np.float32)
-    poison: dict[int, str] = {}
+    search = _Search(len(offsets) - 1, context.dimensions)
     replica: _Replica | None = None
     try:
-        while todo:
+        while search.todo:
             if replica is None or replica.ended:
                 replica = _Replica(context, threads, while_waiting)
-            group = todo.pop(0)
+            group = search.todo.pop(0)
             answer = replica.encode(*_gather(token_ids, offsets, group), while_waiting)
-            first = int(group[0])
-            if not isinstance(answer, Ended):
-                vectors[group] = answer
-            elif answer.by not in (None, signal.SIGKILL):
-                raise EncodeError(
-                    f"texts were being tried apart, and {answer}: somebody has asked it to end; run again"
-                )
-            elif answer.idle:
-                idle_ends += 1
-                if idle_ends > MAX_IDLE_ENDS:
-                    raise EncodeError(
-                        f"texts were to be tried apart, and {answer}, before it was given one, {idle_ends} times over; find "
-                        "out what ends processes on this machine, and run again"
-                    )
-                todo[:0] = [group]
-            elif len(group) > 1:
-                todo[:0] = [group[i : i + 1] for i in range(len(group))]
-            elif answer.by is not None and first not in killed:
-                killed.add(first)
-                todo[:0] = [group]
-            elif replica.room is not None and replica.room < ENOUGH_BYTES and SHORT_OF_MEMORY.search(str(answer)):
-                raise EncodeError(
-                    f"there is no room on this machine to try texts apart: {replica.room >> 20} MiB are left for it, and one "
-                    f"text alone fails in those ({answer}), as a healthy one may; run again when more memory is free, or give "
-                    "the replica more"
-                )
+            if isinstance(answer, Ended):
+                search.ended(group, answer, replica.room)
             else:
-                poison[first] = str(answer)
-                _check_count(poison)
+                search.vectors[group] = answer
     finally:
         if replica is not None:
             replica.end()
     assert replica is not None
-    return Isolated(vectors, replica.device, replica.dtype, replica.gate, poison)
+    return Isolated(search.vectors, replica.device, replica.dtype, replica.gate, search.poison)
+
+
+class _Search:
+    """Which texts are still to be asked for, in which groups, and what is known of the others."""
+
+    def __init__(self, texts: int, dimensions: int) -> None:
+        size = 1 if texts <= GROUP_TEXTS else GROUP_TEXTS
+        self.todo = [np.arange(first, min(first + size, texts)) for first in range(0, texts, size)]
+        self.vectors = np.zeros((texts, dimensions), np.float32)
+        self.poison: dict[int, str] = {}
+        self._killed: set[int] = set()  # once, each alone
+        self._idle_ends = 0
+
+    def ended(self, group: npt.NDArray[np.int64], how: Ended, room: int | None) -> None:
+        """A process has ended over a group: it is asked for again, in smaller ones where that is possible, or its text is poison.
+        `room` and errors: as in `serve_texts` and `isolate`."""
+        text = int(group[0])
+        if how.by not in (None, signal.SIGKILL):
+            raise EncodeError(f"texts were being tried apart, and {how}: somebody has asked it to end; run again")
+        if how.idle:
+            self._count_idle(how)
+            self.todo[:0] = [group]
+        elif len(group) > 1:
+            self.todo[:0] = [group[i : i + 1] for i in range(len(group))]
+        elif how.by is not None and text not in self._killed:
+            self._killed.add(text)
+            self.todo[:0] = [group]
+        else:
+            _check_room(how, room)
+            self.poison[text] = str(how)
+            _check_count(self.poison)
+
+    def _count_idle(self, how: Ended) -> None:
+        self._idle_ends += 1
+        if self._idle_ends > MAX_IDLE_ENDS:
+            raise EncodeError(
+                f"texts were to be tried apart, and {how}, before it was given one, {self._idle_ends} times over; find out "
+                "what ends processes on this machine, and run again"
+            )
+
+
+def _check_room(how: Ended, room: int | None) -> None:
+    if room is not None and room < ENOUGH_BYTES and SHORT_OF_MEMORY.search(str(how)):
+        raise EncodeError(
+            f"there is no room on this machine to try texts apart: {room >> 20} MiB are left for it, and one text alone fails "
+            f"in those ({how}), as a healthy one may; run again when more memory is free, or give the replica more"
+        )
 
 
 def _check_count(poison: dict[int, str]) -> None:
@@ -187,6 +203,6 @@ def serve_texts(connection: Connection) -> None:
         except EOFError:
             return
         except Exception as error:  # which of the many ways to fail it was, is for people to read
-            connection.send(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+            connection.send(first_line(error, named=True))
             return
         connection.send(vectors)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import ray
 
-from pipeline.errors import IncompleteError
+from pipeline.errors import IncompleteError, first_line
 
 
 @contextlib.contextmanager
@@ -14,11 +14,10 @@ def losses_told() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise IncompleteError(f"Ray has lost workers or nodes: {first_line(error)}") from error
+        raise IncompleteError(f"Ray has lost workers or nodes: {told_by_ray(error)}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """What went wrong in a worker, where Ray knows it, rather than the frames around it."""
+def told_by_ray(error: BaseException) -> str:
+    """One line: what went wrong in a worker, where Ray knows it, rather than the frames around it."""
     cause = getattr(error, "cause", None)
-    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
-    return (text.strip() or type(error).__name__).splitlines()[0]
+    return first_line(cause, named=True) if isinstance(cause, Exception) else first_line(error)

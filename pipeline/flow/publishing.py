@@ -16,7 +16,7 @@ from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import NO_TIME, LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head
 from pipeline.commit.success import clear_success, is_exact, marked_version, settle_success
-from pipeline.commit.units import retire_unit
+from pipeline.commit.units import open_request, retire_unit
 from pipeline.errors import CommitError, EmbedpipeError, InputError, Overtaken, StorageError, TransientStorageError
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
@@ -139,8 +139,10 @@ def retire_lost(store: Store, planned: Planned) -> int:
     if (head.entry.version if head else 0) != planned.version:
         return 0
     lost = [unit for unit in planned.plan.committed if unit.part and store.size(unit.part.key) is None]
+    published = {unit.unit: unit.generation for unit in head.units} if lost and head else {}
     for unit in lost:
-        retire_unit(store, unit, unit.generation + 1, "its staged rows were taken away")
+        request = open_request(store, unit, published.get(unit.unit, -1))
+        retire_unit(store, unit, unit.generation + 1, request or "its staged rows were taken away")
     missing = [] if lost or head is None else [key for key in head.files if store.size(key) is None]
     if missing:
         raise StorageError(

@@ -40,14 +40,15 @@ from pipeline.flow.cluster import (
     start_actor,
 )
 from pipeline.flow.context import JobContext
+from pipeline.flow.desk import Desk
 from pipeline.flow.encoding import MAX_DEATHS, Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
-from pipeline.flow.losses import first_line, losses_told
+from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker, this_worker
+from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class RayEngine:
         except EmbedpipeError:
             raise
         except Exception as error:  # whatever Ray makes of dead workers, lost nodes and timeouts
-            raise IncompleteError(f"the Ray graph failed: {first_line(error)}") from error
+            raise IncompleteError(f"the Ray graph failed: {told_by_ray(error)}") from error
 
     def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
         tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RETRIES}
@@ -220,7 +221,7 @@ class RayEngine:
             try:
                 result = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                raise IncompleteError(f"a data file could not be made: {first_line(error)}") from error
+                raise IncompleteError(f"a data file could not be made: {told_by_ray(error)}") from error
             if isinstance(result, EmbedpipeError):
                 raise result
             yield result
@@ -262,45 +263,10 @@ class EncodeActor:
             return encoding
         with self._desk.task(f"encode {unit.task.unit}", lambda: encoding.progress) as deaths:
             # Readers may be far ahead of a stop.
-            return task_ack("stopped", unit.task) if deaths is None else encoding.encode(unit, deaths)
-
-
-class Desk:
-    """What one worker process says to the board."""
-
-    def __init__(self, board: Any, timeout_s: float) -> None:
-        self._board = board
-        self._worker = this_worker(ray.get_runtime_context().get_node_id())
-        self._beat_s = beat_s(timeout_s)
-
-    @contextlib.contextmanager
-    def task(self, name: str, progress: Callable[[], int]) -> Iterator[int | None]:
-        """Around a task: how many workers died over it. None: the run was asked to stop, and it must not begin.
-
-        progress: it may take longer than the timeout as long as this changes.
-        """
-        deaths = ray.get(self._board.begin.remote(self._worker, name))
-        try:
-            with self._showing(progress):
-                yield deaths
-        finally:
-            self._board.end.remote(self._worker, name)
-
-    @contextlib.contextmanager
-    def _showing(self, progress: Callable[[], int]) -> Iterator[None]:
-        ended = threading.Event()
-
-        def show() -> None:
-            while not ended.wait(self._beat_s):
-                self._board.show.remote(self._worker, progress())
-
-        beats = threading.Thread(target=show, name="beats", daemon=True)
-        beats.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            beats.join()
+            encoded = task_ack("stopped", unit.task) if deaths is None else encoding.encode(unit, deaths)
+        if encoding.worn_out:
+            self._desk.leave()
+        return encoded
 
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:

@@ -29,7 +29,7 @@ def read_apart(
 ) -> "Iterator[PreparedUnit | Ack]":
     """What `Reading.units` gives. `give_up`: commits that a unit failed. `while_waiting`: called now and then; the process
     that is waited for has a deadline of its own."""
-    k = 0
+    k, ready = 0, False
     try:
         process = Throwaway(serve_segment)
     except EmbedpipeError as error:
@@ -41,6 +41,7 @@ def read_apart(
         if isinstance(message, EmbedpipeError):
             yield failed_ack("error", work, k, message)
             return
+        ready = True
         while (message := process.receive(context.unit_timeout_s, while_waiting)) is not None:
             if isinstance(message, int):
                 continue  # a sign of life
@@ -48,14 +49,12 @@ def read_apart(
                 k = message.task.k + 1
             yield message
     except Ended as how:
-        if how.by not in (None, signal.SIGKILL):
-            yield failed_ack(
-                "error", work, k, EncodeError(f"{work.pieces[0].uri} was being read apart, and {how}; run again")
-            )
+        uri = work.pieces[0].uri
+        if not ready or how.by not in (None, signal.SIGKILL):  # the file had no part in it
+            yield failed_ack("error", work, k, EncodeError(f"{uri} was to be read apart, and {how}; run again"))
             return
         while k in work.done:
             k += 1
-        uri = work.pieces[0].uri
         yield give_up(work, k, InputError(f"{uri}: reading it ends the process that does, every time: {how}"))
     finally:
         process.end()

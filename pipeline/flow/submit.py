@@ -24,7 +24,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import pipeline
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError, IncompleteError
+from pipeline.errors import ConfigError, IncompleteError, first_line
 from pipeline.flow.cluster import wants_token
 from pipeline.flow.exposure import refuse_open_dashboard
 from pipeline.model.resolve import portable_name
@@ -164,7 +164,7 @@ async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], Non
         try:
             lines = await anext(log, None)
         except (aiohttp.ClientError, RayError, RuntimeError, OSError) as error:
-            show(f"the connection to the log is lost ({_first_line(error)}); the job goes on, and is waited for\n")
+            show(f"the connection to the log is lost ({first_line(error)}); the job goes on, and is waited for\n")
             return
         if lines is None:
             return
@@ -181,7 +181,7 @@ def _ended(client: JobSubmissionClient, job: str) -> JobDetails:
             silent += 1
             if silent > PATIENCE:
                 raise IncompleteError(
-                    f"the dashboard tells no more about {job}: {_first_line(error)}. The job may go on, or have ended with its "
+                    f"the dashboard tells no more about {job}: {first_line(error)}. The job may go on, or have ended with its "
                     "cluster; what is committed stays, and sending it again does no harm"
                 ) from error
         else:
@@ -213,13 +213,9 @@ def _reported(address: str) -> Iterator[None]:
     except (RuntimeError, OSError, ValueError, LookupError) as error:
         if isinstance(error, _AWAY) or _SERVER_ERROR.match(str(error)):  # one that is starting, or has died
             raise IncompleteError(
-                f"no Ray dashboard answers at {address!r}: {_first_line(error)}. Check that it is up and --address is right, and "
+                f"no Ray dashboard answers at {address!r}: {first_line(error)}. Check that it is up and --address is right, and "
                 "run again"
             ) from error
         raise ConfigError(
-            f"{address}: no Ray dashboard answers as it should: {_first_line(error)}. Check --address"
+            f"{address}: no Ray dashboard answers as it should: {first_line(error)}. Check --address"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import ConfigError, IncompleteError, Overtaken
+from pipeline.errors import ConfigError, IncompleteError, Overtaken, StorageError
 from pipeline.flow.acks import Ack
 from pipeline.flow.engine import Engine
 from pipeline.flow.gate_watch import GateWatch
@@ -40,6 +40,9 @@ MAX_OVERTAKEN = 10
 
 MAX_CHANGES = 10
 """Times a file may change under its reader before the run gives up."""
+
+MAX_REFUSALS = 8
+"""Units in a row that the store may refuse, for good, before the run gives up. One may have a name that it can't take."""
 
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 """What a summary tells of the parity gate; device, format and reason stand beside it."""
@@ -110,6 +113,7 @@ class _Run:
         self.failed: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason); not tried again by this run
         self.alone: set[str] = set()  # files of a group of small files that failed
         self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
+        self.refusals = 0  # of the store, since it took a unit
         self.duplicates: int | None = None
         self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
@@ -227,7 +231,7 @@ class _Run:
     def _take(self, ack: Ack, segment: SegmentWork | None) -> None:
         """Note what became of a unit. A group of small files that failed is tried again file by file: only then is it
         known which of them is at fault."""
-        if ack.error is not None and ack.state == "fatal":
+        if ack.error is not None and (ack.state == "fatal" or self._is_refused(ack)):
             raise ack.error
         self.acks.append(ack)
         if ack.state == "done":
@@ -239,6 +243,12 @@ class _Run:
             reason = ack.message.removeprefix(ack.uri).lstrip(",: ")
             self.failed[ack.segment] = ack.uri, reason
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason))
+
+    def _is_refused(self, ack: Ack) -> bool:
+        """Whether the store refuses whatever it is asked: a disk that is full stays so, however many units are encoded."""
+        refused = ack.state == "error" and isinstance(ack.error, StorageError) and not ack.error.retry
+        self.refusals = 0 if ack.state == "done" else self.refusals + refused
+        return self.refusals >= MAX_REFUSALS
 
     def _note_placement(self, ack: Ack) -> None:
         """Say once where and in which number format units are encoded, why, and what the parity gate measured."""

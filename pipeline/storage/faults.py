@@ -38,6 +38,8 @@ _SYSTEM = {
     errno.ENOTSUP: "this file system has no hard links, which commits need; choose another place",
     errno.EROFS: "the file system is read-only",
 }
+_LACKED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""By this process, which says nothing about what it has asked for."""
 
 
 def client_errors() -> tuple[type[BaseException], ...]:
@@ -93,11 +95,13 @@ def translated(doing: str, uri: str) -> Iterator[None]:
 
 @contextmanager
 def as_input_error() -> Iterator[None]:
-    """A store's refusal leaves this block as an InputError: what is refused is an input. Not so where it is the caller
-    who is refused, whatever is asked for."""
+    """A store's refusal leaves this block as an InputError: what is refused is an input. Not so where the fault is with the
+    caller, whatever is asked for."""
     try:
         yield
     except StorageError as error:
-        if error.retry or http_answer(error)[1] in _CODES:
+        cause = error.__cause__
+        lacked = isinstance(cause, OSError) and cause.errno in _LACKED
+        if error.retry or lacked or http_answer(error)[1] in _CODES:
             raise
         raise InputError(error.message) from error

@@ -50,11 +50,8 @@ _TRANSIENT_ERRNO = frozenset(
         errno.ECONNRESET,
         errno.EHOSTUNREACH,
         errno.EINTR,
-        errno.EMFILE,  # handles and memory: what this process lacks says nothing about what it asked for
         errno.ENETDOWN,
         errno.ENETUNREACH,
-        errno.ENFILE,
-        errno.ENOMEM,
         errno.EPIPE,
         errno.ESTALE,
         errno.ETIMEDOUT,

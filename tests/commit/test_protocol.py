@@ -29,7 +29,15 @@ from pipeline.commit.manifest import ManifestUnit, decode_manifest, encode_manif
 from pipeline.commit.records import AssemblyRecord, AttemptNote, FileRef, LogEntry, Slice, UnitRecord
 from pipeline.commit.snapshot import Snapshot, publish, read_entry, read_head, read_stored_spec, republish
 from pipeline.commit.success import settle_success
-from pipeline.commit.units import RETRY, commit_unit, list_generations, read_rulings, read_unit, retire_unit
+from pipeline.commit.units import (
+    RETRY,
+    commit_unit,
+    list_generations,
+    open_request,
+    read_rulings,
+    read_unit,
+    retire_unit,
+)
 from pipeline.errors import CommitError, InputError, Overtaken, VerificationError
 from pipeline.sink.records import FolderRows
 from pipeline.source.records import Segment
@@ -346,6 +354,36 @@ def test_a_request_outlives_giving_up_beside_a_run_that_is_about_to_publish() ->
     standing = read_unit(store, record.unit, 2)
     assert standing is not None
     assert (standing.state, standing.reason) == ("retired", RETRY)
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_what_answers_a_request_and_is_given_up_before_it_is_published_asks_again(tries: int) -> None:
+    """Found by the simulation (seed 85243): a run does what was asked for and dies, its work is given up, and only then does
+    somebody publish the rows that the request is about."""
+    store = MemoryStore()
+    record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))
+    retire_unit(store, record, 1, RETRY)
+    for generation in range(2, 1 + tries):
+        commit_unit(store, dataclasses.replace(record, generation=generation, state="failed"))
+    stage(store, dataclasses.replace(record, generation=1 + tries))
+    garbage = find_garbage(store, unchanged, abandon=True)
+    release(store, [record])
+    collect(store, garbage)
+    standing = read_unit(store, record.unit, 2 + tries)
+    assert standing is not None
+    assert (standing.state, standing.reason) == ("retired", RETRY)
+
+
+def test_what_answers_a_request_and_is_published_asks_for_nothing() -> None:
+    store = MemoryStore()
+    record = stage(store, dataclasses.replace(done(SPEC, whole(A)), rows_in=11, rows_quarantined=1))
+    retire_unit(store, record, 1, RETRY)
+    again = stage(store, dataclasses.replace(record, generation=2))
+    assert open_request(store, again, 0) == RETRY
+    assert open_request(store, again, 2) == ""
+    assert open_request(store, record, -1) == ""
+    release(store, [again])
+    assert [one.reason for one in find_garbage(store, unchanged).retire] == [""]
 
 
 def test_an_attempt_at_a_published_unit_that_nobody_asked_to_redo_is_needless() -> None:

@@ -51,7 +51,12 @@ class Gate:
 class ScriptedEncoder:
     """What `pipeline.flow.replica` needs of an encoder."""
 
+    broken = False  # this process's device: no other replica comes up on it
+
     def __init__(self, directory: str) -> None:
+        if self.broken:
+            note("deviceless")
+            raise RuntimeError("an illegal memory access was encountered")
         from tokenizers import Tokenizer
 
         from pipeline.encode.placement import Placement
@@ -125,6 +130,9 @@ def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
         from pipeline.errors import EncodeError
 
         raise EncodeError("one text of 9 tokens doesn't fit into the memory of the cpu")
+    elif what == "broken device":
+        ScriptedEncoder.broken = True
+        raise RuntimeError("an illegal memory access was encountered")
     elif what == "raise":
         raise RuntimeError("the kernel failed")
     elif what == "nan" or (what == "nan in company" and not alone):

@@ -36,7 +36,7 @@ SINK = ("pipeline/sink/**/*.py",)  # layout, partitions, duplicate ids
 STORAGE = ("pipeline/storage/**/*.py",)  # also sources and pinned reads
 SOURCE = ("pipeline/source/**/*.py",)  # one reader per format
 RAY = _files(
-    "flow", "cluster losses memory_limit ray_engine read_apart throwaway watchdog"
+    "flow", "cluster desk losses memory_limit ray_engine read_apart throwaway watchdog"
 )  # what dies and hangs on a cluster
 SERIAL = _files("flow", "overlap serial watchdog")  # what does without one
 

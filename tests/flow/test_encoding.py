@@ -106,6 +106,7 @@ def test_a_device_that_is_of_no_use_any_more_costs_nobody_a_unit(
     assert ack.state == "error"
     assert said in ack.message
     assert "\n" not in ack.message
+    assert step.worn_out is isinstance(error, RuntimeError)
 
 
 def test_compiling_counts_as_getting_on_like_loading(monkeypatch: pytest.MonkeyPatch) -> None:

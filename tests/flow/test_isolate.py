@@ -258,6 +258,24 @@ def test_a_file_that_is_read_apart_fails_unless_its_reader_was_told_to_end(
     assert ("run again" if state == "error" else "reading it ends the process that does") in ack.message
 
 
+def test_a_file_that_was_not_asked_for_when_its_reader_ended_does_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine on which nothing can be loaded would call each file bad, and publish without them."""
+    segments = segments_by_id(spec().spec_id, [whole(input_file("a.jsonl"))], EXTRACTION)
+    (work,) = make_plan(HeadMatch((), (), 0, frozenset()), segments, {}, {}, 0).pending
+    monkeypatch.setattr(read_apart, "serve_segment", throwaways.serve_dying)
+    context: Any = Script(str(tmp_path), leaves=1)
+
+    def give_up(work: SegmentWork, k: int, error: InputError) -> Ack:
+        raise AssertionError(error.message)
+
+    (ack,) = read_apart.read_apart(context, work, give_up, lambda: None)
+    assert isinstance(ack, Ack)
+    assert ack.state == "error"
+    assert "/in/a.jsonl was to be read apart, and its process ended with exit code 0; run again" in ack.message
+
+
 def test_a_throw_away_process_is_out_of_reach_of_signals_to_our_process_group() -> None:
     """On Ctrl-C this process finishes what is in flight; the terminal sends the signal to the whole group."""
     process = Throwaway(throwaways.say_who)

@@ -29,7 +29,7 @@ from pipeline.errors import (
     SourceChanged,
     StorageError,
 )
-from pipeline.flow import encoding, planning, reading, supervisor
+from pipeline.flow import encoding, planning, reading, staging, supervisor
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.maintenance import list_quarantine, retry_quarantine
@@ -51,6 +51,48 @@ def shards(tmp_path: Path) -> Path:
     for shard in range(3):
         write_parquet(tmp_path / "in" / f"{shard}.parquet", range(40 * shard, 40 * shard + 40))
     return tmp_path / "in"
+
+
+def test_a_store_that_refuses_everything_ends_the_run_before_all_units_are_encoded_for_nothing(
+    root: str, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at midnight would cost the night."""
+    encoded = []
+    encode = encoding.encode_finite
+
+    def count(*arguments: Any) -> Any:
+        encoded.append(1)
+        return encode(*arguments)
+
+    def refuse(*_: object) -> None:
+        raise StorageError("no space left on the disk")
+
+    monkeypatch.setattr(encoding, "encode_finite", count)
+    monkeypatch.setattr(staging, "create_file", refuse)
+    with pytest.raises(StorageError, match="no space left"):
+        run_job(make_config(shards, root, tiny_model, units__rows=2, units__text_mib=1))
+    assert supervisor.MAX_REFUSALS <= len(encoded) <= supervisor.MAX_REFUSALS + 4  # some are on their way
+
+
+def test_one_name_that_the_store_does_not_take_leaves_the_other_units_in_peace(
+    root: str, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    create = staging.create_file
+
+    def refuse_one(store: Any, key: str, value: bytes) -> None:
+        unit = key.rpartition("/")[2].partition("-")[0]
+        refused[:] = refused or [unit]
+        if unit == refused[0]:
+            raise StorageError("no such name")
+        create(store, key, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging, "create_file", refuse_one)
+        with pytest.raises(IncompleteError, match="rounds in a row committed nothing; the last problem: no such name"):
+            run_job(make_config(shards, root, tiny_model, units__rows=2))
+    again = run_job(make_config(shards, root, tiny_model, units__rows=2))
+    assert again.units_encoded == 1
 
 
 def test_the_snapshot_is_the_input_row_by_row_with_the_models_own_vectors(

@@ -1,16 +1,22 @@
 """`_SUCCESS` around the making of files, and what may be believed of a source."""
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.memory import MemoryStore
+from support.records import done, input_file, spec, whole
 
 from pipeline.commit.keys import SUCCESS
 from pipeline.commit.success import clear_success
+from pipeline.commit.units import RETRY, commit_unit, read_unit, retire_unit
 from pipeline.errors import IncompleteError, InputError
 from pipeline.flow import engine
 from pipeline.flow.engine import Assembling, AssemblyTask
-from pipeline.flow.publishing import _unmarked, version_now
+from pipeline.flow.planning import Planned
+from pipeline.flow.publishing import _unmarked, retire_lost, version_now
 from pipeline.sink.assemble import DataFile
 from pipeline.sink.records import DataFilePlan
 from pipeline.storage.environment import worker_environment
@@ -47,6 +53,22 @@ def test_a_data_file_is_not_committed_beside_a_mark_that_another_run_has_set_bef
     record = Assembling(task).make()
     assert store.get(SUCCESS) is None
     assert store.get(record.file.key) == b"rows"
+
+
+def test_a_request_to_try_rows_again_outlives_what_answered_it_and_was_taken_away() -> None:
+    """The head still has the rows it is about, kept aside as they were."""
+    store = MemoryStore()
+    record = dataclasses.replace(done(spec(), whole(input_file("a.jsonl"))), rows_in=11, rows_quarantined=1)
+    assert record.part is not None
+    commit_unit(store, record)
+    retire_unit(store, record, 1, RETRY)
+    again = dataclasses.replace(record, generation=2)
+    commit_unit(store, again)  # and its part is nowhere
+    plan: Any = SimpleNamespace(committed=(again,))
+    assert retire_lost(store, Planned(None, False, (), plan, 0, 0)) == 1
+    standing = read_unit(store, record.unit, 3)
+    assert standing is not None
+    assert (standing.state, standing.reason) == ("retired", RETRY)
 
 
 def test_a_source_is_gone_only_where_its_neighbours_are_still_there(tmp_path: Path) -> None:

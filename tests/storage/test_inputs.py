@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, InputError, SourceChanged, TransientStorageError
+from pipeline.errors import ConfigError, InputError, SourceChanged, StorageError, TransientStorageError
 from pipeline.storage.inputs import expand, find, open_input
 
 from .conftest import Fault, FaultProxy
@@ -171,9 +171,9 @@ def test_what_this_process_lacks_says_nothing_against_a_file(tmp_path: Path) -> 
         with suppress(OSError):
             while True:
                 taken.append(os.open(os.devnull, os.O_RDONLY))
-        with pytest.raises(TransientStorageError, match=r"a\.txt.*raise its limit \(`ulimit -n`\)"):
+        with pytest.raises(StorageError, match=r"a\.txt.*raise its limit \(`ulimit -n`\)"):
             open_input(found.uri, found.version).__enter__()
-        with pytest.raises(TransientStorageError, match=r"ulimit -n"):
+        with pytest.raises(StorageError, match=r"ulimit -n"):
             expand([str(tmp_path / "*.txt")])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

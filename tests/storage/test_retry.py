@@ -47,9 +47,6 @@ class HttpError(Exception):
         TimeoutError(),
         ConnectionResetError(),
         OSError(errno.ESTALE, "stale"),
-        OSError(errno.EMFILE, "too many here"),
-        OSError(errno.ENFILE, "too many on this machine"),
-        OSError(errno.ENOMEM, "no memory"),
     ],
     ids=repr,
 )

@@ -68,8 +68,10 @@ def _once_more(script: Script, name: str, times: int) -> bool:
 
 
 def serve_dying(connection: Connection) -> None:
-    """In place of `serve_segment`: it is ready, and dies as the script says of token 0."""
+    """In place of `serve_segment`: it is ready, unless it leaves before that, and dies as the script says of token 0."""
     script, _ = connection.recv()
+    if script.leaves:
+        return
     connection.send(None)
     _suffer(script, 0)
 

@@ -84,6 +84,25 @@ def test_poison_among_the_parity_gates_texts_ends_no_job_on_ray(tmp_path: Path, 
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
 
 
+def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_another(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """It answers each unit at once, with an error, so that it'd get more of them than all that work."""
+    texts = write(tmp_path / "in", {3: "aardvark"})
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
+        output__max_rejected_share=0.1, units__rows=20,
+    )  # fmt: skip
+    done = run(config, tmp_path / "log", {"aardvark": "broken device"}, FAULTS_ENCODE_S="0.005")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert attempts(tmp_path / "log") == {"aardvark": 2, "deviceless": 1}
+    aside = list_quarantine(str(tmp_path / "out"))
+    assert aside["id"].to_pylist() == ["x-3"]
+    assert "an illegal memory access" in aside["reason"][0].as_py()
+    kept = {name: text for name, text in texts.items() if name != "x-3"}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_the_smallest_units_need_no_more_than_their_share_of_attempts(
     tmp_path: Path, tiny_model: str, rows: int
