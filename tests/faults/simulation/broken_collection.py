@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from faults.simulation.binding import Replacement
 from faults.simulation.mutation import after, before, mutant, put, rewrite
 
-from pipeline.commit import collect
+from pipeline.commit import collect, units
 from pipeline.commit.keys import UnitFile
 from pipeline.flow import maintenance
 
@@ -111,10 +111,22 @@ def rework_given_up() -> Sequence[Replacement]:
         *rewrite(
             needless._is_published, ("return not self._is_to_be_redone(unit.unit)", "return True"), owner=needless
         ),
-        *rewrite(
-            needless.request, ('RETRY if asked or self._is_to_be_redone(unit.unit) else ""', '""'), owner=needless
-        ),
+        *put(needless.request, lambda *_: "", owner=needless),
     ]
+
+
+@mutant("A request to try rows again is forgotten where a unit is given up while somebody is about to publish it.")
+def request_given_up() -> Sequence[Replacement]:
+    return rewrite(
+        collect._Needless.request,
+        ("return open_request", 'return "" if published is None else open_request'),
+        owner=collect._Needless,
+    )
+
+
+@mutant("A request to try rows again is forgotten where what answers it is given up before it is published.")
+def answer_given_up() -> Sequence[Replacement]:
+    return rewrite(units.open_request, ('while record is not None and record.state != "retired"', "while False"))
 
 
 @mutant("Collections publish what there is once more and overtake whoever is about to publish.")

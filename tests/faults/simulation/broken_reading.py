@@ -27,6 +27,13 @@ def mark_left_on_error() -> Sequence[Replacement]:
     )
 
 
+@mutant("A mark that has become wrong is left.")
+def wrong_mark_left() -> Sequence[Replacement]:
+    return rewrite(
+        success.settle_success, ("        clear_success(store)\n        return False", "        return False")
+    )
+
+
 @mutant("The mark is set on one look.")
 def mark_set_on_one_look() -> Sequence[Replacement]:
     return rewrite(success.settle_success, ("and newest(store) == head.version and is_exact(store, files)", ""))

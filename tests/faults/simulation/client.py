@@ -10,6 +10,7 @@ from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.store import Entry
 
 ROOT = "sim://out"
+LULL_STEPS = 600
 
 
 class SimulatedStore:
@@ -92,10 +93,11 @@ class SimulatedStore:
         """Let others go first; then what goes wrong, if it is not over with that."""
         scheduler = self._scheduler
         scheduler.pause()
+        first = what if isinstance(what, str) else str(what[0])
+        self._follow_script(operation, first)
         if self._disk.late and self._faults.rng.random() < self._faults.arrival:
             self._say("late", what, "a request arrives")
             self._disk.deliver(self._faults.rng)
-        first = what if isinstance(what, str) else str(what[0])
         fault = self._faults.draw(operation, first, self._process.command is not None)
         if fault == "error":
             self._say(operation, what, "error")
@@ -104,6 +106,16 @@ class SimulatedStore:
             self._say(operation, what, fault)
             scheduler.kill(self._process)
         return fault
+
+    def _follow_script(self, operation: str, key: str) -> None:
+        command = self._process.command
+        if command is None or not operation.startswith("put"):
+            return
+        if command.lull and key.startswith(command.lull):
+            self._scheduler.park(int(self._faults.rng.random() * LULL_STEPS))
+        if command.fated and key.startswith(command.fated):
+            self._say(operation, key, "killed before, as it had to be")
+            self._scheduler.kill(self._process)
 
     def _settles(self, key: str) -> None:
         if key == "_SUCCESS" and self._process.command is not None:

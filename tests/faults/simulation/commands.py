@@ -20,7 +20,7 @@ from pipeline.progress.events import NullReporter
 class Command:
     """One command with its options, and how it went."""
 
-    kind: str  # run, gc or retry
+    kind: str  # run, gc, retry; of files: change, undo
     name: str
     spec: str = "a"
     replace: bool = False
@@ -31,11 +31,39 @@ class Command:
     share: float = 1.0  # of the input that may be without vectors
     impatient: bool = False  # the user stops it, perhaps
     abandon: bool = False
+    waits: bool = False  # until all before it have ended
+    lull: str = ""  # keys before which it stands still for long
+    fated: str = ""  # keys before which it is killed
     alone: bool = True  # nothing else was under way at the same time
     begun: int = 0  # by the disk's clock
     settled: int = -1  # when it last looked at `_SUCCESS`, or put it
     ended: str = "killed"
     error: EmbedpipeError | None = None
+
+
+LOG = "_embedpipe/log/"
+
+
+def given_up_early() -> list[Command]:
+    """Rows are tried again, and that is given up, while a run is about to publish them as they were."""
+    return [
+        Command("run", "run0", lull=LOG),
+        Command("retry", "retry1"),
+        Command("run", "run2"),
+        Command("gc", "gc3", abandon=True),
+    ]
+
+
+def marked_early() -> list[Command]:
+    """A collection finds everything in order while a run that could not take the mark away is about to make files; it dies over
+    that, and what it made them for is undone."""
+    return [
+        Command("run", "run0", may_delete=False),
+        Command("change", "user", waits=True),
+        Command("run", "run1", may_delete=False, lull="data/", fated=LOG),
+        Command("gc", "gc2"),
+        Command("undo", "user", waits=True),
+    ]
 
 
 def draw_commands(rng: random.Random, *, quarrel: bool) -> list[Command]:

@@ -67,13 +67,20 @@ def _live(world: World) -> None:
     """Users, readers and commands, with faults, until all of them have ended."""
     scheduler, rng = world.scheduler, world.rng
     commands, changes, times = draw_commands(rng, quarrel=world.quarrel), int(rng.random() * 7), rng.choice((0, 1, 3))
+    if world.script is not None:
+        commands, changes = world.script(), 0
 
     def launch() -> None:
         for command in commands:
             scheduler.park(int(rng.random() * rng.choice((5, 60, 400))))
-            while len(world.under_way) >= world.most_at_once:
+            while len(world.under_way) >= (1 if command.waits else world.most_at_once):
                 scheduler.park(10)
-            start(world, command)
+            if command.kind == "change":
+                _change_source(world)
+            elif command.kind == "undo":
+                _undo(world)
+            else:
+                start(world, command)
 
     def change() -> None:
         for _ in range(changes):
@@ -92,11 +99,20 @@ def _change_source(world: World) -> None:
     source, draw = world.source, world.rng.random
     uri = NAMES[int(draw() * len(NAMES))]
     before = source.files.get(uri)
+    world.overwritten = uri, before
     removes = before is not None and draw() < 0.45
     _write(world, uri, None if removes else int(draw() * CONTENTS))
     if before is not None and draw() < 0.4:
         world.scheduler.park(int(draw() * 40))
-        _write(world, uri, int(before.version[0]))
+        _undo(world)
+
+
+def _undo(world: World) -> None:
+    """The user takes back what was done last."""
+    if world.overwritten is not None:
+        uri, before = world.overwritten
+        _write(world, uri, int(before.version[0]) if before is not None else None)
+        world.overwritten = None
 
 
 def _write(world: World, uri: str, content: int | None) -> None:

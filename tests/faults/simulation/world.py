@@ -9,7 +9,7 @@ from typing import Any
 
 from faults.simulation import binding
 from faults.simulation.client import ROOT, SimulatedStore
-from faults.simulation.commands import Command
+from faults.simulation.commands import Command, given_up_early, marked_early
 from faults.simulation.disk import Disk
 from faults.simulation.engine import SimulatedEngine
 from faults.simulation.judge import TruthJudge
@@ -47,7 +47,8 @@ class World:
         self.partitioned = draw() < 0.3
         self.target_bytes = rng.choice((1, 150, 100_000))
         self.quarrel = draw() < 0.1
-        self.most_at_once = 4 if self.quarrel else rng.choice((1, 2, 3))
+        self.script = rng.choice((given_up_early, marked_early)) if draw() < 0.08 else None
+        self.most_at_once = 4 if self.quarrel or self.script else rng.choice((1, 2, 3))
         self.disk = Disk()
         self.source = Source(hashed=draw() < 0.6)
         self.scheduler = Scheduler(rng, rng.choice((0.0, 0.5, 0.9, 0.97)), rng.choice((0.0, 0.005, 0.02)))
@@ -63,6 +64,9 @@ class World:
         self.judge = self.disk.judge = TruthJudge(self.disk, self.source)
         self.disk.changed, self.disk.arrived = self.check_quiet, self.disturb
         self.under_way: list[Command] = []
+        self.overwritten: tuple[str, InputFile | None] | None = (
+            None  # what the user did last: a URI, and what was there
+        )
         self.disturbed: int | None = None  # when something last happened that may leave a wrong mark standing
         self.counts: Counter[str] = Counter()
         self.calm = False  # nothing fails any more
