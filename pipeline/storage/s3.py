@@ -56,14 +56,20 @@ class S3Objects:
         self._fs = s3_filesystem(attempts=1)
 
     def head(self, path: str) -> Stat | None:
+        found = retry(partial(self._head_once, path))
+        return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
+
+    def _head_once(self, path: str) -> dict[str, Any] | None:
         try:
-            found = retry(partial(self._ask, "head_object", "looking at", path, absent=(404,)))
+            return self._ask("head_object", "looking at", path, absent=(404,))
         except TransientStorageError:
             raise
-        except StorageError:
-            self.read(path, 0, 1)  # the answer to a HEAD has no body; this one's says why
-            raise
-        return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
+        except StorageError as error:
+            # The answer to a HEAD has no body that says why; this one's has. 416: the object is empty.
+            response = self._ask("get_object", "looking at", path, absent=(404, 416), Range="bytes=0-0")
+            if response is not None:
+                response["Body"].close()
+            raise TransientStorageError(f"{error.message}, but not when it was asked again") from error
 
     def read(self, path: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes | None:
         """See `object.Objects`. No bit of it is another than the store's, which the checksums of TCP don't vouch for:

@@ -98,6 +98,16 @@ def test_heads_overwrites_and_deletes_outlive_bad_answers(store: Store, proxy: F
     assert store.get("_SUCCESS") is None
 
 
+@pytest.mark.parametrize("value", [b"1", b""])
+def test_a_head_that_is_refused_for_a_moment_is_asked_again(store: Store, proxy: FaultProxy, value: bytes) -> None:
+    """It has no body, so a store's 400 'RequestTimeout' and one that is meant look alike."""
+    store.put_new("a", value)
+    proxy.faults = [Fault("HEAD", "400 RequestTimeout", times=2)]
+    assert store.size("a") == len(value)
+    proxy.faults = [Fault("HEAD", "400 RequestTimeout")]
+    assert store.size("b") is None
+
+
 def test_a_store_that_stays_away_ends_as_a_transient_error(store: Store, proxy: FaultProxy) -> None:
     proxy.faults = [Fault("GET", "503 SlowDown", times=1000)]
     with pytest.raises(TransientStorageError, match="SlowDown, HTTP 503"):
