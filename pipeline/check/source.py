@@ -107,10 +107,10 @@ def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[M
     kind = kind_of(uri, reader["format"])
     if kind is None:
         return Recount(0, reason="its name doesn't say its format")
-    found = find(uri)
-    if found is None or found.version != version:
-        return Recount(0, reason="changed" if found else "gone")
     try:
+        found = find(uri)
+        if found is None or found.version != version:
+            return Recount(0, reason="changed" if found else "gone")
         with open_input(uri, version) as opened:
             rows = count_rows(opened, kind, reader["csv_delimiter"])
         if spans is None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from pipeline.commit.keys import DATA, SUCCESS
 from pipeline.commit.records import LogEntry
-from pipeline.errors import StorageError, TransientStorageError
+from pipeline.errors import StorageError
+from pipeline.storage.faults import is_own
 from pipeline.storage.store import Store
 
 
@@ -21,9 +22,9 @@ def clear_success(store: Store) -> None:
         return
     try:
         store.delete([SUCCESS])
-    except TransientStorageError:
-        raise
     except StorageError as error:
+        if is_own(error):
+            raise
         raise StorageError(
             f"{store.root}/{SUCCESS} says that a plain glob is exact, and this run may neither remove it nor publish beside "
             f"it; grant the right to delete that one key, or remove it: {error.message}"

@@ -67,6 +67,12 @@ class Ack:
         )
 
 
+def without_frames(error: EmbedpipeError) -> EmbedpipeError:
+    """The error as it would come from another process: the frames that it came through hold a unit's rows and vectors."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 def failed_ack(state: AckState, work: SegmentWork, k: int, error: EmbedpipeError) -> Ack:
     """The acknowledgement of a unit that could not be read."""
     return Ack(
@@ -75,10 +81,10 @@ def failed_ack(state: AckState, work: SegmentWork, k: int, error: EmbedpipeError
         segment=work.id,
         uri=error.uri or work.pieces[0].uri,
         message=error.message,
-        error=error,
+        error=without_frames(error),
     )
 
 
 def fatal_ack(error: EmbedpipeError) -> Ack:
     """The answer of a worker that could not be set up."""
-    return Ack(state="fatal", unit="", segment="", uri="", message=error.message, error=error)
+    return Ack(state="fatal", unit="", segment="", uri="", message=error.message, error=without_frames(error))

@@ -197,9 +197,10 @@ class Encoding:
         except Exception as error:
             self.worn_out = True
             how = first_line(error, named=True)
+            device = "; its device is of no use to it any more" if isinstance(error, RuntimeError) else ""
             raise EncodeError(
-                f"the model can't be loaded a second time by the process that has encoded with it ({how}); its device is of no "
-                "use to it any more, and a new process is needed: run again"
+                f"the model can't be loaded a second time by the process that has encoded with it ({how}){device}. A new process "
+                "is needed: run again"
             ) from error
 
     @contextlib.contextmanager

@@ -117,7 +117,8 @@ class _Search:
 
 
 def _check_room(how: Ended, room: int | None) -> None:
-    if room is not None and room < ENOUGH_BYTES and SHORT_OF_MEMORY.search(str(how)):
+    short = SHORT_OF_MEMORY.search(str(how)) or (how.by == signal.SIGKILL and not how.late)
+    if room is not None and room < ENOUGH_BYTES and short:
         raise EncodeError(
             f"there is no room on this machine to try texts apart: {room >> 20} MiB are left for it, and one text alone fails "
             f"in those ({how}), as a healthy one may; run again when more memory is free, or give the replica more"
@@ -193,6 +194,13 @@ def serve_texts(connection: Connection) -> None:
         encoder, gate = load_replica(context, threads)
     except EmbedpipeError as error:
         connection.send(error)
+        return
+    except Exception as error:  # of a device that is of no use, for example
+        connection.send(
+            EncodeError(
+                f"no model can be loaded to find out which text ends the encoder: {first_line(error, named=True)}"
+            )
+        )
         return
     encoder.compile_within = None  # it takes minutes, and memory that is limited from here on
     room = limit_memory()  # a text that takes all there is shall fail here, with a reason

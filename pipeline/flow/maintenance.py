@@ -11,8 +11,9 @@ from pipeline.commit.keys import META
 from pipeline.commit.records import FileRef, UnitRecord
 from pipeline.commit.snapshot import read_head, republish
 from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
-from pipeline.errors import InputError, Overtaken
+from pipeline.errors import InputError, Overtaken, first_line
 from pipeline.flow.publishing import finish, version_now
+from pipeline.sink.assemble import damaged
 from pipeline.sink.part import QUARANTINE_SCHEMA
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
@@ -53,8 +54,11 @@ def list_quarantine(output: str) -> pa.Table:
     for record in _with_quarantine(store):
         quarantine = record.quarantine
         data = store.get(quarantine.key) if isinstance(quarantine, FileRef) else None
-        if data is not None:
-            tables.append(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False))
+        if isinstance(quarantine, FileRef) and data is not None:
+            try:
+                tables.append(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False))
+            except (pa.ArrowException, OSError) as error:
+                raise damaged(store, quarantine.key, first_line(error)) from error
     return pa.concat_tables(tables) if tables else QUARANTINE_SCHEMA.empty_table()
 
 

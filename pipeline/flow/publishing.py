@@ -17,13 +17,22 @@ from pipeline.commit.records import NO_TIME, LogEntry
 from pipeline.commit.snapshot import list_versions, publish, read_head
 from pipeline.commit.success import clear_success, is_exact, marked_version, settle_success
 from pipeline.commit.units import open_request, retire_unit
-from pipeline.errors import CommitError, EmbedpipeError, InputError, Overtaken, StorageError, TransientStorageError
+from pipeline.errors import (
+    CommitError,
+    EmbedpipeError,
+    InputError,
+    Overtaken,
+    StorageError,
+    TransientStorageError,
+    first_line,
+)
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
 from pipeline.flow.overlap import behind
 from pipeline.flow.planning import Planned
 from pipeline.plan.plan import untiled_files
 from pipeline.plan.refuse import check_drop
+from pipeline.sink.assemble import damaged
 from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.records import InputFile
 from pipeline.spec import Spec
@@ -226,6 +235,9 @@ def _read_ids(store: Store, key: str) -> pa.ChunkedArray:
     except StorageError:
         if store.size(key) is not None:
             raise
+    except (pa.ArrowException, OSError, KeyError) as error:  # Arrow's own, for bytes that aren't as they were
+        if store.size(key) is not None:
+            raise damaged(store, key, first_line(error)) from error
     raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
 
 

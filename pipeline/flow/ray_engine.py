@@ -10,12 +10,13 @@ plans again from the records. Ray Data's own checkpointing and `write_parquet` a
 import contextlib
 import logging
 import pickle
+import platform
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
-from pipeline.errors import EmbedpipeError, IncompleteError
+from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError, first_line
 from pipeline.flow.acks import Ack, fatal_ack
 from pipeline.flow.cluster import (
     READ_CPUS,
@@ -68,6 +69,9 @@ cores, whatever is in them."""
 OWN_BLOCK_BYTES = 1024
 """A block of this size leaves its step at once: each unit goes on alone, and none waits for company."""
 
+
+SORRY_S = 30.0
+"""Between two units that a worker without a replica gives back."""
 
 KILL_S = 30.0
 """For a killing to be carried out on the worker's node."""
@@ -237,11 +241,13 @@ class RayEngine:
 
 
 class EncodeActor:
-    """One model replica. A replica that can't be had answers every unit with the reason instead of dying."""
+    """One model replica. A replica that can't be had answers every unit with the reason instead of dying: slowly where it may
+    be this machine's fault, so that others get what there is."""
 
     def __init__(self, shared: bytes, threads: int | None, board: Any) -> None:
         context: JobContext = pickle.loads(shared)
-        self._encoding = _setup(lambda: Encoding(context, threads))
+        self._make = partial(Encoding, context, threads)
+        self._encoding, self._missing = self._load()
         self._desk = Desk(board, context.unit_timeout_s)
         self._passing_on_s = 0.0
 
@@ -257,8 +263,24 @@ class EncodeActor:
             self._passing_on_s = time.monotonic() - began
             yield made
 
+    def _load(self) -> tuple[Encoding | Ack | None, str]:
+        """A replica or why there can be none, and why there is none on this machine now."""
+        try:
+            return _setup(self._make), ""
+        except Exception as error:  # of a device, most likely
+            missing = f"{platform.node()}: no replica can be loaded here: {first_line(error, named=True)}"
+            log.warning("%s", missing)
+            return None, missing
+
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
+        if self._encoding is None:
+            time.sleep(SORRY_S)
+            self._encoding, self._missing = self._load()
         encoding = self._encoding
+        if encoding is None:
+            return task_ack(
+                "error", unit.task, EncodeError(f"{self._missing}; take the machine away or mend it, and run again")
+            )
         if isinstance(encoding, Ack):
             return encoding
         with self._desk.task(f"encode {unit.task.unit}", lambda: encoding.progress) as deaths:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EmbedpipeError, EncodeError, InputError
+from pipeline.errors import EmbedpipeError, EncodeError, InputError, first_line
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
@@ -71,6 +71,11 @@ def serve_segment(connection: Connection) -> None:
         reading = Reading(context)
     except EmbedpipeError as error:
         connection.send(error)
+        return
+    except Exception as error:
+        connection.send(
+            EncodeError(f"no tokenizer can be loaded to read a file apart: {first_line(error, named=True)}")
+        )
         return
     connection.send(None)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from pipeline.commit.records import AssemblyRecord
@@ -67,7 +68,10 @@ class SerialEngine:
         if isinstance(unit, Ack):
             return unit
         with self._watchdog.task(f"encode {unit.task.unit}", lambda: encoding.progress):
-            return encoding.encode(unit)
+            encoded = encoding.encode(unit)
+        if encoding.worn_out and isinstance(encoded, Ack):
+            return replace(encoded, state="fatal")  # so would all others end
+        return encoded
 
     def _stage(self, staging: Staging, unit: EncodedUnit | Ack) -> Ack:
         if isinstance(unit, Ack):

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import ConfigError, IncompleteError, Overtaken, StorageError
+from pipeline.errors import ConfigError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.engine import Engine
 from pipeline.flow.gate_watch import GateWatch
@@ -27,6 +27,7 @@ from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
 from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan, retire_lost
+from pipeline.flow.refusals import Refusals
 from pipeline.flow.rejected import check_duplicates, check_limited, check_rejected
 from pipeline.flow.summary import Preflight, Summary, mixed_formats
 from pipeline.plan.records import SegmentWork
@@ -41,16 +42,13 @@ MAX_OVERTAKEN = 10
 MAX_CHANGES = 10
 """Times a file may change under its reader before the run gives up."""
 
-MAX_REFUSALS = 8
-"""Units in a row that the store may refuse, for good, before the run gives up. One may have a name that it can't take."""
-
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 """What a summary tells of the parity gate; device, format and reason stand beside it."""
 
 
 GATE_ALONE = (
-    "replicas have died before they had encoded anything: the parity gate is measured on constructed texts alone, in case one "
-    "of the job's own is what ends them"
+    "replicas have died before they had encoded anything, or other runs are loading theirs: the parity gate is measured on "
+    "constructed texts alone, in case one of the job's own is what ends them"
 )
 
 
@@ -113,7 +111,7 @@ class _Run:
         self.failed: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason); not tried again by this run
         self.alone: set[str] = set()  # files of a group of small files that failed
         self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
-        self.refusals = 0  # of the store, since it took a unit
+        self.refusals = Refusals()
         self.duplicates: int | None = None
         self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
         self.acks: list[Ack] = []  # without rows or vectors: about 1 KB a unit
@@ -139,9 +137,11 @@ class _Run:
             )
         gate = GateWatch(job)
         try:
-            return self._until_published(job, gate)
+            summary = self._until_published(job, gate)
+            gate.published()
+            return summary
         finally:
-            gate.end("the run ended")
+            gate.end()
 
     def _until_published(self, job: Job, gate: GateWatch) -> Summary:
         overtaken = 0
@@ -195,17 +195,21 @@ class _Run:
     def _round(self, job: Job, work: list[SegmentWork], planned: Planned, gate: GateWatch) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
-        sample = work if gate.trusts(planned) else []
+        try:
+            engine = self._engine()
+        except IncompleteError as error:
+            return 0, error.message
+        gate.begin(planned)  # before any text of the sample is read: it may be what ends this process
+        sample = work if gate.trusts else []
         if not sample:
             self.reporter.emit(Note(GATE_ALONE))
         context = make_context(job, [segment.segment for segment in sample], planned.version)
-        gate.begin(planned)
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
         changed: set[str] = set()
         try:
-            for ack in self._engine().encode(context, order, self.stop):
+            for ack in engine.encode(context, order, self.stop):
                 self._take(ack, by_id.get(ack.segment))
                 settled += ack.state in ("done", "skipped", "failed")
                 if ack.state == "done":
@@ -231,7 +235,7 @@ class _Run:
     def _take(self, ack: Ack, segment: SegmentWork | None) -> None:
         """Note what became of a unit. A group of small files that failed is tried again file by file: only then is it
         known which of them is at fault."""
-        if ack.error is not None and (ack.state == "fatal" or self._is_refused(ack)):
+        if ack.error is not None and (ack.state == "fatal" or self.refusals.are_too_many(ack)):
             raise ack.error
         self.acks.append(ack)
         if ack.state == "done":
@@ -243,12 +247,6 @@ class _Run:
             reason = ack.message.removeprefix(ack.uri).lstrip(",: ")
             self.failed[ack.segment] = ack.uri, reason
             self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason))
-
-    def _is_refused(self, ack: Ack) -> bool:
-        """Whether the store refuses whatever it is asked: a disk that is full stays so, however many units are encoded."""
-        refused = ack.state == "error" and isinstance(ack.error, StorageError) and not ack.error.retry
-        self.refusals = 0 if ack.state == "done" else self.refusals + refused
-        return self.refusals >= MAX_REFUSALS
 
     def _note_placement(self, ack: Ack) -> None:
         """Say once where and in which number format units are encoded, why, and what the parity gate measured."""

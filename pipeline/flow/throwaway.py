@@ -30,12 +30,14 @@ class Ended(Exception):
 
     by: the signal that somebody else may have sent; None where it ended of itself. SIGKILL where it gave no answer in time
     and was killed for that: it may have been stopped, or the machine been short of memory.
+    late: that was so.
     idle: it was gone before it was given the last message.
     """
 
-    def __init__(self, how: str, by: signal.Signals | None = None) -> None:
+    def __init__(self, how: str, by: signal.Signals | None = None, *, late: bool = False) -> None:
         super().__init__(how)
         self.by = by
+        self.late = late
         self.idle = False
 
 
@@ -85,7 +87,7 @@ class Throwaway:
                     until += now - before
                 if now >= until:
                     self.end()
-                    raise Ended(f"no answer within {timeout_s:g} s", signal.SIGKILL)
+                    raise Ended(f"no answer within {timeout_s:g} s", signal.SIGKILL, late=True)
             return self._connection.recv()
         except (EOFError, OSError):
             raise self._ended() from None

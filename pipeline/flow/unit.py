@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.commit.records import PieceRef, Times, UnitRecord
 from pipeline.commit.units import commit_unit
 from pipeline.errors import EmbedpipeError, InputError
-from pipeline.flow.acks import Ack, AckState
+from pipeline.flow.acks import Ack, AckState, without_frames
 from pipeline.flow.context import JobContext
 from pipeline.sink.part import rows_digest
 from pipeline.source.records import Span
@@ -93,7 +93,7 @@ def task_ack(state: AckState, task: UnitTask, error: EmbedpipeError | None = Non
         segment=task.segment,
         uri=uri or task.pieces[0].uri,
         message=message,
-        error=error,
+        error=without_frames(error) if error else None,
     )
 
 

@@ -56,17 +56,21 @@ def write_data_file(
     return DataFile(data, hashlib.sha256(data).hexdigest(), rows)
 
 
+def damaged(store: Store, key: str, how: str) -> VerificationError:
+    """The error for a stored file that isn't as it was written. `how`: what tells."""
+    return VerificationError(
+        f"{store.root}/{key}: {how}: the file was changed or damaged since it was written. Nothing is published. Restore it; "
+        "or, for a file below _embedpipe/part, give up what is staged with `embedpipe gc --abandon` and run again"
+    )
+
+
 def _read(store: Store, key: str, sha256: str, schema: pa.Schema) -> pa.Table:
     data = store.get(key)
     if data is None:
         raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise VerificationError(
-            f"{store.root}/{key}: sha256 is {found}, its record says {sha256}: the file was changed or damaged since it was "
-            "written. Nothing is published. Restore it; or, for a file below _embedpipe/part, give up what is staged with "
-            "`embedpipe gc --abandon` and run again"
-        )
+        raise damaged(store, key, f"sha256 is {found}, its record says {sha256}")
     # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     table = file.read(columns=schema.names, use_threads=False).select(schema.names)

@@ -39,7 +39,6 @@ _SYSTEM = {
     errno.EROFS: "the file system is read-only",
 }
 _LACKED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""By this process, which says nothing about what it has asked for."""
 
 
 def client_errors() -> tuple[type[BaseException], ...]:
@@ -100,8 +99,12 @@ def as_input_error() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        cause = error.__cause__
-        lacked = isinstance(cause, OSError) and cause.errno in _LACKED
-        if error.retry or lacked or http_answer(error)[1] in _CODES:
+        if is_own(error) or http_answer(error)[1] in _CODES:
             raise
         raise InputError(error.message) from error
+
+
+def is_own(error: StorageError) -> bool:
+    """Whether an error says nothing about what was asked for: no answer came, or this process lacks handles or memory."""
+    cause = error.__cause__
+    return error.retry or (isinstance(cause, OSError) and cause.errno in _LACKED)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.create import create
+from pipeline.storage.faults import is_own
 from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,9 +62,9 @@ def can_delete(store: Store) -> bool:
     key = mark(store)
     try:
         store.delete([key])
-    except TransientStorageError:
-        raise
-    except StorageError:
+    except StorageError as error:
+        if is_own(error):
+            raise
         return False
     return not sees(store, key)
 
@@ -83,9 +84,9 @@ def sees(store: Store, key: str) -> bool:
 def _check_missing(store: Store, key: str) -> None:
     try:
         found = store.get(key)
-    except TransientStorageError:
-        raise
     except StorageError as error:
+        if is_own(error):
+            raise
         raise StorageError(
             f"{store.root}: a key that doesn't exist can't be told from one that may not be read; "
             f"grant the right to list (s3:ListBucket) as well: {error.message}"

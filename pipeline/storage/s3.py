@@ -56,20 +56,29 @@ class S3Objects:
         self._fs = s3_filesystem(attempts=1)
 
     def head(self, path: str) -> Stat | None:
-        found = retry(partial(self._head_once, path))
-        return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
-
-    def _head_once(self, path: str) -> dict[str, Any] | None:
         try:
-            return self._ask("head_object", "looking at", path, absent=(404,))
+            found = retry(partial(self._ask, "head_object", "looking at", path, absent=(404,)))
         except TransientStorageError:
             raise
+        except StorageError:
+            return retry(partial(self._head_by_get, path))
+        return None if found is None else Stat(path, found["ETag"].strip('"'), found["ContentLength"])
+
+    def _head_by_get(self, path: str) -> Stat | None:
+        """The answer to a HEAD has no body that could say why it is refused. This one's has, or it tells what was asked for."""
+        get = partial(self._ask, "get_object", "looking at", path, absent=(404,))
+        try:
+            response = get(Range="bytes=0-0")
         except StorageError as error:
-            # The answer to a HEAD has no body that says why; this one's has. 416: the object is empty.
-            response = self._ask("get_object", "looking at", path, absent=(404, 416), Range="bytes=0-0")
-            if response is not None:
-                response["Body"].close()
-            raise TransientStorageError(f"{error.message}, but not when it was asked again") from error
+            if http_answer(error)[0] != 416:
+                raise
+            response = get()  # of an empty object there is no first byte
+        if response is None:
+            return None
+        with translated("looking at", f"s3://{path}"):
+            sync(self._fs.loop, _drain, response["Body"])
+        total = response.get("ContentRange", "").rpartition("/")[2] or response["ContentLength"]
+        return Stat(path, response["ETag"].strip('"'), int(total))
 
     def read(self, path: str, start: int = 0, stop: int | None = None, etag: str | None = None) -> bytes | None:
         """See `object.Objects`. No bit of it is another than the store's, which the checksums of TCP don't vouch for:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,6 +130,14 @@ def test_text_from_a_dictionary_is_text() -> None:
         writer.write_table(table)
     data.seek(0)
     assert [row.values["text"] for row in read_rows(data, "arrow", ",", ["text"])] == ["a", None, "b"]
+
+
+def test_a_source_that_may_not_be_looked_at_any_more_is_told_like_one_that_is_gone(tmp_path: Path) -> None:
+    """It ended the whole check, of an output that is sound."""
+    path = tmp_path / "a.jsonl"
+    os.mkfifo(path)
+    recount = source._recount((str(path), "1"), {"format": "auto", "csv_delimiter": ","}, [])
+    assert recount.reason.startswith("can't be read: ")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.csv", "a.csv.gz", "a.csv.zst", "a.jsonl.gz", "a.jsonl"])

@@ -27,7 +27,7 @@ PROTOCOL = (
     *_files("storage", "create local object object_store open probe retry s3 direct faults store"),  # conditional creates
     *_files("sink", "assemble part records"),  # what parts and data files hold
     *_files("flow", "acks context encoding engine gate_watch isolate job maintenance planning publishing reading rejected"),
-    *_files("flow", "staging supervisor unit"),
+    *_files("flow", "refusals staging supervisor unit"),
 )  # fmt: skip
 """The code that decides what is published, kept and deleted."""
 

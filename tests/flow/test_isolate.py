@@ -19,7 +19,7 @@ from support.throwaways import Script
 
 import pipeline
 from pipeline.errors import EncodeError, InputError
-from pipeline.flow import encoding, isolate, read_apart, throwaway
+from pipeline.flow import encoding, isolate, read_apart, reading, throwaway
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.isolate import Isolated
 from pipeline.flow.maintenance import list_quarantine
@@ -147,6 +147,20 @@ def test_a_text_that_fails_for_memory_where_there_is_little_is_not_called_poison
     assert how in caught.value.message
 
 
+def test_a_text_that_is_killed_for_memory_where_there_is_little_is_not_called_poison(
+    try_apart: TryApart, tmp_path: Path
+) -> None:
+    """The limit promises some room even where nothing is free; then the system kills, before the limit is reached."""
+    script = Script(str(tmp_path), {1: (signal.SIGKILL, 9)}, room=SMALL)
+    with pytest.raises(EncodeError, match=r"no room on this machine .*killed, as the system does when memory runs out"):
+        try_apart(script, 3)
+
+
+def test_a_text_that_hangs_is_poison_however_little_memory_there_is(try_apart: TryApart, tmp_path: Path) -> None:
+    script = Script(str(tmp_path), {1: (signal.SIGSTOP, 9)}, room=SMALL, unit_timeout_s=2)
+    assert try_apart(script, 3).poison == {1: "no answer within 2 s"}
+
+
 @pytest.mark.parametrize(
     ("how", "room"),
     [
@@ -195,6 +209,25 @@ def test_a_throw_away_process_tells_its_room_and_compiles_nothing(monkeypatch: p
     ready, vectors = told
     assert ready == ("cuda", "float16", {}, 7)
     assert vectors.tolist() == [[1, 1]], "it was told not to"
+
+
+@pytest.mark.parametrize(("module", "step"), [(isolate, "load_replica"), (reading, "Reading")])
+def test_a_throw_away_process_that_can_be_given_nothing_to_work_with_says_why(
+    monkeypatch: pytest.MonkeyPatch, module: Any, step: str
+) -> None:
+    """What it writes goes nowhere: "exit code 1" was all that anybody saw."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no CUDA-capable device is detected\nsecond line")
+
+    monkeypatch.setattr(module, step, fail)
+    told: list[Any] = []
+    context = SimpleNamespace(open_store=lambda: None)
+    pipe: Any = SimpleNamespace(recv=lambda: (context, None), send=told.append)
+    (isolate.serve_texts if module is isolate else read_apart.serve_segment)(pipe)
+    (error,) = told
+    assert isinstance(error, EncodeError)
+    assert error.message.endswith("RuntimeError: no CUDA-capable device is detected")
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, 0])

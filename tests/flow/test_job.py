@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,17 @@ from pipeline.check.verify import verify
 from pipeline.config.schema import Execution
 from pipeline.errors import (
     ConfigError,
+    EncodeError,
     IncompleteError,
     InputError,
     QuarantineError,
     RefusedError,
     SourceChanged,
     StorageError,
+    TransientStorageError,
+    VerificationError,
 )
-from pipeline.flow import encoding, planning, reading, staging, supervisor
+from pipeline.flow import encoding, planning, reading, refusals, staging, supervisor
 from pipeline.flow.acks import Ack, failed_ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.maintenance import list_quarantine, retry_quarantine
@@ -69,9 +74,107 @@ def test_a_store_that_refuses_everything_ends_the_run_before_all_units_are_encod
 
     monkeypatch.setattr(encoding, "encode_finite", count)
     monkeypatch.setattr(staging, "create_file", refuse)
+    monkeypatch.setattr(refusals, "PATIENCE_S", 0.0)
     with pytest.raises(StorageError, match="no space left"):
         run_job(make_config(shards, root, tiny_model, units__rows=2, units__text_mib=1))
-    assert supervisor.MAX_REFUSALS <= len(encoded) <= supervisor.MAX_REFUSALS + 4  # some are on their way
+    assert refusals.MOST <= len(encoded) <= refusals.MOST + 4  # some are on their way
+
+
+def test_units_that_end_in_an_error_do_not_stay_in_memory(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error holds the frames that it came through, and those their vectors: a night with a store that is away would take
+    all memory there is."""
+    made: list[weakref.ref[Any]] = []
+    build = staging.build_part
+
+    def watched(rows: Any, vectors: Any, layout: Any) -> Any:
+        made.append(weakref.ref(vectors))
+        return build(rows, vectors, layout)
+
+    def away(*_: object) -> None:
+        raise TransientStorageError("the store was away")
+
+    alive: list[int] = []
+
+    def count(run: Any, ack: Ack, segment: SegmentWork | None) -> None:
+        take(run, ack, segment)
+        del ack
+        alive.append(sum(one() is not None for one in made))
+
+    take = supervisor._Run._take
+    monkeypatch.setattr(staging, "build_part", watched)
+    monkeypatch.setattr(staging, "create_file", away)
+    monkeypatch.setattr(supervisor._Run, "_take", count)
+    with pytest.raises(IncompleteError, match="the store was away"):
+        run_job(make_config(shards, str(tmp_path / "out"), tiny_model, units__rows=4))
+    assert len(made) > 30
+    assert max(alive) <= 4  # those that are on their way
+
+
+def test_a_process_whose_device_is_of_no_use_reads_no_further_without_ray(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read and noted what was left three times over, for nothing."""
+    asked = []
+
+    def worn(step: encoding.Encoding, unit: Any, _: str) -> Any:
+        asked.append(unit)
+        step.worn_out = True
+        raise EncodeError("the model can't be loaded a second time; run again")
+
+    monkeypatch.setattr(encoding.Encoding, "_try", worn)
+    with pytest.raises(EncodeError, match="a second time"):
+        run_job(make_config(shards, str(tmp_path / "out"), tiny_model, units__rows=2))
+    assert len(asked) <= 3
+
+
+def test_a_cluster_that_is_not_up_yet_says_nothing_against_the_gates_texts(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def make(execution: Execution) -> Any:
+        calls.append(execution)
+        if len(calls) < 3:
+            raise IncompleteError("no Ray cluster answers")
+        return make_engine(execution)
+
+    make_engine = supervisor.make_engine
+    monkeypatch.setattr(supervisor, "make_engine", make)
+    notes: list[Event] = []
+    reporter: Any = SimpleNamespace(emit=notes.append)
+    assert run_job(make_config(shards, str(tmp_path / "out"), tiny_model), reporter=reporter).exit_code == 0
+    assert not [note for note in notes if "constructed texts alone" in str(note)]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-9], lambda data: data.replace(b"id", b"di")])
+def test_a_staged_file_that_was_damaged_is_named_and_nothing_is_published(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    """Its ids are read first, by Arrow, whose errors looked like a bug."""
+    out = tmp_path / "out"
+    publish = supervisor.count_duplicate_ids
+
+    def damage(*arguments: Any) -> Any:
+        part = next((out / "_embedpipe/part").rglob("*.parquet"))
+        part.write_bytes(change(part.read_bytes()))
+        return publish(*arguments)
+
+    monkeypatch.setattr(supervisor, "count_duplicate_ids", damage)
+    with pytest.raises(VerificationError, match=r"_embedpipe/part/.*was changed or damaged.*gc --abandon"):
+        run_job(make_config(shards, str(out), tiny_model))
+    assert not list(out.glob("_embedpipe/log/*"))
+
+
+def test_a_quarantine_file_that_was_damaged_is_named(tmp_path: Path, tiny_model: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": null}\n{"id": "2", "text": "b"}\n')
+    out = tmp_path / "out"
+    run_job(make_config(tmp_path / "a.jsonl", str(out), tiny_model, output__max_rejected_share=0.9))
+    (file,) = (out / "_embedpipe/quarantine").rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(VerificationError, match=rf"{file.name}.*was changed or damaged"):
+        list_quarantine(str(out))
 
 
 def test_one_name_that_the_store_does_not_take_leaves_the_other_units_in_peace(

@@ -103,6 +103,24 @@ def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_anoth
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
 
 
+def test_on_ray_a_machine_whose_device_nobody_can_use_for_a_while_gives_its_units_back_and_goes_on_after_that(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """A worker that can't be set up would end the whole graph, and so each round, for all machines."""
+    texts = write(tmp_path / "in", {3: "aardvark"})
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
+        output__max_rejected_share=0.1, units__rows=20,
+    )  # fmt: skip
+    done = run(config, tmp_path / "log", {"aardvark": "broken card"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert attempts(tmp_path / "log")["cardless"] == 3
+    assert "the Ray graph failed" not in done.stderr
+    assert list_quarantine(str(tmp_path / "out"))["id"].to_pylist() == ["x-3"]
+    kept = {name: text for name, text in texts.items() if name != "x-3"}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_the_smallest_units_need_no_more_than_their_share_of_attempts(
     tmp_path: Path, tiny_model: str, rows: int

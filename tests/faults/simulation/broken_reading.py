@@ -22,8 +22,7 @@ def mark_not_cleared() -> Sequence[Replacement]:
 @mutant("A mark that can't be removed just now is left.")
 def mark_left_on_error() -> Sequence[Replacement]:
     return rewrite(
-        success.clear_success,
-        ("except TransientStorageError:\n        raise", "except TransientStorageError:\n        return"),
+        success.clear_success, ("if is_own(error):\n            raise", "if is_own(error):\n            return")
     )
 
 

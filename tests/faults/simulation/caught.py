@@ -60,7 +60,7 @@ SEEDS = {
     "answer_given_up": 1644,
     "request_given_up": 1644,
     "wrong_mark_left": 98,
-    "mark_set_on_one_look": 9222,
+    "mark_set_on_one_look": 12041,
     "source_looked_up_first": 9711,
     "source_listed_before_head": 20230,
 }
