@@ -48,6 +48,7 @@ from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
+from pipeline.flow.throwaway import LOADING_S
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
 from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker
 from pipeline.plan.records import SegmentWork
@@ -247,9 +248,14 @@ class EncodeActor:
     def __init__(self, shared: bytes, threads: int | None, board: Any) -> None:
         context: JobContext = pickle.loads(shared)
         self._make = partial(Encoding, context, threads)
-        self._encoding, self._missing = self._load()
         self._desk = Desk(board, context.unit_timeout_s)
         self._passing_on_s = 0.0
+        actor, began = ray.get_runtime_context().get_actor_id(), time.monotonic()
+        # A load has no progress to show; the driver's limit on it is that of everything that stands still.
+        with self._desk.task(f"load {actor}", lambda: -int(min(LOADING_S, time.monotonic() - began))) as deaths:
+            if (deaths or 0) >= MAX_DEATHS:  # over the gate's texts, most likely: no use to restart it 20 times
+                raise RuntimeError("loading a replica has ended its process each time")
+            self._encoding, self._missing = self._load()
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
