@@ -144,7 +144,8 @@ class Round:
 
     def _states(self) -> Sequence[State]:
         states = list(self.world.states)
-        return [*states, states[-1].prompted(OTHER_PROMPT)] if states else []
+        # A reader that was late sees the other prompt's version of a state that is over.
+        return [one for state in states for one in (state, state.prompted(OTHER_PROMPT))]
 
     def _suffer(self, striker: Striker, todo: list[Fault], running: list[Driver]) -> None:
         """Faults, as somebody comes by, as long as somebody runs. What could not be done is kept for the next run."""
