@@ -20,7 +20,7 @@ def main() -> None:
     """Let pip resolve everything as if nothing were installed, and write down what it chose."""
     report = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", "-",
-         f"{PROJECT}[dev,gcs,azure]"],
+         f"{PROJECT}[dev,gcs,azure,train]"],
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     pins = {}

@@ -27,6 +27,7 @@ from pipeline.cli.sample import sample
 from pipeline.cli.status import status
 from pipeline.cli.submit import submit
 from pipeline.cli.terminal import ReaderGone, leave, stderr, write_json, write_line
+from pipeline.cli.train import train
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
 from pipeline.storage.environment import redact
@@ -53,6 +54,7 @@ app.add_typer(quarantine.app, name="quarantine", help="Rows kept aside: list the
 app.command()(submit)
 app.command()(sample)
 app.command("convert-model")(convert_model)
+app.command()(train)
 app.add_typer(config.app, name="config", help="Show, check and describe configs.")
 
 

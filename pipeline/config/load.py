@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pipeline.config.checks import find_contradictions, find_credentials
 from pipeline.config.problems import problem_lines, shown
 from pipeline.config.schema import Config
+from pipeline.config.training import Training
 from pipeline.config.yaml_text import MAX_BYTES, parse_yaml, write_yaml
 from pipeline.errors import ConfigError
 
@@ -18,12 +19,26 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises one ConfigError with a line for each problem: the key, what is wrong, what was given.
     """
+    return check_config(_sections(path, overrides, "input, model, output"), str(path))
+
+
+def load_training(path: str | Path, overrides: Sequence[str] = ()) -> Training:
+    """The same for a file that describes a training run."""
+    raw = _sections(path, overrides, "model, pairs, output")
+    raw = {key: {} if value is None and key != "evaluation" else value for key, value in raw.items()}
+    try:
+        return Training.model_validate(raw)
+    except ValidationError as error:
+        raise _refusal(str(path), problem_lines(error, Training)) from None
+
+
+def _sections(path: str | Path, overrides: Sequence[str], expected: str) -> dict[str, Any]:
     raw = parse_yaml(_read(Path(path)), str(path))
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected sections (input, model, output, …), given {shown(raw)}")
+        raise ConfigError(f"{path}: expected sections ({expected}, …), given {shown(raw)}")
     for override in overrides:
         _apply(raw, override)
-    return check_config(raw, str(path))
+    return raw
 
 
 def check_config(raw: dict[str, Any], where: str) -> Config:

@@ -14,8 +14,8 @@ SHOWN_CHARACTERS = 60
 _URL_END = re.compile(r"://.*[@?].*")
 
 
-def problem_lines(error: ValidationError) -> list[str]:
-    """One line per key that is wrong."""
+def problem_lines(error: ValidationError, model: type[BaseModel] = Config) -> list[str]:
+    """One line per key that is wrong. model: what was to be made."""
     lines: dict[str, str] = {}
     choices: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
@@ -24,7 +24,7 @@ def problem_lines(error: ValidationError) -> list[str]:
             choices.setdefault(key, []).append(detail["ctx"]["expected"])
             lines[key] = f"{key}: expected {' or '.join(choices[key])}, given {shown(detail['input'])}"
         elif detail["type"] == "extra_forbidden":
-            lines[key] = f"{key}: unknown key{nearest_key(key)}"
+            lines[key] = f"{key}: unknown key{nearest_key(key, model)}"
         else:
             lines.setdefault(key, f"{key}: {_wanted(detail)}" if key else _wanted(detail))
     return list(lines.values())
@@ -49,10 +49,10 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
             yield from known_keys(field.annotation, f"{prefix}{name}.")
 
 
-def nearest_key(key: str) -> str:
+def nearest_key(key: str, model: type[BaseModel] = Config) -> str:
     """`; did you mean …?` for the known key nearest to an unknown one, or the keys there are."""
     section, _, name = key.rpartition(".")
-    known = list(known_keys())
+    known = list(known_keys(model))
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
     near = [siblings[found] for found in difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)]
     near = near or [other for other in known if other.rpartition(".")[2] == name]

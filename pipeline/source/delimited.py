@@ -7,7 +7,7 @@ Every column is text: CSV has no types, and "00123" is an id, not a number. Rows
 import csv
 import io
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
@@ -59,15 +59,22 @@ def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> It
         yield _columns(batch, number, header, names, file)
 
 
-def csv_rows(stream: BinaryIO, file: InputFile, delimiter: str, longest: int) -> Iterator[list[str]]:
+def csv_rows(
+    stream: BinaryIO, file: InputFile, delimiter: str, longest: int, *, quotes: bool = True
+) -> Iterator[list[str]]:
     """The header, then every row that isn't blank. Bytes that aren't UTF-8 stand as lone surrogates: which rows have
-    them is for `extract`. Raises InputError naming the row that isn't CSV, or has a line or a field beyond `longest`."""
+    them is for `extract`. Raises InputError naming the row that isn't CSV, or has a line or a field beyond `longest`.
+
+    quotes: False where a quotation mark is one like any other character.
+    """
     raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
     buffered = io.BufferedReader(raw, BLOCK_BYTES)
     text = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
     longest = max(longest, 1 << 17)
     csv.field_size_limit(longest)
-    rows = csv.reader(_lines(text, longest), delimiter="\t" if file.format == "tsv" else delimiter, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    delimiter = "\t" if file.format == "tsv" else delimiter
+    rows = csv.reader(_lines(text, longest), delimiter=delimiter, strict=True, quoting=quoting)
     number = -1
     try:
         for fields in rows:

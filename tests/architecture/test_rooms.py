@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "pipeline"
 
 ORDER = ["errors", "storage", "config", "model", "source", "spec", "sink", "commit", "plan", "text", "encode", "quality",
-         "progress", "flow", "check", "export", "cli"]  # fmt: skip
+         "progress", "flow", "check", "export", "train", "cli"]  # fmt: skip
 """From the top of the house to the bottom; `__init__`, `__main__` and `sample` belong to the cli."""
 
 ALONE = {
@@ -17,9 +17,9 @@ ALONE = {
     "s3fs": {"storage"},
     "botocore": {"storage"},
     "yaml": {"config"},
-    "torch": {"encode", "quality", "model/convert.py", "check"},
-    "sentence_transformers": {"encode", "quality", "check"},
-    "transformers": {"text", "encode", "model"},
+    "torch": {"encode", "quality", "model/convert.py", "check", "train"},
+    "sentence_transformers": {"encode", "quality", "check", "train"},
+    "transformers": {"text", "encode", "model", "train"},
     "ray": {
         "flow/ray_engine.py",
         "flow/cluster.py",

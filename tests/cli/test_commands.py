@@ -28,6 +28,7 @@ COMMANDS = (
     "submit",
     "sample",
     "convert-model",
+    "train",
     "config",
 )
 

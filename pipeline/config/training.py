@@ -1,0 +1,103 @@
+"""What a training run is: which model, from which pairs, by which loss and schedule.
+
+The defaults are the recipe of the model card that this follows: RoBERTa with max pooling, a Dense layer to 153 dimensions with
+ReLU, contrastive loss, ten epochs.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.schema import Format, Section
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Architecture(Section):
+    """The model to begin with. Without `base` its weights are random and its tokenizer is trained on the pairs' own text."""
+
+    base: str | None = Field(
+        None,
+        description="Directory of a sentence-transformers model to train further, or of a RoBERTa checkpoint to build on.",
+    )
+    hidden_size: Positive = 768
+    layers: Positive = 12
+    heads: Positive = 12
+    intermediate_size: Positive = 3072
+    max_tokens: Annotated[int, Field(ge=8)] = Field(
+        1280, description="Tokens of a text, special ones included; the position table gets two more."
+    )
+    vocabulary: Annotated[int, Field(ge=300)] = Field(
+        30_000, description="Tokens of a tokenizer trained here, at most."
+    )
+    pooling: Literal["max", "mean", "cls"] = "max"
+    dimensions: Positive | None = Field(153, description="Outputs of a Dense layer; null for none.")
+    activation: Literal["relu", "tanh", "identity"] = Field("relu", description="Of the Dense layer.")
+    dropout: Share = Field(0.5, description="Of the last layer, in training; 0 for none.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Architecture":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"`hidden_size` ({self.hidden_size}) must be a multiple of `heads` ({self.heads})")
+        return self
+
+
+class Pairs(Section):
+    """Two texts a row, and whether they belong together."""
+
+    paths: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Files, directories or globs, as in a job's input.paths."
+    )
+    format: Format | Literal["auto"] = "auto"
+    first: str = Field("sentence1", description="Column of the first text.")
+    second: str = Field("sentence2", description="Column of the second text.")
+    label: str = Field("label", description="Column of the label: 0 or 1, or a score (see `positive_from`).")
+    positive_from: float | None = Field(None, description="Scores from here on are 1.")
+    negative_to: float | None = Field(None, description="Scores up to here are 0; those in between are left out.")
+    quotes: bool = Field(
+        True, description="False: quotation marks in .csv and .tsv files are text, as in most benchmarks."
+    )
+    only: dict[str, str] = Field({}, description="Rows with these values in these columns, as in `{split: train}`.")
+
+    @model_validator(mode="after")
+    def _both_bounds(self) -> "Pairs":
+        if (self.positive_from is None) != (self.negative_to is None):
+            raise ValueError("set `positive_from` and `negative_to`, or neither")
+        if self.positive_from is not None and self.negative_to is not None and self.negative_to >= self.positive_from:
+            raise ValueError(f"`negative_to` ({self.negative_to}) must be below `positive_from` ({self.positive_from})")
+        return self
+
+
+class Loss(Section):
+    """ContrastiveLoss: pairs that belong together are drawn together, others pushed apart until they are `margin` apart."""
+
+    distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
+    margin: Annotated[float, Field(gt=0)] = 0.2
+
+
+class Schedule(Section):
+    """How long and how fast. AdamW; the rate rises to `learning_rate` over `warmup_steps`, then falls to 0 at the last step."""
+
+    epochs: Positive = 10
+    steps_per_epoch: Positive | None = Field(None, description="Batches of an epoch. Default: all pairs once.")
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    evaluation_steps: Annotated[int, Field(ge=0)] = Field(0, description="Evaluate so often; 0: after each epoch.")
+    checkpoint_steps: Positive = Field(128, description="Steps that a killed run may have to do again.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+
+
+class Training(Section):
+    """One training run."""
+
+    model: Architecture = Architecture()
+    pairs: Pairs
+    evaluation: Pairs | None = Field(None, description="Pairs that are not trained on.")
+    loss: Loss = Loss()
+    schedule: Schedule = Schedule()
+    output: str = Field(description="Local directory for the model, its checkpoints and its curve.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,0 +1,103 @@
+"""`embedpipe train`, and the recipe in configs/train/."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.load import load_training
+from pipeline.config.training import Training
+
+from .conftest import Cli
+
+CARD = Path(__file__).parents[2] / "configs" / "train" / "card.yaml"
+TINY = {"hidden_size": 32, "layers": 1, "heads": 4, "intermediate_size": 64, "max_tokens": 30, "vocabulary": 300}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A recipe of one epoch."""
+    words = ["sea", "wood", "town", "tide", "moss", "tram"]
+    rows = [{"sentence1": words[n % 6], "sentence2": words[(n + n % 2) % 6], "label": 1 - n % 2} for n in range(32)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "model": TINY,
+        "pairs": {"paths": [str(pairs)]},
+        "evaluation": {"paths": [str(pairs)]},
+        "schedule": {"epochs": 1, "batch_size": 8},
+        "output": str(tmp_path / "out"),
+    }
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe))
+    return tmp_path / "train.yaml"
+
+
+def test_a_model_is_trained_and_its_place_and_quality_are_told(cli: Cli, file: Path) -> None:
+    ended = cli("train", "-c", file, "--set", "model.dimensions=16")
+    assert ended.code == 0, ended.err
+    where, quality = ended.out.splitlines()
+    assert where.startswith(f"{file.parent}/out/model: 16 dimensions, ")
+    assert re.fullmatch(
+        r"euclidean average precision on 32 pairs that were not trained on: [01]\.\d+ before, [01]\.\d+ after", quality
+    )
+    assert "step 4 of 4, euclidean average precision" in ended.err
+    assert "%|" not in ended.err, "a bar is drawn into the lines"
+    again = cli("train", "-c", file, "--set", "model.dimensions=16", "--json")
+    assert again.json["model"] == f"{file.parent}/out/model"
+    assert "step" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "said"),
+    [
+        ("pairs.label=stars", 3, "stars"),
+        ("schedule.epoch=3", 2, "schedule.epoch: unknown key; did you mean schedule.epochs?"),
+        ("model.heads=5", 2, "multiple of `heads`"),
+        ("loss.margin=0", 2, "loss.margin: expected greater than 0, given 0"),
+        ("model.base=/nowhere", 2, "/nowhere: no such directory"),
+        ("device=cuda", 2, "torch sees no GPU here"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_computed(
+    cli: Cli, file: Path, override: str, code: int, said: str
+) -> None:
+    ended = cli("train", "-c", file, "--set", override)
+    assert ended.code == code, ended.err
+    assert said in ended.err
+    assert ended.out == ""
+    assert not (file.parent / "out" / "curve.json").exists()
+
+
+def test_what_training_needs_besides_is_told(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def missing(name: str, *more: Any) -> Any:
+        return None if name == "datasets" else find(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
+    ended = cli("train", "-c", file)
+    assert ended.code == 2
+    assert "training needs datasets: pip install 'embedpipe[train]'" in ended.err
+
+
+def test_the_recipe_says_what_the_defaults_are_and_those_are_the_cards() -> None:
+    text = CARD.read_text()
+    plain = load_training(CARD)
+    body = text[text.index("\npairs:") :]
+    uncommented = re.sub(r"^# ( *[a-z_]+:)", r"\1", body, flags=re.MULTILINE)
+    uncommented = re.sub(r"^( *)# (positive_from|negative_to|only): .*\n", "", uncommented, flags=re.MULTILINE)
+    spelt_out = Training.model_validate(yaml.safe_load(uncommented))
+    assert spelt_out == plain
+    assert yaml.safe_load(uncommented)["model"].keys() == Training.model_fields["model"].annotation.model_fields.keys()
+    assert yaml.safe_load(uncommented)["schedule"].keys() == type(plain.schedule).model_fields.keys()
+
+    schedule = plain.schedule
+    assert (schedule.epochs, schedule.batch_size, schedule.learning_rate) == (10, 32, 1e-4)
+    assert (schedule.weight_decay, schedule.warmup_steps, schedule.max_grad_norm) == (1e-4, 10_000, 1.0)
+    assert (plain.loss.distance, plain.loss.margin) == ("euclidean", 0.2)
+    assert (plain.model.hidden_size, plain.model.dimensions, plain.model.dropout) == (768, 153, 0.5)
+    assert (plain.model.max_tokens, plain.model.pooling, plain.model.activation) == (1280, "max", "relu")

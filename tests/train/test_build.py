@@ -1,0 +1,95 @@
+"""The model to begin with: the card's architecture, from nothing or from a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from support.models import make_transformer
+
+from pipeline.config.training import Architecture
+from pipeline.errors import ModelError
+from pipeline.model.inspect import inspect_model
+from pipeline.train.build import build_model
+
+TEXTS = ["the quick brown fox jumps over the lazy dog", "data moves one way, and a cycle begins the other way"] * 8
+SMALL = {"hidden_size": 32, "layers": 2, "heads": 4, "intermediate_size": 64, "vocabulary": 400}
+
+
+def build(folder: Path, **settings: Any) -> Any:
+    folder.mkdir(exist_ok=True)
+    return build_model(Architecture(**SMALL | settings), TEXTS, folder, device="cpu", seed=7)
+
+
+def test_it_is_the_cards_architecture_and_survives_being_saved(tmp_path: Path) -> None:
+    """RoBERTa for 1,280 tokens, so 1,282 positions; max pooling; Dense to 153 with ReLU; Dropout."""
+    built = build(tmp_path / "work")
+    assert [type(module).__name__ for module in built] == ["Transformer", "Pooling", "Dense", "Dropout"]
+    backbone = built[0].auto_model
+    assert type(backbone).__name__ == "RobertaModel"
+    assert backbone.config.max_position_embeddings == 1282
+    assert built.max_seq_length == 1280
+    assert built[1].pooling_mode == "max"
+    assert (built[2].in_features, built[2].out_features, type(built[2].activation_function)) == (32, 153, torch.nn.ReLU)
+    assert built[3].dropout == 0.5
+
+    built.save(str(tmp_path / "model"))
+    lock = inspect_model(tmp_path / "model", "m", None)
+    assert (lock.dimensions, lock.max_tokens, lock.normalized) == (153, 1280, False)
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    texts = [*TEXTS[:2], "fox " * 2000]
+    assert np.array_equal(loaded.encode(texts), built.encode(texts))
+    assert loaded.encode(texts).min() >= 0
+
+
+def test_the_same_seed_and_text_give_the_same_model(tmp_path: Path) -> None:
+    """A run that was killed builds it again, and goes on from a checkpoint of it."""
+    one, other = build(tmp_path / "one"), build(tmp_path / "other")
+    assert one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+    for left, right in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_roberta_checkpoint_is_built_on_and_its_position_table_is_the_limit(tmp_path: Path) -> None:
+    """514 positions and 1,280 tokens would be an index error, or a dead GPU."""
+    transformer = make_transformer(tmp_path / "checkpoint", "roberta", positions=66)
+    built = build(tmp_path / "work", base=str(tmp_path / "checkpoint"))
+    assert built.max_seq_length == 64
+    ours, theirs = built[0].auto_model.state_dict(), transformer.auto_model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert built.encode(["fox " * 500]).shape == (1, 153)
+
+
+def test_a_sentence_transformers_model_is_trained_further_as_it_is(tmp_path: Path) -> None:
+    build(tmp_path / "work", dimensions=None, pooling="mean").save(str(tmp_path / "model"))
+    again = build(tmp_path / "other", base=str(tmp_path / "model"))
+    assert [type(module).__name__ for module in again] == ["Transformer", "Pooling", "Dropout"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({"dimensions": None, "dropout": 0}, ["Transformer", "Pooling"]),
+        ({"dropout": 0, "activation": "tanh"}, ["Transformer", "Pooling", "Dense"]),
+    ],
+)
+def test_layers_can_be_left_out(tmp_path: Path, settings: dict[str, Any], kinds: list[str]) -> None:
+    assert [type(module).__name__ for module in build(tmp_path / "work", **settings)] == kinds
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    make_transformer(tmp_path / "bert", "bert")
+    with pytest.raises(ModelError, match="model_type is 'bert', expected 'roberta'"):
+        build(tmp_path / "work", base=str(tmp_path / "bert"))
+
+
+def test_a_checkpoint_that_is_not_there_or_has_no_plain_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such directory"):
+        build(tmp_path / "work", base=str(tmp_path / "nowhere"))
+    make_transformer(tmp_path / "old", "roberta")
+    for weights in (tmp_path / "old").glob("*.safetensors"):
+        weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ModelError, match="convert-model"):
+        build(tmp_path / "work", base=str(tmp_path / "old"))

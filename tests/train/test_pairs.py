@@ -1,0 +1,114 @@
+"""Labelled pairs, read from every format and judged before anything is computed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from pipeline.config.training import Pairs
+from pipeline.errors import InputError
+from pipeline.train.pairs import LabelledPairs, read_pairs
+
+ROWS = [("a plane", "an aeroplane", 1), ('a "red" bus', "a cat", 0), ("tea", "milk", 1)]
+
+
+def write(folder: Path, kind: str, rows: list[tuple[Any, Any, Any]]) -> Path:
+    path = folder / f"pairs.{kind}"
+    named = [dict(zip(("sentence1", "sentence2", "label"), row, strict=True)) for row in rows]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(named), path, row_group_size=2)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in named))
+    else:
+        quote = (lambda text: '"' + str(text).replace('"', '""') + '"') if kind == "csv" else str
+        lines = [("sentence1", "sentence2", "label"), *rows]
+        path.write_text("".join(("," if kind == "csv" else "\t").join(map(quote, line)) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "tsv"])
+def test_pairs_are_those_of_the_file_whatever_its_format(tmp_path: Path, kind: str) -> None:
+    source = Pairs(paths=(str(write(tmp_path, kind, ROWS)),), quotes=kind != "tsv")
+    first, second, labels = zip(*ROWS, strict=True)
+    assert read_pairs(source, "pairs") == LabelledPairs(first, second, labels)
+
+
+def test_scores_become_labels_and_those_in_between_are_left_out(tmp_path: Path) -> None:
+    rows = [("a", "b", score) for score in (5.0, 4.0, 3.9, 1.1, 1.0, 0.0)]
+    source = Pairs(paths=(str(write(tmp_path, "parquet", rows)),), positive_from=4, negative_to=1)
+    pairs = read_pairs(source, "pairs")
+    assert (pairs.labels, pairs.positive, pairs.left_out) == ((1, 1, 0, 0), 2, 2)
+
+
+def test_rows_of_another_split_are_passed_over_whatever_is_in_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"sentence1": "a", "sentence2": "b", "label": label, "split": split} for label, split in
+            [(1, "train"), (0, "train"), (7, "test")]]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_pairs(Pairs(paths=(str(path),), only={"split": "train"}), "pairs").labels == (1, 0)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("a", "", 1), "column 'sentence2' is empty; expected text"),
+        (("  ", "b", 1), "column 'sentence1' is empty; expected text"),
+        (("a", "b", 2), "column 'label' holds '?2'?; expected 0 or 1 .for scores set positive_from and negative_to"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, kind: str, row: tuple[Any, ...], said: str) -> None:
+    """Found after an epoch, it costs that epoch; left out without a word, it is missing in what is learnt."""
+    path = write(tmp_path, kind, [*ROWS, row])
+    place = r"byte \d+" if kind == "jsonl" else "row 3"
+    with pytest.raises(InputError, match=rf"pairs: 1 rows can't be used\n  {path}, {place}: {said}"):
+        read_pairs(Pairs(paths=(str(path),)), "pairs")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"sentence1": None, "sentence2": "b", "label": 1}, "column 'sentence1': "),
+        ({"sentence1": "a", "sentence2": None, "label": 1}, "column 'sentence2' holds nothing; expected text"),
+        ({"sentence1": "a", "sentence2": "b", "label": None}, "column 'label' holds nothing; expected a number"),
+        ({"sentence1": "a", "sentence2": "b"}, "column 'label' holds nothing; expected a number"),
+    ],
+)
+def test_what_is_missing_is_told(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = {"sentence1": "a", "sentence2": "b", "label": 0}
+    path.write_text("".join(json.dumps(one) + "\n" for one in (good, row)))
+    with pytest.raises(InputError, match=said):
+        read_pairs(Pairs(paths=(str(path),)), "pairs")
+
+
+def test_many_bad_rows_are_counted_and_a_few_of_them_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "parquet", [("a", "b", 9)] * 2000)
+    with pytest.raises(InputError) as caught:
+        read_pairs(Pairs(paths=(str(path),)), "evaluation")
+    assert caught.value.message.startswith("evaluation: 2,000 rows can't be used")
+    assert caught.value.message.endswith("and 1,995 more")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tsv"])
+def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, ROWS)
+    with pytest.raises(InputError, match=r"'stars'.*'sentence1'|'stars'.*sentence1"):
+        read_pairs(Pairs(paths=(str(path),), label="stars", quotes=kind != "tsv"), "pairs")
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_pairs_of_one_label_alone_teach_nothing_and_measure_nothing(tmp_path: Path, label: int) -> None:
+    path = write(tmp_path, "parquet", [("a", "b", label)] * 3)
+    with pytest.raises(InputError, match=f"{3 * label} pairs have label 1 and {3 - 3 * label} have 0. Both are needed"):
+        read_pairs(Pairs(paths=(str(path),)), "pairs")
+
+
+def test_bounds_for_scores_come_together_and_in_order() -> None:
+    for bounds in ({"positive_from": 4}, {"negative_to": 1}, {"positive_from": 1, "negative_to": 1}):
+        with pytest.raises(ValidationError, match="positive_from"):
+            Pairs(paths=("a",), **bounds)

@@ -1,0 +1,126 @@
+"""Training, over killed processes, to a model that the pipeline embeds with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from support.jobs import make_config, text_of, write_jsonl
+
+import pipeline
+from pipeline.check.verify import verify
+from pipeline.config.training import Training
+from pipeline.errors import RefusedError
+from pipeline.train.records import Step
+from pipeline.train.trainer import train_model
+
+METRIC = "evaluation_euclidean_ap"
+TRAIN = [sys.executable, "-m", "pipeline", "train", "-c"]
+
+
+def changed(training: Training, output: Path, **schedule: Any) -> Training:
+    settings = training.schedule.model_copy(update=schedule)
+    return training.model_copy(update={"output": str(output), "schedule": settings})
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return {f"{file.parent.name}/{name}": tensor for file in sorted((output / "model").rglob("*.safetensors"))
+            for name, tensor in load_file(file).items()}  # fmt: skip
+
+
+def test_a_small_encoder_learns_and_says_how_it_went(training: Training, tmp_path: Path) -> None:
+    points: list[Step] = []
+    trained = train_model(training, points.append)
+    assert trained.after[METRIC] > trained.before[METRIC] + 0.1
+    assert (trained.pairs, trained.positive, trained.evaluation_pairs, trained.steps) == (192, 96, 96, 72)
+    evaluated = [point.step for point in points if point.metrics]
+    assert evaluated == [0, 12, 24, 36, 48, 60, 72]
+    curve = json.loads((tmp_path / "out" / "curve.json").read_text())
+    assert [point["step"] for point in curve] == [point.step for point in points]
+    assert curve[-1]["metrics"][METRIC] == trained.after[METRIC]
+    losses = [point["loss"] for point in curve if point["loss"] is not None]
+    assert losses[-1] < losses[0]
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_what_was_killed_goes_on_and_ends_as_if_it_had_not_been(
+    training: Training, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """With other steps of Dropout or another order of pairs after the resumption it'd be another training."""
+    train_model(changed(training, tmp_path / "whole"), lambda _: None)
+
+    config = tmp_path / "train.yaml"
+    config.write_text(yaml.safe_dump(recipe))
+    started = subprocess.Popen([*TRAIN, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoints = tmp_path / "out" / "checkpoints"
+    while started.poll() is None and not list(checkpoints.glob("checkpoint-30/trainer_state.json")):
+        pass
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.stderr is not None
+    assert started.wait() == -signal.SIGKILL, started.stderr.read().decode()[-2000:]
+    started.stderr.close()
+    (checkpoints / "checkpoint-31").mkdir()  # as a process leaves it that is killed while it writes
+    assert not (tmp_path / "out" / "model").exists()
+
+    trained = train_model(training, lambda _: None)
+    assert trained.steps_before >= 20  # its state may not have been whole when the process was killed
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "out")
+    assert whole.keys() == resumed.keys()
+    for name in whole:
+        torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=1e-6)
+    curve = json.loads((tmp_path / "out" / "curve.json").read_text())
+    steps = [point["step"] for point in curve]
+    assert steps == sorted(steps)
+
+
+def test_a_training_that_has_ended_is_not_done_again_and_another_one_does_not_take_its_place(
+    training: Training, tmp_path: Path
+) -> None:
+    short = changed(training, tmp_path / "out", epochs=1)
+    first = train_model(short, lambda _: None)
+
+    def nothing(_: Step) -> None:
+        raise AssertionError("it is done again")
+
+    assert train_model(short, nothing) == first
+    with pytest.raises(RefusedError, match=r"another training: schedule\.epochs differ"):
+        train_model(changed(training, tmp_path / "out", epochs=2), nothing)
+    pairs = Path(training.pairs.paths[0])
+    pairs.write_text(pairs.read_text().replace("gull", "seal"))
+    with pytest.raises(RefusedError, match="another training: pairs differ"):
+        train_model(short, nothing)
+
+
+def test_steps_of_an_epoch_can_be_fewer_or_more_than_the_pairs_have(training: Training, tmp_path: Path) -> None:
+    points: list[Step] = []
+    trained = train_model(changed(training, tmp_path / "out", epochs=2, steps_per_epoch=5), points.append)
+    assert trained.steps == 10
+    assert [point.step for point in points if point.metrics] == [0, 5, 10]
+
+
+def test_the_model_embeds_through_the_pipeline_and_its_card_tells_the_truth(training: Training, tmp_path: Path) -> None:
+    """153 dimensions, rows of zeros where ReLU leaves nothing, vectors of any length: as sentence-transformers gives them."""
+    trained = train_model(changed(training, tmp_path / "out", epochs=1), lambda _: None)
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(200))
+    config = make_config(tmp_path / "in", str(tmp_path / "vectors"), trained.model, model__precision="exact")
+    assert pipeline.run(config).rows == 200
+    report = verify(str(tmp_path / "vectors"))
+    assert report.passed, report
+
+    card = (Path(trained.model) / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(2, 153)", done.stderr[-2000:]
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["library_name"] == "sentence-transformers"
+    assert f"| euclidean ap | {trained.before[METRIC]:.4f} | {trained.after[METRIC]:.4f} |" in card
+    assert f"{trained.parameters:,}" in card
+    assert text_of(0) not in card
