@@ -158,6 +158,7 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
     )
+    model.model_card_data.generate_widget_examples = False  # the card is ours, and texts of the pairs don't belong there
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
