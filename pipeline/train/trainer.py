@@ -158,8 +158,7 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    model.model_card_data.generate_widget_examples = False  # the card is ours, and texts of the pairs don't belong there
-    trainer = SentenceTransformerTrainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict(
@@ -174,6 +173,13 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout, which is for the result
     return trainer
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Without the card that would be made by the way: ours is written at the end, and holds no texts of the pairs."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        pass
 
 
 class _Watch(TrainerCallback):
