@@ -23,7 +23,7 @@ from faults.leftovers import leftovers
 
 log = logging.getLogger(__name__)
 
-MAX_RUNS = 12
+MAX_RUNS = 24
 RUN_S = 300
 """After that a run counts as hanging."""
 

@@ -67,13 +67,13 @@ def go(
     try:
         with round_.watch() as watch, round_.collecting() if collected else nullcontext():
             round_.world.begin(FILES, ROWS)
-            round_.publish(draw(rng, rng.randint(14, 18), missing), drivers=2 if twice else 1)
+            round_.publish(draw(rng, rng.randint(22, 28), missing), drivers=2 if twice else 1)
             if competed:
                 round_.compete()
                 round_.publish([], "--replace")
             round_.world.move(ROWS)
             missing = [pair for pair in missing if not round_.counts[struck(*pair)]]
-            round_.publish(draw(rng, rng.randint(8, 10), missing), "--allow-drop")
+            round_.publish(draw(rng, rng.randint(14, 18), missing), "--allow-drop")
             round_.judge()
         counts = Counter(round_.counts + watch.counts, rounds=1)
         wrong = {name: counts[name] for name in ZERO if counts[name]}
