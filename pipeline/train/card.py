@@ -43,7 +43,7 @@ def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
         "print(embeddings.shape)\n"
         "```"
     )
-    yield "Many rows at once, with [embedpipe](https://pypi.org/project/embedpipe/): `model.name` is this directory."
+    yield "Many rows at once, with embedpipe: `model.name` is this directory."
     yield "## Evaluation"
     yield _evaluation(trained)
     yield "## Training"

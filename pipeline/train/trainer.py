@@ -53,7 +53,7 @@ def train_model(training: Training, report: Report) -> Trained:
     with tempfile.TemporaryDirectory(prefix="embedpipe-train-") as folder:
         texts = (*pairs.first, *pairs.second)
         model = build_model(training.model, texts, Path(folder), device=device, seed=training.schedule.seed)
-    measure = _measure(training, held_out)
+    measure = _Measure(training, held_out)
     watch = _Watch(place, report)
     before = watch.before(lambda: measure(model))
     steps, steps_before = _fit(training, model, pairs, measure, place, watch)
@@ -105,26 +105,21 @@ def _device(training: Training) -> str:
 class _Measure:
     """Metrics of a model on pairs it isn't trained on, by name; none where there are no such pairs."""
 
-    def __init__(self, evaluator: BinaryClassificationEvaluator | None) -> None:
-        self.evaluator = evaluator
+    def __init__(self, training: Training, pairs: LabelledPairs | None) -> None:
+        self.evaluator: BinaryClassificationEvaluator | None = None
+        if pairs is not None:
+            self.evaluator = BinaryClassificationEvaluator(
+                list(pairs.first),
+                list(pairs.second),
+                list(pairs.labels),
+                name=EVALUATION,
+                batch_size=training.schedule.batch_size,
+                write_csv=False,
+                similarity_fn_names=list(dict.fromkeys((training.loss.distance, "cosine"))),
+            )
 
     def __call__(self, model: SentenceTransformer) -> dict[str, float]:
         return {} if self.evaluator is None else _rounded(self.evaluator(model))
-
-
-def _measure(training: Training, pairs: LabelledPairs | None) -> _Measure:
-    if pairs is None:
-        return _Measure(None)
-    evaluator = BinaryClassificationEvaluator(
-        list(pairs.first),
-        list(pairs.second),
-        list(pairs.labels),
-        name=EVALUATION,
-        batch_size=training.schedule.batch_size,
-        write_csv=False,
-        similarity_fn_names=list(dict.fromkeys((training.loss.distance, "cosine"))),
-    )
-    return _Measure(evaluator)
 
 
 def _trainer(

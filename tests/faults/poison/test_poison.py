@@ -2,16 +2,34 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import oracle
 from faults.poison.bench import KINDS, attempts, run, write
 from support.jobs import make_config
 
+from pipeline.config.schema import Config
 from pipeline.flow.maintenance import list_quarantine
 
 ROWS = 200
+
+
+def one_replica(folder: Path, model: str, **changes: Any) -> Config:
+    """A job on Ray."""
+    return make_config(
+        folder / "in", str(folder / "out"), model, execution__engine="ray", execution__replicas=1,
+        output__max_rejected_share=0.1, **changes,
+    )  # fmt: skip
+
+
+def assert_only_x_3_is_set_aside(out: Path, texts: Mapping[str, str], model: str) -> None:
+    """And all others have their vectors."""
+    assert list_quarantine(str(out))["id"].to_pylist() == ["x-3"]
+    kept = {name: text for name, text in texts.items() if name != "x-3"}
+    assert oracle.check(str(out), kept, model).right
 
 
 def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model: str) -> None:
@@ -66,22 +84,16 @@ def test_poison_among_the_parity_gates_texts_ends_no_job(tmp_path: Path, tiny_mo
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1)
     codes = [run(config, tmp_path / "log", {"aardvark": "exit"}, FAULTS_GATE="1").returncode for _ in range(5)]
     assert codes == [3, 3, 3, 3, 0]
-    assert list_quarantine(str(tmp_path / "out"))["id"].to_pylist() == ["x-3"]
-    kept = {name: text for name, text in texts.items() if name != "x-3"}
-    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+    assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
 def test_poison_among_the_parity_gates_texts_ends_no_job_on_ray(tmp_path: Path, tiny_model: str) -> None:
     """There the run itself lives on, and need not be started again."""
     texts = write(tmp_path / "in", {3: "aardvark"}, rows=20)
-    config = make_config(
-        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
-        output__max_rejected_share=0.1,
-    )  # fmt: skip
+    config = one_replica(tmp_path, tiny_model)
     done = run(config, tmp_path / "log", {"aardvark": "exit"}, FAULTS_GATE="1")
     assert done.returncode == 0, done.stderr[-3000:]
-    kept = {name: text for name, text in texts.items() if name != "x-3"}
-    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+    assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
 def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_another(
@@ -89,18 +101,12 @@ def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_anoth
 ) -> None:
     """It answers each unit at once, with an error, so that it'd get more of them than all that work."""
     texts = write(tmp_path / "in", {3: "aardvark"})
-    config = make_config(
-        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
-        output__max_rejected_share=0.1, units__rows=20,
-    )  # fmt: skip
+    config = one_replica(tmp_path, tiny_model, units__rows=20)
     done = run(config, tmp_path / "log", {"aardvark": "broken device"}, FAULTS_ENCODE_S="0.005")
     assert done.returncode == 0, done.stderr[-3000:]
     assert attempts(tmp_path / "log") == {"aardvark": 2, "deviceless": 1}
-    aside = list_quarantine(str(tmp_path / "out"))
-    assert aside["id"].to_pylist() == ["x-3"]
-    assert "an illegal memory access" in aside["reason"][0].as_py()
-    kept = {name: text for name, text in texts.items() if name != "x-3"}
-    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+    assert "an illegal memory access" in list_quarantine(str(tmp_path / "out"))["reason"][0].as_py()
+    assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
 def test_on_ray_a_machine_whose_device_nobody_can_use_for_a_while_gives_its_units_back_and_goes_on_after_that(
@@ -108,17 +114,12 @@ def test_on_ray_a_machine_whose_device_nobody_can_use_for_a_while_gives_its_unit
 ) -> None:
     """A worker that can't be set up would end the whole graph, and so each round, for all machines."""
     texts = write(tmp_path / "in", {3: "aardvark"})
-    config = make_config(
-        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__replicas=1,
-        output__max_rejected_share=0.1, units__rows=20,
-    )  # fmt: skip
+    config = one_replica(tmp_path, tiny_model, units__rows=20)
     done = run(config, tmp_path / "log", {"aardvark": "broken card"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert attempts(tmp_path / "log")["cardless"] == 3
     assert "the Ray graph failed" not in done.stderr
-    assert list_quarantine(str(tmp_path / "out"))["id"].to_pylist() == ["x-3"]
-    kept = {name: text for name, text in texts.items() if name != "x-3"}
-    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+    assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
