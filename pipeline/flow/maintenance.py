@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 
 from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.keys import META
-from pipeline.commit.records import FileRef, UnitRecord
+from pipeline.commit.records import UnitRecord
 from pipeline.commit.snapshot import read_head, republish
 from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
-from pipeline.errors import InputError, Overtaken, first_line
+from pipeline.errors import InputError, Overtaken
 from pipeline.flow.publishing import finish, version_now
 from pipeline.sink.assemble import damaged
 from pipeline.sink.part import QUARANTINE_SCHEMA
+from pipeline.source.streams import one_line
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
 
@@ -53,12 +54,13 @@ def list_quarantine(output: str) -> pa.Table:
     tables = []
     for record in _with_quarantine(store):
         quarantine = record.quarantine
-        data = store.get(quarantine.key) if isinstance(quarantine, FileRef) else None
-        if isinstance(quarantine, FileRef) and data is not None:
-            try:
-                tables.append(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False))
-            except (pa.ArrowException, OSError) as error:
-                raise damaged(store, quarantine.key, first_line(error)) from error
+        data = None if quarantine is None else store.get(quarantine.key)
+        if quarantine is None or data is None:
+            continue
+        try:
+            tables.append(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False))
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(store, quarantine.key, one_line(error)) from error
     return pa.concat_tables(tables) if tables else QUARANTINE_SCHEMA.empty_table()
 
 

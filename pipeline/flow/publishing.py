@@ -24,7 +24,6 @@ from pipeline.errors import (
     Overtaken,
     StorageError,
     TransientStorageError,
-    first_line,
 )
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
@@ -35,6 +34,7 @@ from pipeline.plan.refuse import check_drop
 from pipeline.sink.assemble import damaged
 from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.records import InputFile
+from pipeline.source.streams import one_line
 from pipeline.spec import Spec
 from pipeline.storage.environment import worker_environment
 from pipeline.storage.inputs import find, is_hollow
@@ -237,7 +237,7 @@ def _read_ids(store: Store, key: str) -> pa.ChunkedArray:
             raise
     except (pa.ArrowException, OSError, KeyError) as error:  # Arrow's own, for bytes that aren't as they were
         if store.size(key) is not None:
-            raise damaged(store, key, first_line(error)) from error
+            raise damaged(store, key, one_line(error)) from error
     raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
 
 
