@@ -20,6 +20,7 @@ from pipeline.commit.keys import (
     parse_data_base,
     parse_leading_number,
 )
+from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord, parsed
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
@@ -195,8 +196,9 @@ class _Needless:
         otherwise."""
         if self._view is None or unit.spec != self._view.head.entry.spec:
             return False
-        if unit.unit in self._published:
-            return not self._is_to_be_redone(unit.unit)
+        published = self._published.get(unit.unit)
+        if published is not None:
+            return not _is_to_be_redone(published, self._rulings.get(unit.unit))
         # A unit that was planned on this very head is wanted in spite of what the head has. Of a group of small files one of
         # which can't be read, the head has the others, each on its own.
         entry = self._view.head.entry
@@ -210,13 +212,6 @@ class _Needless:
         ruling, published = self._rulings.get(unit.unit), self._published.get(unit.unit)
         return open_request(self._store, ruling, published.generation if published else -1)
 
-    def _is_to_be_redone(self, unit: str) -> bool:
-        """As the plan sees it: asked for, done since, or tried in vain."""
-        published, ruling = self._published.get(unit), self._rulings.get(unit)
-        if published is None or ruling is None or not published.rows_quarantined:
-            return False
-        return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state != "retired")
-
     def _is_replaced(self, unit: UnitRecord | AttemptNote) -> bool:
         """Whether its spec was published since it was planned, and another one after that. A run may go back to a spec
         that was replaced long ago, so that alone says nothing."""
@@ -226,6 +221,13 @@ class _Needless:
             entries = [read_entry(self._store, version) for version in self._view.earlier]
             self._specs = [(entry.version, entry.spec) for entry in entries if entry is not None]
         return any(version >= unit.base and spec == unit.spec for version, spec in self._specs)
+
+
+def _is_to_be_redone(published: ManifestUnit, ruling: UnitRecord | None) -> bool:
+    """As the plan sees it: asked for, done since, or tried in vain."""
+    if ruling is None or not published.rows_quarantined:
+        return False
+    return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state != "retired")
 
 
 def _place(piece: PieceRef) -> tuple[str, str, int, int]:

@@ -1,5 +1,6 @@
 """Connecting to Ray, and fitting the steps onto what it has."""
 
+import atexit
 import contextlib
 import logging
 import math
@@ -247,6 +248,12 @@ def leave(why: str) -> NoReturn:
     log.error("%s", why)
     logging.shutdown()
     os._exit(IncompleteError.exit_code)
+
+
+def forget() -> None:
+    """Have Ray not take its leave of a cluster that is gone when this process ends: it'd wait for it, and then end the process
+    with an exit code that means a bug."""
+    atexit.unregister(ray.shutdown)
 
 
 def answers(address: str) -> bool:

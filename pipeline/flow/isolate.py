@@ -154,7 +154,7 @@ class _Replica:
             self._process.send((own, threads))
             ready = self._process.receive(LOADING_S, while_waiting)
         except Ended as how:
-            raise EncodeError(f"no model can be loaded to find out which text ends the encoder: {how}") from None
+            raise _no_model(str(how)) from None
         if isinstance(ready, EmbedpipeError):
             self.end()
             raise ready
@@ -182,6 +182,10 @@ class _Replica:
         self._process.end()
 
 
+def _no_model(why: str) -> EncodeError:
+    return EncodeError(f"no model can be loaded to find out which text ends the encoder: {why}")
+
+
 def serve_texts(connection: Connection) -> None:
     """The throw-away process: a job and its threads come in, (device, dtype, gate, room) goes out; then texts in, vectors out.
     Room: the memory there is for a text, in bytes; None where there is no limit.
@@ -196,11 +200,7 @@ def serve_texts(connection: Connection) -> None:
         connection.send(error)
         return
     except Exception as error:  # of a device that is of no use, for example
-        connection.send(
-            EncodeError(
-                f"no model can be loaded to find out which text ends the encoder: {first_line(error, named=True)}"
-            )
-        )
+        connection.send(_no_model(first_line(error, named=True)))
         return
     encoder.compile_within = None  # it takes minutes, and memory that is limited from here on
     room = limit_memory()  # a text that takes all there is shall fail here, with a reason

@@ -34,8 +34,10 @@ from pipeline.flow.cluster import (
     STAGE_CPUS,
     LostCluster,
     Pool,
+    answers,
     check_shared,
     connect,
+    forget,
     leave,
     plan_pool,
     start_actor,
@@ -89,15 +91,13 @@ class RayEngine:
         self._execution = execution
         self._started = connect(execution.address)
         self._board = start_actor(Board, execution.address)
+        self._gcs_address: str = ray.get_runtime_context().gcs_address
         self._metrics = Metrics()
-        self._closed = threading.Event()
+        self._closing, self._closed = threading.Event(), threading.Event()
         self._at_work = False
-        self._watchers = [
-            threading.Thread(target=self._watch_workers, name="watchdog", daemon=True),
-            threading.Thread(target=self._watch_cluster, name="cluster-watch", daemon=True),
-        ]
-        for watcher in self._watchers:
-            watcher.start()
+        self._watchdog = threading.Thread(target=self._watch_workers, name="watchdog", daemon=True)
+        self._watchdog.start()
+        threading.Thread(target=self._watch_cluster, name="cluster-watch", daemon=True).start()
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
@@ -125,14 +125,14 @@ class RayEngine:
 
     def _watch_cluster(self) -> None:
         """End this process in good order when the cluster itself is gone. Alone, as nothing else returns in time then."""
-        lost = LostCluster(ray.get_runtime_context().gcs_address)
+        lost = LostCluster(self._gcs_address)
         while not self._closed.wait(BEAT_S):
             lost.check()
 
     def _watch_workers(self) -> None:
         """Kill workers that have stopped getting on, and end this process when nothing gets on any more."""
         timeout = self._execution.unit_timeout_s
-        while not self._closed.wait(beat_s(timeout)):
+        while not self._closing.wait(beat_s(timeout)):
             late: list[Overdue] = []
             still_s = 0.0
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
@@ -233,12 +233,15 @@ class RayEngine:
 
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""
+        self._closing.set()
+        if answers(self._gcs_address):
+            self._watchdog.join()
+            ray.kill(self._board)
+            if self._started:
+                ray.shutdown()
+        else:
+            forget()
         self._closed.set()
-        for watcher in self._watchers:
-            watcher.join()
-        ray.kill(self._board)
-        if self._started:
-            ray.shutdown()
 
 
 class EncodeActor:

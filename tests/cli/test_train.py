@@ -45,7 +45,6 @@ def test_a_model_is_trained_and_its_place_and_quality_are_told(cli: Cli, file: P
         r"euclidean average precision on 32 pairs that were not trained on: [01]\.\d+ before, [01]\.\d+ after", quality
     )
     assert "step 4 of 4, euclidean average precision" in ended.err
-    assert "%|" not in ended.err, "a bar is drawn into the lines"
     again = cli("train", "-c", file, "--set", "model.dimensions=16", "--json")
     assert again.json["model"] == f"{file.parent}/out/model"
     assert "step" not in again.err

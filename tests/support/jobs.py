@@ -22,6 +22,10 @@ def text_of(row: int, words: int = 0) -> str:
     return text + " and so forth" * (words // 3)
 
 
+LONG = 100
+"""Words: 40 rows with so many more are a shard too big to be grouped with others, where a unit holds 1 MiB of text."""
+
+
 def write_parquet(path: Path, rows: range, words: int = 0) -> None:
     """A shard with ids, texts and a language. The more words, the longer the texts."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,17 @@
 """Processes of a real Ray cluster are killed and stopped; the output must be right afterwards, and at every moment before."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
+from faults.chaos.cluster import Cluster
 from faults.chaos.eyes import eyes
+from faults.chaos.processes import gone, until
 from faults.chaos.round import ZERO, Clusters, Round
 from faults.chaos.strikes import HOLDER, Fault
 from faults.chaos.watch import Watch
@@ -13,6 +19,18 @@ from faults.sweep.places import Place, open_place
 
 pytestmark = pytest.mark.timeout(600)  # on a busy machine
 FILES, ROWS = 6, 1600
+OVER = """
+import sys
+from pipeline.cli.terminal import leave
+from pipeline.config.schema import Execution
+from pipeline.flow.ray_engine import RayEngine
+
+engine = RayEngine(Execution(address=sys.argv[1]))
+print("over", flush=True)
+sys.stdin.readline()
+engine.close()
+leave(0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +38,13 @@ def clusters() -> Iterator[Clusters]:
     made = Clusters()
     yield made
     made.close()
+
+
+@pytest.fixture
+def tiny_cluster() -> Iterator[Cluster]:
+    """One that may be ruined."""
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -108,6 +133,19 @@ def test_a_cluster_that_lost_its_head_is_left_and_another_one_goes_on(round_: Ro
     assert round_.counts["victim.gcs"] == 1
     assert_all_well(round_, watch)
     assert_a_broken_output_is_noticed(round_)
+
+
+def test_a_run_that_is_over_when_the_cluster_dies_ends_as_it_should(tiny_cluster: Cluster) -> None:
+    """Ray would wait for its control service and then end the process, with the code of a bug, after all was published."""
+    command = [sys.executable, "-c", OVER, tiny_cluster.address]
+    impatient = {**tiny_cluster.environment, "RAY_gcs_rpc_server_reconnect_timeout_s": "4"}
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=impatient) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "over\n"
+        assert tiny_cluster.strike(tiny_cluster.gcs, signal.SIGKILL)
+        assert until(lambda: gone(tiny_cluster.gcs), 30)
+        run.communicate("\n")
+    assert run.returncode == 0
 
 
 def assert_a_broken_output_is_noticed(round_: Round) -> None:
