@@ -5,7 +5,7 @@
     ├── ModelError             the model is refused, missing or has changed            exit 2
     ├── InputError             the input is refused: unreadable, no column, drifted    exit 3
     │   └── SourceChanged      a file changed under the reader         exit 4, retry: plan again
-    ├── RefusedError           going on would mix or lose data; the user must decide   exit 3
+    ├── RefusedError           going on would mix or lose data, or give less than demanded   exit 3
     ├── StorageError           the store refuses or can't be trusted                   exit 4
     │   └── TransientStorageError   the store was slow or away          retry: ask again
     ├── CommitError            a record contradicts the protocol                       exit 1
@@ -70,7 +70,7 @@ class SourceChanged(InputError):
 
 
 class RefusedError(EmbedpipeError):
-    """Doing what was asked would mix, shrink or overwrite published data."""
+    """Doing what was asked would mix, shrink or overwrite published data, or give vectors that are worse than demanded."""
 
     exit_code = 3
 

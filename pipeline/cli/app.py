@@ -1,7 +1,7 @@
 """The program: its commands, and how each ends.
 
-Exit codes: 0 done · 1 a bug · 2 config or command line wrong, model refused · 3 input refused, or data would be lost ·
-4 incomplete, a re-run goes on · 5 too many rows rejected · 6 verification failed.
+Exit codes: 0 done · 1 a bug · 2 config or command line wrong, model refused · 3 input refused, data would be lost, or
+quality is short of a demand · 4 incomplete, a re-run goes on · 5 too many rows rejected · 6 verification failed.
 """
 
 import signal
@@ -16,7 +16,9 @@ from typer.main import get_command
 
 import pipeline
 from pipeline.cli import config, quarantine
+from pipeline.cli.card import card
 from pipeline.cli.convert_model import convert_model
+from pipeline.cli.evaluate import evaluate
 from pipeline.cli.files import files
 from pipeline.cli.gc import gc
 from pipeline.cli.logs import set_up_logging
@@ -55,6 +57,8 @@ app.command()(submit)
 app.command()(sample)
 app.command("convert-model")(convert_model)
 app.command()(train)
+app.command()(evaluate)
+app.command()(card)
 app.add_typer(config.app, name="config", help="Show, check and describe configs.")
 
 

@@ -244,5 +244,14 @@ def _facts(rows: Sequence[Row]) -> Iterable[Text]:
         yield Text.assemble((f"  {name:<{width}}  ", "dim"), value)
 
 
+def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterable[Text]:
+    """A line for each row, as wide as its columns need. right: those whose values end, not begin, in one place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.rjust(width) if index in right else cell.ljust(width)
+                 for index, (cell, width) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+        yield Text(("  " + "  ".join(cells)).rstrip())
+
+
 def _lines(*lines: Text) -> Text:
     return Text("\n").join(lines)

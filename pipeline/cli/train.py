@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.train.records import Step
 
-NEEDED = ("accelerate", "datasets")
+NEEDED = ("accelerate", "datasets", "matplotlib")
 QUIET_S = 10.0
 """Between two lines about steps without an evaluation."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.config.checks import find_contradictions, find_credentials
+from pipeline.config.evaluation import Evaluation
 from pipeline.config.problems import problem_lines, shown
 from pipeline.config.schema import Config
 from pipeline.config.training import Training
@@ -30,6 +31,15 @@ def load_training(path: str | Path, overrides: Sequence[str] = ()) -> Training:
         return Training.model_validate(raw)
     except ValidationError as error:
         raise _refusal(str(path), problem_lines(error, Training)) from None
+
+
+def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:
+    """The same for a file that describes an evaluation."""
+    raw = _sections(path, overrides, "model, sts, pairs, retrieval")
+    try:
+        return Evaluation.model_validate({key: {} if value is None else value for key, value in raw.items()})
+    except ValidationError as error:
+        raise _refusal(str(path), problem_lines(error, Evaluation)) from None
 
 
 def _sections(path: str | Path, overrides: Sequence[str], expected: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""What a job is: what is wanted (`input`, `model`, `rows`, `output`, `units`) and how to carry it out (`execution`).
+"""What a job is: what is wanted (`input`, `model`, `rows`, `output`, `units`) what it must be good
+for (`quality`) and how to carry it out (`execution`).
 
-Only the first five decide what a row of the result is; `execution` may change between runs without redoing anything.
+Only the first five decide what a row of the result is; the others may change between runs without redoing anything.
 """
 
 from typing import Annotated, Literal
@@ -114,6 +115,17 @@ class Output(Section):
     )
 
 
+class Quality(Section):
+    """What the vectors must be good for. Measured on a sample of the input before anything is encoded."""
+
+    min_recall: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Of the ten nearest neighbours by the model's vectors in float32, whole and of texts cut at its own limit, "
+        "the share that these settings must find as well.",
+    )
+    sample_rows: Annotated[int, Field(ge=100, le=100_000)] = Field(2000, description="Texts that are compared.")
+
+
 class Execution(Section):
     """How to carry it out. Nothing here changes a vector."""
 
@@ -143,4 +155,5 @@ class Config(Section):
     rows: Rows = Rows()
     units: Units = Units()
     output: Output
+    quality: Quality = Quality()
     execution: Execution = Execution()

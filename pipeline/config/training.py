@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.schema import Format, Section
+from pipeline.config.pairs import Pairs
+from pipeline.config.schema import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -40,32 +41,6 @@ class Architecture(Section):
     def _heads_divide(self) -> "Architecture":
         if self.hidden_size % self.heads:
             raise ValueError(f"`hidden_size` ({self.hidden_size}) must be a multiple of `heads` ({self.heads})")
-        return self
-
-
-class Pairs(Section):
-    """Two texts a row, and whether they belong together."""
-
-    paths: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Files, directories or globs, as in a job's input.paths."
-    )
-    format: Format | Literal["auto"] = "auto"
-    first: str = Field("sentence1", description="Column of the first text.")
-    second: str = Field("sentence2", description="Column of the second text.")
-    label: str = Field("label", description="Column of the label: 0 or 1, or a score (see `positive_from`).")
-    positive_from: float | None = Field(None, description="Scores from here on are 1.")
-    negative_to: float | None = Field(None, description="Scores up to here are 0; those in between are left out.")
-    quotes: bool = Field(
-        True, description="False: quotation marks in .csv and .tsv files are text, as in most benchmarks."
-    )
-    only: dict[str, str] = Field({}, description="Rows with these values in these columns, as in `{split: train}`.")
-
-    @model_validator(mode="after")
-    def _both_bounds(self) -> "Pairs":
-        if (self.positive_from is None) != (self.negative_to is None):
-            raise ValueError("set `positive_from` and `negative_to`, or neither")
-        if self.positive_from is not None and self.negative_to is not None and self.negative_to >= self.positive_from:
-            raise ValueError(f"`negative_to` ({self.negative_to}) must be below `positive_from` ({self.positive_from})")
         return self
 
 

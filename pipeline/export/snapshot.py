@@ -49,13 +49,13 @@ def list_files(output: str, version: int | None = None) -> list[DataFile]:
     Raises InputError when nothing is published at `output`, or `version` is not kept any more.
     """
     store = open_store(output)
-    return list(_files(store, _snapshot(store, version)))
+    return list(_files(store, find_snapshot(store, version)))
 
 
 def describe(output: str, version: int | None = None) -> Published:
     """The snapshot's files and columns. Raises InputError as `list_files` does."""
     store = open_store(output)
-    snapshot = _snapshot(store, version)
+    snapshot = find_snapshot(store, version)
     spec = read_stored_spec(store, snapshot.entry.spec)
     layout = spec.layout
     partition_by = list(layout["partition_by"])
@@ -81,7 +81,7 @@ def open_dataset(output: str, version: int | None = None) -> pyarrow.dataset.Dat
     store = open_store(output)
 
     def attempt() -> pyarrow.dataset.Dataset:
-        snapshot = _snapshot(store, version)
+        snapshot = find_snapshot(store, version)
         spec = read_stored_spec(store, snapshot.entry.spec)
         if not snapshot.files:
             return pyarrow.dataset.dataset(_no_rows(spec))
@@ -144,7 +144,8 @@ def _no_rows(spec: Spec) -> pa.Table:
     )
 
 
-def _snapshot(store: Store, version: int | None) -> Snapshot:
+def find_snapshot(store: Store, version: int | None) -> Snapshot:
+    """The newest one, or one that is still kept. Raises InputError as `list_files` does."""
     head = read_head(store)
     if head is None:
         raise InputError(f"{store.root}: nothing has been published here; is the path right, has a run finished?")

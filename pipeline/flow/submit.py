@@ -70,17 +70,42 @@ def submit_job(
     Raises ConfigError when the cluster refuses or is open to anybody, IncompleteError when it can't be reached, or the job
     was stopped or lost.
     """
+    return send(
+        lambda folder: pack(config, folder),
+        command(limit=limit, allow_drop=allow_drop, replace=replace),
+        address,
+        output=config.output.path,
+        follow=follow,
+        show=show,
+    )
+
+
+def send(
+    pack: Callable[[Path], None],
+    entrypoint: str,
+    address: str,
+    *,
+    output: str,
+    follow: bool,
+    show: Callable[[str], None],
+    gpus: int = 0,
+) -> int:
+    """Run a shell command on the cluster, in a copy of the folder that `pack` has filled. See `submit_job` for the rest.
+
+    output: where the result will lie, for people. gpus: that the command itself needs, for as long as it runs.
+    """
     refuse_open_dashboard(address)
     shown = redact(address)
     with _reported(shown):
         client = _connect(address)
         with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
-            pack(config, Path(folder))
+            pack(Path(folder))
             job = _patiently(
                 lambda: client.submit_job(
-                    entrypoint=command(limit=limit, allow_drop=allow_drop, replace=replace),
+                    entrypoint=entrypoint,
+                    entrypoint_num_gpus=gpus or None,
                     runtime_env={"working_dir": folder, "env_vars": _settings()},
-                    metadata={"program": f"embedpipe {pipeline.__version__}", "output": config.output.path},
+                    metadata={"program": f"embedpipe {pipeline.__version__}", "output": output},
                 )
             )
     show(f"submitted as {job} to {shown}\n")
@@ -89,9 +114,14 @@ def submit_job(
 
 def pack(config: Config, folder: Path) -> None:
     """Lay out what the cluster is sent: the package and the config, with local paths made absolute."""
+    pack_code(folder)
+    (folder / CONFIG_FILE).write_text(dump_config(portable(config)), encoding="utf-8")
+
+
+def pack_code(folder: Path) -> None:
+    """Lay out the package."""
     package = Path(pipeline.__file__).parent
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / CONFIG_FILE).write_text(dump_config(portable(config)), encoding="utf-8")
 
 
 def portable(config: Config) -> Config:

@@ -21,6 +21,7 @@ from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
 from pipeline.errors import ConfigError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
+from pipeline.flow.demand import check_demand
 from pipeline.flow.engine import Engine
 from pipeline.flow.gate_watch import GateWatch
 from pipeline.flow.job import Job, make_context, resolve
@@ -44,7 +45,6 @@ MAX_CHANGES = 10
 
 GATE_VALUES = ("samples", "min_cosine", "max_relative_l2")
 """What a summary tells of the parity gate; device, format and reason stand beside it."""
-
 
 GATE_ALONE = (
     "replicas have died before they had encoded anything, or other runs are loading theirs: the parity gate is measured on "
@@ -195,6 +195,8 @@ class _Run:
     def _round(self, job: Job, work: list[SegmentWork], planned: Planned, gate: GateWatch) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
         order = random.Random(job.run).sample(work, len(work))  # two drivers at once share the work by it
+        if self.engine is None:
+            check_demand(job, [segment.segment for segment in order])
         try:
             engine = self._engine()
         except IncompleteError as error:

@@ -1,13 +1,17 @@
 """The model's card: README.md beside it, filled from what was really run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pipeline
 from pipeline.config.training import Training
 from pipeline.config.yaml_text import write_yaml
+from pipeline.export.card import table
 from pipeline.train.records import Trained
+
+CURVE = "curve.svg"
+"""Beside the card: loss and metric by step."""
 
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
 
@@ -25,7 +29,7 @@ def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
         "This is a [sentence-transformers](https://www.SBERT.net) model: it maps sentences and paragraphs to a "
         f"{trained.dimensions} dimensional dense vector space, for semantic search or clustering."
     )
-    yield _table(
+    yield table(
         ("", ""),
         [
             ("dimensions", f"{trained.dimensions}"),
@@ -53,10 +57,11 @@ def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
         + f"), {trained.steps:,} steps of {training.schedule.batch_size} pairs on {trained.device}, by embedpipe "
         f"{pipeline.__version__}."
     )
+    yield f"![Loss and metric by step]({CURVE})"
     loss, schedule = training.loss, training.schedule
     yield f"**Loss**: `ContrastiveLoss` with distance {loss.distance} and margin {loss.margin:g}."
     values = schedule.model_dump(exclude={"checkpoint_steps"}, exclude_none=True)
-    yield _table(("parameter", "value"), [(name, f"{value}") for name, value in values.items()])
+    yield table(("parameter", "value"), [(name, f"{value}") for name, value in values.items()])
     yield "## Full Model Architecture"
     yield f"```\n{model}\n```"
 
@@ -69,11 +74,4 @@ def _evaluation(trained: Trained) -> str:
         for name, value in trained.after.items()
         if not name.endswith("threshold") and "_max_" not in name
     ]
-    return f"On {trained.evaluation_pairs:,} pairs that were not trained on:\n\n" + _table(
-        ("", "before", "after"), rows
-    )
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"On {trained.evaluation_pairs:,} pairs that were not trained on:\n\n" + table(("", "before", "after"), rows)

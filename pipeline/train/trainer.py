@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from pipeline.config.training import Training
 from pipeline.errors import ConfigError
+from pipeline.evaluate.pairs import LabelledPairs, read_pairs
+from pipeline.evaluate.plot import plot_curve
 from pipeline.train.build import build_model
-from pipeline.train.card import write_card
-from pipeline.train.pairs import LabelledPairs, read_pairs
+from pipeline.train.card import CURVE, write_card
 from pipeline.train.records import Report, Step, Trained
 from pipeline.train.workplace import Workplace
 
@@ -75,7 +76,7 @@ def train_model(training: Training, report: Report) -> Trained:
         metric=f"{EVALUATION}_{training.loss.distance}_ap" if held_out is not None else "",
         device=device,
     )
-    place.finish(trained, lambda folder: _save(model, folder, training, trained))
+    place.finish(trained, lambda folder: _save(model, folder, training, trained, watch.points))
     return trained
 
 
@@ -182,13 +183,13 @@ class _Watch(TrainerCallback):
 
     def __init__(self, place: Workplace, report: Report) -> None:
         self._place, self._report = place, report
-        self._points: list[dict[str, Any]] = place.read_curve()
+        self.points: list[dict[str, Any]] = place.read_curve()
 
     def before(self, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """Metrics of the model as it was built; measured once, whatever is killed later."""
-        if not self._points:
+        if not self.points:
             self._add(Step(0, 0, 0.0, metrics=measure()))
-        first: Mapping[str, float] = self._points[0]["metrics"]
+        first: Mapping[str, float] = self.points[0]["metrics"]
         return first
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:  # noqa: ARG002
@@ -203,20 +204,20 @@ class _Watch(TrainerCallback):
 
     def end(self, metrics: Mapping[str, float]) -> None:
         """Of the finished model."""
-        last = self._points[-1]
+        last = self.points[-1]
         if last["metrics"] != metrics:
             self._add(Step(last["step"], last["steps"], last["epoch"], metrics=metrics))
 
     def _add(self, point: Step) -> None:
         # A run that was killed may have got further than its last checkpoint: that part is done again.
         kind = bool(point.metrics)
-        self._points = [
+        self.points = [
             one
-            for one in self._points
+            for one in self.points
             if one["step"] < point.step or (one["step"] == point.step and bool(one["metrics"]) != kind)
         ]
-        self._points.append(asdict(point))
-        self._place.write_curve(self._points)
+        self.points.append(asdict(point))
+        self._place.write_curve(self.points)
         self._report(point)
 
 
@@ -224,6 +225,13 @@ def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def _save(model: SentenceTransformer, folder: Path, training: Training, trained: Trained) -> None:
+def _save(
+    model: SentenceTransformer,
+    folder: Path,
+    training: Training,
+    trained: Trained,
+    points: Sequence[Mapping[str, Any]],
+) -> None:
     model.save(str(folder), create_model_card=False)
+    plot_curve(points, trained.metric, folder / CURVE)
     write_card(folder, model, training, trained)

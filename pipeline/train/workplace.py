@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.config.training import Training
 from pipeline.errors import RefusedError, StorageError
-from pipeline.train.pairs import LabelledPairs
+from pipeline.evaluate.pairs import LabelledPairs
 from pipeline.train.records import Trained
 
 STATE = "trainer_state.json"

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "pipeline"
 
 ORDER = ["errors", "storage", "config", "model", "source", "spec", "sink", "commit", "plan", "text", "encode", "quality",
-         "progress", "flow", "check", "export", "train", "cli"]  # fmt: skip
+         "progress", "flow", "check", "export", "evaluate", "train", "cli"]  # fmt: skip
 """From the top of the house to the bottom; `__init__`, `__main__` and `sample` belong to the cli."""
 
 ALONE = {
@@ -17,8 +17,10 @@ ALONE = {
     "s3fs": {"storage"},
     "botocore": {"storage"},
     "yaml": {"config"},
-    "torch": {"encode", "quality", "model/convert.py", "check", "train"},
-    "sentence_transformers": {"encode", "quality", "check", "train"},
+    "torch": {"encode", "quality", "model/convert.py", "check", "evaluate", "train"},
+    "sentence_transformers": {"encode", "quality", "check", "evaluate", "train"},
+    "pytrec_eval": {"evaluate/scores.py"},
+    "matplotlib": {"evaluate/plot.py"},
     "transformers": {"text", "encode", "model", "train"},
     "ray": {
         "flow/ray_engine.py",

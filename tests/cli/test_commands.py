@@ -29,6 +29,8 @@ COMMANDS = (
     "sample",
     "convert-model",
     "train",
+    "evaluate",
+    "card",
     "config",
 )
 

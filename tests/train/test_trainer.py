@@ -50,6 +50,7 @@ def test_a_small_encoder_learns_and_says_how_it_went(training: Training, tmp_pat
     losses = [point["loss"] for point in curve if point["loss"] is not None]
     assert losses[-1] < losses[0]
     assert not (tmp_path / "out" / "checkpoints").exists()
+    assert "euclidean average precision" in (tmp_path / "out" / "model" / "curve.svg").read_text()
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config.training import Pairs
+from pipeline.config.pairs import Pairs
 from pipeline.errors import InputError
-from pipeline.train.pairs import LabelledPairs, read_pairs
+from pipeline.evaluate.pairs import LabelledPairs, read_pairs
 
 ROWS = [("a plane", "an aeroplane", 1), ('a "red" bus', "a cat", 0), ("tea", "milk", 1)]
 
@@ -65,7 +65,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, kind: str, row: tupl
     """Found after an epoch, it costs that epoch; left out without a word, it is missing in what is learnt."""
     path = write(tmp_path, kind, [*ROWS, row])
     place = r"byte \d+" if kind == "jsonl" else "row 3"
-    with pytest.raises(InputError, match=rf"pairs: 1 rows can't be used\n  {path}, {place}: {said}"):
+    with pytest.raises(InputError, match=rf"pairs: 1 row can't be used\n  {path}, {place}: {said}"):
         read_pairs(Pairs(paths=(str(path),)), "pairs")
 
 

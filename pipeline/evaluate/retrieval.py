@@ -1,0 +1,120 @@
+"""Retrieval sets as BEIR lays them out, checked as a whole before anything is computed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.evaluation import Retrieval
+from pipeline.config.schema import Input
+from pipeline.errors import InputError
+from pipeline.evaluate.tables import read_rows, refusal, shown
+
+QUERY, DOCUMENT, SCORE = "query-id", "corpus-id", "score"
+SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
+CHUNK_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """The texts lie in Parquet files with `id` and `text`, ready to be embedded; a corpus may be large."""
+
+    documents: Path
+    queries: Path  # those with a judgement
+    count: int  # documents
+    judged: Mapping[str, Mapping[str, int]]  # query → document → how relevant it is, 0: not at all
+    left_out: int  # queries without a judgement
+
+
+def read_retrieval(source: Retrieval, section: str, folder: Path) -> RetrievalSet:
+    """Read a set, laying its texts down in `folder`. `section`: its place in the config, for messages.
+
+    Raises InputError naming file and row for ids that are missing, there twice or unknown, texts that are none, and scores that
+    aren't whole numbers.
+    """
+    documents, queries = folder / "documents.parquet", folder / "queries.parquet"
+    ids = _write(documents, _texts(source.corpus, source.title, f"{section}.corpus"))
+    texts = dict(_texts(source.queries, None, f"{section}.queries"))
+    judged = _judgements(source, section, ids, texts)
+    _write(queries, ((query, texts[query]) for query in judged))
+    return RetrievalSet(documents, queries, len(ids), judged, len(texts) - len(judged))
+
+
+def _texts(paths: Sequence[str], title: str | None, section: str) -> Iterator[tuple[str, str]]:
+    """(id, text) of each row."""
+    asked = Input(paths=tuple(paths), text="text", keep=("_id", *((title,) if title else ())))
+    bad: list[str] = []
+    places: dict[str, str] = {}
+    for row in read_rows(asked, quotes=False):
+        name, text = row.values["_id"], row.values["text"]
+        key = str(name)
+        problem = row.problem
+        if name is None or key == "":
+            problem = f"column '_id' holds {shown(name)}; expected an id"
+        elif not isinstance(text, str):
+            problem = problem or f"column 'text' holds {shown(text)}; expected text"
+        elif key in places:
+            problem = f"id {shown(key)} is there already, at {places[key]}"
+        if problem:
+            bad.append(f"{row.place}: {problem}")
+            continue
+        places[key] = row.place
+        yield key, f"{(title and row.values[title]) or ''} {text}".strip()
+    if bad:
+        raise refusal(bad, section)
+    if not places:
+        raise InputError(f"{section}: there is no row in {', '.join(paths)}")
+
+
+def _write(path: Path, rows: Iterator[tuple[str, str]]) -> set[str]:
+    """Lay texts down; their ids."""
+    ids: set[str] = set()
+    chunk: list[dict[str, Any]] = []
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for key, text in rows:
+            ids.add(key)
+            chunk.append({"id": key, "text": text})
+            if len(chunk) == CHUNK_ROWS:
+                writer.write_table(pa.Table.from_pylist(chunk, SCHEMA))
+                chunk = []
+        if chunk:
+            writer.write_table(pa.Table.from_pylist(chunk, SCHEMA))
+    return ids
+
+
+def _judgements(
+    source: Retrieval, section: str, documents: set[str], queries: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    asked = Input(paths=source.qrels, template=f"{{{DOCUMENT}}}", keep=(QUERY, DOCUMENT, SCORE))
+    bad: list[str] = []
+    judged: dict[str, dict[str, int]] = {}
+    for row in read_rows(asked, quotes=False):
+        query, document, score = (row.values[name] for name in (QUERY, DOCUMENT, SCORE))
+        problem = ""
+        if str(query) not in queries:
+            problem = f"query {shown(query)} is not among the queries"
+        elif str(document) not in documents:
+            problem = f"document {shown(document)} is not in the corpus"
+        relevance = _whole(score)
+        if not problem and relevance is None:
+            problem = f"column {SCORE!r} holds {shown(score)}; expected a whole number"
+        if problem or relevance is None:
+            bad.append(f"{row.place}: {problem}")
+            continue
+        judged.setdefault(str(query), {})[str(document)] = max(0, relevance)
+    if bad:
+        raise refusal(bad, f"{section}.qrels")
+    if not any(relevance for of_query in judged.values() for relevance in of_query.values()):
+        raise InputError(f"{section}.qrels: no document is relevant to any query in {', '.join(source.qrels)}")
+    return judged
+
+
+def _whole(score: object) -> int | None:
+    try:
+        number = float(score)  # type: ignore[arg-type]
+        return int(number) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None

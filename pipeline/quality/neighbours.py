@@ -1,0 +1,61 @@
+"""Recall of neighbours: how many of the texts nearest to a text by one kind of vectors are found by another, cheaper one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers.util import SimilarityFunction
+
+K = 10
+"""Neighbours of a text that are looked for."""
+
+BLOCK_TEXTS = 256
+"""Texts whose neighbours are looked for at a time; bounds the memory, at n similarities each."""
+
+SLACK = 1e-5
+"""Of a similarity, relative: products of the same two vectors differ by so much, depending on their place in a matrix."""
+
+
+def read_similarity(model_directory: str) -> str:
+    """What the model says its vectors are compared by: cosine (the default), dot, euclidean or manhattan."""
+    path = Path(model_directory, "config_sentence_transformers.json")
+    said = json.loads(path.read_text(encoding="utf-8")).get("similarity_fn_name") if path.is_file() else None
+    return SimilarityFunction(said or "cosine").value
+
+
+class Neighbours:
+    """Each text's K nearest others, by reference vectors."""
+
+    def __init__(self, reference: npt.NDArray[np.float32], similarity: str) -> None:
+        """reference: [n, dimensions], n > K. similarity: see `read_similarity`."""
+        self._reference = torch.from_numpy(reference)
+        self._similarity = SimilarityFunction.to_similarity_fn(similarity)
+        self._pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
+        farthest = [self._similarities(rows, near)[:, -1] for rows, near in self._nearest(self._reference)]
+        self._least = torch.cat(farthest)  # how similar a text's K-th neighbour is
+        self._least -= SLACK * self._least.abs().clamp(min=1.0)
+
+    def recall(self, vectors: npt.NDArray[np.float32]) -> float:
+        """Of each text's K nearest by `vectors` [n, any dimensions], the share that is as near by the reference as its own K
+        nearest are; the mean over all texts. So one of several equally near texts is as good as another."""
+        hits = sum(
+            int((self._similarities(rows, near) >= self._least[rows, None]).sum())
+            for rows, near in self._nearest(torch.from_numpy(vectors))
+        )
+        return hits / (len(self._reference) * K)
+
+    def _nearest(self, vectors: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Texts [b], and their K nearest others, nearest first [b, K], block by block."""
+        for first in range(0, len(vectors), BLOCK_TEXTS):
+            rows = torch.arange(first, min(first + BLOCK_TEXTS, len(vectors)))
+            similarities = self._similarity(vectors[rows], vectors)
+            similarities[torch.arange(len(rows)), rows] = -torch.inf
+            yield rows, similarities.topk(K, dim=1).indices
+
+    def _similarities(self, rows: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+        """By the reference [b, K]."""
+        one, other = self._reference[rows.repeat_interleave(K)], self._reference[near.flatten()]
+        return self._pairwise(one, other).reshape(-1, K)

@@ -1,0 +1,217 @@
+"""What cheaper settings cost in quality: recall of neighbours against the model's own float32 vectors, bytes and time.
+
+No labels are needed: the texts are the user's own, and what the model finds near with all it has is the truth.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sentence_transformers.util import quantize_embeddings
+
+from pipeline.encode.memory import free_memory
+from pipeline.encode.placement import Device, Precision, choose_placement
+from pipeline.encode.settings import EncoderSettings
+from pipeline.errors import EncodeError
+from pipeline.model.lock import StagedModel
+from pipeline.quality.gate import load_gated
+from pipeline.quality.neighbours import Neighbours, read_similarity
+from pipeline.text.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+FEWEST_TEXTS = 100
+"""With fewer, ten neighbours are a large share of all there are, and any setting finds them."""
+
+MILLION = 1_000_000
+WARM_UP_TEXTS = 16
+SHORTER = (2, 4, 8)
+"""Parts of the dimensions that are tried, and (but the last) of the longest length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What is to be encoded with: a model, on a device."""
+
+    staged: StagedModel
+    device: Device
+    threads: int | None  # of the CPU; None: torch's own choice
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One setting."""
+
+    name: str  # for people
+    config: str  # what to set for it, as for `--set`; "" for what is done with the vectors later
+    recall: float  # of ten neighbours, against float32; 1.0 is all of them
+    bytes_per_million: int  # rows' vectors, without compression
+    seconds_per_million: float  # rows like the sample's, by one replica on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All settings, the model's own float32 vectors first."""
+
+    model: str
+    similarity: str
+    device: str
+    texts: int
+    dimensions: int
+    max_tokens: int
+    settings: tuple[Compared, ...]
+    notes: tuple[str, ...]  # what was not tried, and why
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    vectors: npt.NDArray[np.float32]
+    seconds: float
+    dtype: str
+    lengths: npt.NDArray[np.int32]  # tokens of the texts, before they were cut
+
+    def per_million(self) -> float:
+        return self.seconds / len(self.vectors) * MILLION
+
+
+def compare_settings(
+    replica: Replica, wanted: EncoderSettings, precision: Precision, texts: Sequence[str]
+) -> Comparison:
+    """Encode `texts` (distinct, at least `FEWEST_TEXTS`) with the model's own settings and with cheaper ones.
+
+    wanted, precision: what the user's config asks for; it is compared too, where it isn't the model's own already.
+    Raises EncodeError for too few texts, or none that the model has vectors for, and as `load_gated` does.
+    """
+    lock = replica.staged.lock
+    own = _own(replica, wanted)
+    truth = _encode(replica, own, "exact", texts)
+    sound = np.isfinite(truth.vectors).all(axis=1)
+    _check_count(int(sound.sum()))
+    similarity = read_similarity(replica.staged.directory)
+    neighbours = Neighbours(truth.vectors[sound], similarity)
+
+    def compared(name: str, config: str, encoded: _Encoded, vectors: npt.NDArray[np.float32], size: float) -> Compared:
+        recall = neighbours.recall(np.nan_to_num(vectors[sound]))
+        return Compared(name, config, recall, round(size * MILLION), encoded.per_million())
+
+    dimensions = truth.vectors.shape[1]
+    notes: list[str] = []
+    settings = [compared("float32, the model's own", "model.precision=exact", truth, truth.vectors, 4 * dimensions)]
+    for name, config, changed, how in _cheaper(replica, own, wanted, precision, truth, notes):
+        encoded = _encode(replica, changed, how, texts)
+        size = 4 * encoded.vectors.shape[1]
+        settings.append(compared(name.replace("half precision", encoded.dtype), config, encoded, encoded.vectors, size))
+    for dims in _fewer(dimensions, wanted.truncate_dim):
+        vectors = truth.vectors[:, :dims]
+        settings.append(compared(f"{dims} dimensions", f"model.truncate_dim={dims}", truth, vectors, 4 * dims))
+    for name, vectors, size in _stored(truth.vectors, truth.vectors[sound]):
+        settings.append(compared(name, "", truth, vectors, size))
+    return Comparison(
+        lock.name,
+        similarity,
+        choose_placement("exact", replica.device).device,
+        int(sound.sum()),
+        dimensions,
+        own.max_tokens,
+        tuple(settings),
+        tuple(notes),
+    )
+
+
+def measure_recall(replica: Replica, wanted: EncoderSettings, precision: Precision, texts: Sequence[str]) -> float:
+    """Recall of what a config asks for. Raises as `compare_settings` does."""
+    own = _own(replica, wanted)
+    if precision == "exact" and wanted == own:
+        return 1.0
+    truth = _encode(replica, own, "exact", texts)
+    sound = np.isfinite(truth.vectors).all(axis=1)
+    _check_count(int(sound.sum()))
+    found = _encode(replica, wanted, precision, texts).vectors[sound]
+    return Neighbours(truth.vectors[sound], read_similarity(replica.staged.directory)).recall(np.nan_to_num(found))
+
+
+def _own(replica: Replica, wanted: EncoderSettings) -> EncoderSettings:
+    """The model's own length and dimensions; prompt and route are part of what is asked."""
+    return replace(wanted, max_tokens=replica.staged.lock.max_tokens, truncate_dim=None)
+
+
+def _check_count(texts: int) -> None:
+    if texts < FEWEST_TEXTS:
+        raise EncodeError(
+            f"there are {texts} distinct texts with vectors to compare; at least {FEWEST_TEXTS} are needed for neighbours to "
+            "mean anything"
+        )
+
+
+def _cheaper(
+    replica: Replica,
+    own: EncoderSettings,
+    wanted: EncoderSettings,
+    precision: Precision,
+    truth: _Encoded,
+    notes: list[str],
+) -> Iterator[tuple[str, str, EncoderSettings, Precision]]:
+    """Settings that have to be encoded with anew: name, config, and how. What isn't worth trying goes to `notes`."""
+    half = choose_placement("gated", replica.device)
+    if half.dtype == "float32":
+        notes.append(f"half precision: {half.reason}")
+    else:
+        yield "half precision", "model.precision=gated", own, "gated"
+    longest = int(truth.lengths.max(initial=0))
+    for part in SHORTER[:-1]:
+        tokens = own.max_tokens // part
+        if longest > tokens:
+            yield f"{tokens} tokens", f"model.max_tokens={tokens}", replace(own, max_tokens=tokens), "exact"
+        else:
+            notes.append(f"{tokens} tokens: no text of the sample is longer (the longest has {longest})")
+    if wanted != own or precision != "exact":
+        asked = {"model.precision": precision, "model.max_tokens": wanted.max_tokens}
+        if wanted.truncate_dim is not None:
+            asked["model.truncate_dim"] = wanted.truncate_dim
+        config = " ".join(f"{key}={value}" for key, value in asked.items())
+        yield "this config", config, wanted, precision
+
+
+def _fewer(dimensions: int, wanted: int | None) -> list[int]:
+    tried = {dimensions // part for part in SHORTER} | ({wanted} if wanted is not None else set())
+    return sorted((dims for dims in tried if 0 < dims < dimensions), reverse=True)
+
+
+def _stored(
+    vectors: npt.NDArray[np.float32], sound: npt.NDArray[np.float32]
+) -> Iterator[tuple[str, npt.NDArray[np.float32], float]]:
+    """What a vector index may keep of float32 vectors: name, the vectors as they come back from it, bytes of one."""
+    dimensions = vectors.shape[1]
+    yield "float16 in the index", vectors.astype(np.float16).astype(np.float32), 2 * dimensions
+    ranges = np.vstack((sound.min(axis=0), sound.max(axis=0)))
+    steps = (ranges[1] - ranges[0]) / 255
+    codes = quantize_embeddings(np.nan_to_num(vectors), precision="uint8", ranges=ranges)
+    yield "int8 in the index", np.asarray(codes, np.float32) * steps + ranges[0], dimensions
+    bits = np.where(vectors > 0, np.float32(1), np.float32(-1))
+    yield "binary in the index", bits, -(-dimensions // 8)
+
+
+def _encode(replica: Replica, settings: EncoderSettings, precision: Precision, texts: Sequence[str]) -> _Encoded:
+    staged = replica.staged
+    encoder, result = load_gated(
+        staged, settings, texts=(), precision=precision, device=replica.device, threads=replica.threads
+    )
+    ids, offsets, lengths = Tokens(staged.directory, settings.max_tokens).encode(
+        [settings.prompt + text for text in texts]
+    )
+    some = min(WARM_UP_TEXTS, len(texts))
+    encoder.encode(ids[: offsets[some]], offsets[: some + 1])
+    began = time.perf_counter()
+    vectors = encoder.encode(ids, offsets)
+    seconds = time.perf_counter() - began
+    log.info("%d texts in %.1f s (%s, %d tokens at most)", len(texts), seconds, result.dtype, settings.max_tokens)
+    del encoder
+    free_memory()
+    return _Encoded(vectors, seconds, result.dtype, lengths)

@@ -1,0 +1,110 @@
+"""A recall that is demanded: measured before anything is encoded, on the job's own input."""
+
+import logging
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from support.jobs import make_config, write_parquet
+
+import pipeline
+from pipeline.errors import EncodeError, RefusedError
+from pipeline.flow import demand
+from pipeline.flow.demand import compare, sample
+from pipeline.flow.job import resolve
+from pipeline.source.footers import read_footers
+from pipeline.source.segments import cut_segments
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for shard in range(3):
+        write_parquet(tmp_path / "in" / f"{shard}.parquet", range(60 * shard, 60 * shard + 60), 30)
+    return tmp_path / "in"
+
+
+def test_settings_that_find_too_little_are_refused_before_anything_is_encoded(
+    source: Path, tmp_path: Path, tiny_model: str
+) -> None:
+    """After a night of encoding it would be known too late."""
+    out = tmp_path / "out"
+    config = make_config(source, str(out), tiny_model, model__truncate_dim=2, quality__min_recall=0.9)
+    with pytest.raises(
+        RefusedError, match=r"these settings find \d+\.\d+% of the ten .* over 180 texts.*demands 90\.00%"
+    ) as refused:
+        pipeline.run(config)
+    assert refused.value.exit_code == 3
+    assert not (out / "data").exists()
+    assert not list(out.glob("_embedpipe/unit/**/*"))
+
+
+def test_settings_that_are_good_enough_run_and_it_is_told(
+    source: Path, tmp_path: Path, tiny_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="pipeline.flow.demand")
+    config = make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=16, quality__min_recall=0.3)
+    assert pipeline.run(config).rows == 180
+    assert "quality.min_recall demands 30.00%" in caplog.text
+
+
+def test_a_demand_redoes_nothing_and_is_not_measured_where_nothing_is_left_to_do(
+    source: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2)
+    pipeline.run(config)
+    monkeypatch.setattr(demand, "_measure_apart", None)
+    summary = pipeline.run(
+        make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=1.0)
+    )
+    assert (summary.rows, summary.rows_encoded) == (180, 0)
+
+
+def test_a_few_new_rows_are_let_through_with_a_warning(
+    tmp_path: Path, tiny_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A nightly run with nearly nothing to do must not end for want of texts to compare."""
+    write_parquet(tmp_path / "in" / "0.parquet", range(20))
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=1.0
+    )
+    assert pipeline.run(config).rows == 20
+    assert "quality.min_recall is not measured: 20 distinct texts" in caplog.text
+
+
+def die(connection: Connection) -> None:
+    """As a text that ends the process that encodes it."""
+    connection.recv()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_text_that_ends_the_process_that_measures_ends_no_driver(
+    source: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demand, "serve_recall", die)
+    config = make_config(source, str(tmp_path / "out"), tiny_model, quality__min_recall=0.5, model__truncate_dim=4)
+    with pytest.raises(EncodeError, match="can't be measured: its process was ended by SIGSEGV"):
+        pipeline.run(config)
+
+
+def test_the_sample_is_spread_over_the_input_and_has_each_text_once(
+    source: Path, tmp_path: Path, tiny_model: str
+) -> None:
+    write_parquet(source / "3.parquet", range(60), 30)  # the first one's texts again
+    (source / "4.parquet").write_bytes(b"no parquet")
+    job = resolve(make_config(source, str(tmp_path / "out"), tiny_model))
+    files = job.discover()
+    segments = cut_segments([file for file in files if file.size > 20], read_footers(files[:4]), job.policy)
+    texts = sample(job, segments, 90)
+    assert len(set(texts)) == len(texts) == 90
+    assert len(sample(job, segments, 10_000)) == 180
+
+
+def test_cheaper_settings_are_compared_on_the_jobs_own_input_and_nothing_is_written(
+    source: Path, tmp_path: Path, tiny_model: str
+) -> None:
+    found = compare(make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=4), 150)
+    assert (found.texts, found.dimensions) == (150, 32)
+    assert [one.name for one in found.settings if one.name == "this config"]
+    assert not (tmp_path / "out").exists()
