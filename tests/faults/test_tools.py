@@ -123,6 +123,7 @@ def test_every_file_of_the_protocol_is_proved_by_a_part_or_known_not_to_be() -> 
 
 UNPROVED = {
     "flow/metrics.py": "counters for Prometheus; nobody decides by them",
+    "flow/demand.py": "measures quality before anything is encoded, nothing is written",
     "flow/preflight.py": "`embedpipe plan`: estimates, nothing is written",
     "flow/speed.py": "measures a model for `embedpipe plan`",
 }

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from faults.simulation import stand_ins
+from msgspec.json import encode
 
 from pipeline.commit import assembly, attempts, collect, records, snapshot, units
 from pipeline.commit.manifest import ManifestUnit
@@ -90,21 +91,9 @@ def simulated(world: Any) -> list[Replacement]:
     ]
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
-_SIMPLE = (str, int, bool, type(None), dict)
-
-
 def plain_json(value: object) -> bytes:
     """What `canonical_json(asdict(value))` gives, without its checks."""
-    return _encode(_plain(value)).encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _SIMPLE):
-        return value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return {name: _plain(getattr(value, name)) for name in value.__slots__}
+    return encode(value, order="sorted")
 
 
 _manifests: dict[bytes, tuple[ManifestUnit, ...]] = {}

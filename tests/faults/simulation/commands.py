@@ -1,6 +1,5 @@
 """What a user starts on an output: runs of several kinds, collections, retries of quarantined rows, and readers."""
 
-import json
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from faults.simulation.client import ROOT
+from msgspec.json import decode
 
 from pipeline.commit.snapshot import read_head
 from pipeline.config.schema import Config, Execution, Input, Model, Output
@@ -163,7 +163,7 @@ def _read_once(world: Any) -> None:
         version = head.entry.version
         values = [store.get(key) for key in head.files]
         if None not in values:
-            rows = Counter(row.partition("!")[0] for value in values for row in json.loads(value)["rows"])
+            rows = Counter(row.partition("!")[0] for value in values for row in decode(value)["rows"])
             if rows != snapshots.all[version - 1].embedded:
                 world.judge.violations.append(f"a reader of version {version} saw other rows than were published")
             if not before <= version <= snapshots.version and not world.faults.stale:

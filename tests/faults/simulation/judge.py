@@ -4,13 +4,13 @@ Shares no code with the program: keys and records are read here in their own way
 in `snapshots.py`.
 """
 
-import json
 from typing import Any
 
 from faults.simulation.disk import Disk, folder_name
 from faults.simulation.scheduler import Process
 from faults.simulation.snapshots import Publication, Snapshots
 from faults.simulation.source import Source
+from msgspec.json import decode
 
 ONCE = frozenset({"part", "quarantine", "unit", "attempt", "manifest", "log", "spec", "data"})
 """Folders whose keys never get a second value, not even after they were deleted."""
@@ -43,18 +43,18 @@ class TruthJudge:
         if folder == "data":
             self.made[key] = self.disk.now
         if folder == "assembly":
-            self._check_mark_looked_for(json.loads(value)["file"]["key"], by)
+            self._check_mark_looked_for(decode(value)["file"]["key"], by)
         if folder in ONCE and self.first_values.setdefault(key, value) != value:
             self._wrong(f"{key} was once written with another value", by)
         if folder == "unit":
-            self._unit(key, json.loads(value), by)
+            self._unit(key, decode(value), by)
         elif folder in ("part", "quarantine", "attempt"):
             unit, generation, _ = _unit_file(key)
             self.first_seen.setdefault((unit, generation), self.disk.now)
             if folder == "attempt":
                 self._attempt(key, unit, value)
         elif folder == "log":
-            self._wrong_all(self.snapshots.add(Publication(key, json.loads(value), by.command)), by)
+            self._wrong_all(self.snapshots.add(Publication(key, decode(value), by.command)), by)
         elif folder not in ("data", "manifest", "assembly", "spec", "probe"):
             self._wrong(f"{key} is no key of the output", by)
 
@@ -64,7 +64,7 @@ class TruthJudge:
             if self.disk.get(key) not in (None, value):
                 self._wrong(f"{key} is written over", by)
             self.created(key, value, by)
-        elif self.snapshots.head is None or json.loads(value)["version"] > self.snapshots.head.version:
+        elif self.snapshots.head is None or decode(value)["version"] > self.snapshots.head.version:
             self._wrong("_SUCCESS names a version that isn't there", by)
         if key == "_SUCCESS" and self.disk.get(key) is None:
             self.marked = self.disk.now
@@ -162,7 +162,7 @@ class TruthJudge:
     def _attempt(self, key: str, unit: str, value: bytes) -> None:
         if key.endswith(".json"):
             self.attempts[unit] = self.attempts.get(unit, 0) + 1
-            self._planned(unit, json.loads(value))
+            self._planned(unit, decode(value))
         elif self.disk.get(key.removesuffix("end") + "json") is None:
             self.lone_ends.add(key)
 

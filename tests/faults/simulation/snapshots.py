@@ -1,7 +1,6 @@
 """What a snapshot must be at the moment it is published: complete files, each row once, nothing lost, nothing brought back."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from faults.simulation.disk import Disk
 from faults.simulation.source import Source, all_rows
+from msgspec.json import decode
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Snapshots:
         if manifest is None or hashlib.sha256(manifest).hexdigest() != entry["manifest"]["sha256"]:
             wrong.append(f"the manifest of version {entry['version']} is gone or damaged")
             return None
-        units = json.loads(manifest)
+        units = decode(manifest)
         files = {key: (size, digest) for unit in units for key, size, digest, _, _ in unit["slices"]}
         contents = {key: self._rows(key) for key in files}
         uris: dict[str, str] = {}
@@ -128,7 +128,7 @@ class Snapshots:
         )
 
     def _rows(self, key: str) -> list[str]:
-        return list(json.loads(self.disk.get(key) or b'{"rows": []}')["rows"])
+        return list(decode(self.disk.get(key) or b'{"rows": []}')["rows"])
 
     def _check_unit(self, unit: dict[str, Any], spec: str, found: list[str]) -> Iterator[str]:
         """Just the rows of the attempt that was committed, vectors included."""
@@ -139,7 +139,7 @@ class Snapshots:
         if record["spec"] != spec:
             yield f"unit {unit['unit']} is of another spec"
         part = self.values.get(record["part"]["key"], b"null") if record["part"] else b'{"rows": []}'
-        if sorted(found) != sorted((json.loads(part) or {"rows": []})["rows"]):
+        if sorted(found) != sorted((decode(part) or {"rows": []})["rows"]):
             yield f"unit {unit['unit']} has other rows than were committed"
 
     def _check_rows(self, new: Published, entry: dict[str, Any]) -> list[str]:

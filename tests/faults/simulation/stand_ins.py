@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from faults.simulation.source import is_bad, number, torn_row, units_of
+from msgspec.json import decode
 
 from pipeline.errors import InputError, Overtaken, SourceChanged
 from pipeline.sink.assemble import DataFile
@@ -128,7 +129,7 @@ def write_data_file(store: Store, plan: DataFilePlan, name: str) -> DataFile:
         data = store.get(part.key)
         if data is None:
             raise Overtaken(f"{part.key} is gone")
-        rows += json.loads(data)["rows"][part.first_row : part.first_row + part.rows]
+        rows += decode(data)["rows"][part.first_row : part.first_row + part.rows]
     made = _part(rows, name, ())
     return DataFile(made.data, made.sha256, made.rows)
 
