@@ -1,6 +1,8 @@
 """`embedpipe evaluate`"""
 
+import contextlib
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pipeline.cli.options import AsJson, ConfigFile, Overrides, load_job
+from pipeline.cli.options import AsJson, ConfigFile, Overrides, load_job, set_up_session
 from pipeline.cli.render import columns
+from pipeline.cli.reporting import open_reporter
 from pipeline.cli.terminal import show, stderr, write_json
 from pipeline.config.load import load_evaluation
 from pipeline.errors import ConfigError, RefusedError
@@ -44,12 +47,14 @@ def evaluate(
         return _compare(context, config_file, overrides, rows, plot, as_json)
     if rows is not None or plot is not None:
         raise ConfigError("--rows and --plot are for --compare")
-    evaluation = load_evaluation(config_file, overrides or ())
+    evaluation, console = load_evaluation(config_file, overrides or ()), stderr()
+    set_up_session(context, console, evaluation.execution)
     if evaluation.retrieval:
         _require("pytrec_eval")
     from pipeline.evaluate.evaluate import evaluate as run
 
-    evaluated = run(evaluation)
+    with contextlib.redirect_stdout(sys.stderr), open_reporter(evaluation.execution, console) as reporter:
+        evaluated = run(evaluation, reporter)
     if as_json:
         write_json(evaluated.to_json())
     else:
@@ -69,14 +74,14 @@ def _compare(
     from pipeline.flow.demand import compare
 
     comparison = compare(config, rows or config.quality.sample_rows)
-    if plot is not None:
-        from pipeline.evaluate.plot import plot_comparison
-
-        plot_comparison(comparison, plot)
     if as_json:
         write_json(comparison.to_json())
     else:
         show(_settings(comparison))
+    if plot is not None:
+        from pipeline.evaluate.plot import plot_comparison
+
+        plot_comparison(comparison, plot)
     return 0
 
 

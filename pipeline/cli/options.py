@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.cli.logs import set_up_logging
 from pipeline.config.load import load_config
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Execution
 from pipeline.errors import ConfigError
 
 
@@ -47,9 +47,14 @@ def load_job(
     """The config with the command line's settings put over it; logs go on as it says."""
     extra = [f"execution.address={json.dumps(address)}"] if address is not None else []
     config = load_config(file, [*(overrides or ()), *extra])
-    session = context.find_object(Session) or Session()
-    set_up_logging(console, json_lines=config.execution.log_format == "json", debug=session.debug)
+    set_up_session(context, console, config.execution)
     return config
+
+
+def set_up_session(context: typer.Context, console: Console, execution: Execution) -> None:
+    """Logs go on as the config says."""
+    session = context.find_object(Session) or Session()
+    set_up_logging(console, json_lines=execution.log_format == "json", debug=session.debug)
 
 
 def output_of(output: str | None, file: Path | None) -> str:

@@ -44,9 +44,7 @@ def train(config_file: ConfigFile, overrides: Overrides = None, as_json: AsJson 
     if trained.metric:
         name = trained.metric.partition("_")[2].replace("_ap", " average precision")
         before, after = trained.before[trained.metric], trained.after[trained.metric]
-        show(
-            f"{name} on {trained.evaluation_pairs:,} pairs that were not trained on: {before:.4f} before, {after:.4f} after"
-        )
+        show(f"{name} on {trained.evaluated_on}: {before:.4f} before, {after:.4f} after")
 
 
 class _Lines:

@@ -26,6 +26,10 @@ _SIGNED = re.compile(
     r"[?&;](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=|awsaccesskeyid=|(?:account|sharedaccess)key=|password=|secret=)",
     re.IGNORECASE,
 )
+_SECRET = (
+    "holds credentials, which logs and records would show; take them out of the URL and set them in the environment "
+    "(AWS_ACCESS_KEY_ID, …), a profile or a role"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
@@ -41,11 +45,22 @@ def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
         value = part.get(name) if isinstance(part, Mapping) else None
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and (_USER_INFO.search(text) or _SIGNED.search(text)):
-                yield (
-                    f"{key}: holds credentials, which logs and records would show; take them out of the URL and set "
-                    "them in the environment (AWS_ACCESS_KEY_ID, …), a profile or a role"
-                )
+                yield f"{key}: {_SECRET}"
                 break
+
+
+def find_unusable(raw: Any, key: str = "") -> Iterator[str]:
+    """For a file that is no job: URLs with a secret, and text that nothing takes, wherever they stand in unchecked values."""
+    if isinstance(raw, Mapping):
+        for name, inner in raw.items():
+            yield from find_unusable(inner, f"{key}.{name}".removeprefix("."))
+    elif isinstance(raw, list):
+        for number, inner in enumerate(raw):
+            yield from find_unusable(inner, f"{key}[{number}]")
+    elif isinstance(raw, str) and (_USER_INFO.search(raw) or _SIGNED.search(raw)):
+        yield f"{key}: {_SECRET}"
+    else:
+        yield from _unusable(raw, key)
 
 
 def find_contradictions(config: Config) -> Iterator[str]:

@@ -40,6 +40,11 @@ class Evaluation(Section):
     pairs: dict[Name, Pairs] = Field({}, description="Average precision, and accuracy at the best threshold.")
     retrieval: dict[Name, Retrieval] = Field({}, description="nDCG@10, recall@10 and recall@100.")
     minimum: dict[str, float] = Field({}, description="By score's name; the command ends with exit code 3 below one.")
+    folder: str | None = Field(
+        None,
+        description="Local folder for texts and vectors while it is measured. With a cluster: one that all nodes see at the same "
+        "place.",
+    )
     execution: Execution = Execution()
 
     @model_validator(mode="after")

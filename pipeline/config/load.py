@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline.config.checks import find_contradictions, find_credentials
+from pipeline.config.checks import find_contradictions, find_credentials, find_unusable
 from pipeline.config.evaluation import Evaluation
 from pipeline.config.problems import problem_lines, shown
 from pipeline.config.schema import Config
 from pipeline.config.training import Training
 from pipeline.config.yaml_text import MAX_BYTES, parse_yaml, write_yaml
 from pipeline.errors import ConfigError
+
+Kind = TypeVar("Kind", Training, Evaluation)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -26,20 +28,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def load_training(path: str | Path, overrides: Sequence[str] = ()) -> Training:
     """The same for a file that describes a training run."""
     raw = _sections(path, overrides, "model, pairs, output")
-    raw = {key: {} if value is None and key != "evaluation" else value for key, value in raw.items()}
-    try:
-        return Training.model_validate(raw)
-    except ValidationError as error:
-        raise _refusal(str(path), problem_lines(error, Training)) from None
+    return _check(
+        {key: {} if value is None and key != "evaluation" else value for key, value in raw.items()}, path, Training
+    )
 
 
 def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:
     """The same for a file that describes an evaluation."""
     raw = _sections(path, overrides, "model, sts, pairs, retrieval")
+    return _check(
+        {key: {} if value is None and key != "folder" else value for key, value in raw.items()}, path, Evaluation
+    )
+
+
+def _check(raw: dict[str, Any], path: str | Path, kind: type[Kind]) -> Kind:
+    _refuse(str(path), list(find_unusable(raw)))
     try:
-        return Evaluation.model_validate({key: {} if value is None else value for key, value in raw.items()})
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise _refusal(str(path), problem_lines(error, Evaluation)) from None
+        raise _refusal(str(path), problem_lines(error, kind)) from None
 
 
 def _sections(path: str | Path, overrides: Sequence[str], expected: str) -> dict[str, Any]:

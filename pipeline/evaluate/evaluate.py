@@ -4,6 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,22 @@ import pyarrow.dataset
 
 from pipeline.config.evaluation import Evaluation, Retrieval
 from pipeline.config.schema import Model
-from pipeline.evaluate.embed import embed_file, embed_texts, vectors_of
+from pipeline.errors import ConfigError
+from pipeline.evaluate.embed import Embedder, Vectors, vectors_of
 from pipeline.evaluate.pairs import LabelledPairs, RatedPairs, read_pairs, read_rated
 from pipeline.evaluate.retrieval import RetrievalSet, read_retrieval
-from pipeline.evaluate.scores import Vectors, correlations, ranking, retrieve, separation
+from pipeline.evaluate.scores import correlations, ranking, retrieve, separation
 from pipeline.flow.summary import Summary
 from pipeline.model.lock import ModelLock
 from pipeline.model.resolve import resolve_model
+from pipeline.progress.events import NullReporter, Reporter
 from pipeline.quality.neighbours import read_similarity
 
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""Names a model may have its prompt for documents under, as sentence-transformers looks for them."""
+"""Names a model may have its prompt for documents under, in the order that sentence-transformers gives them."""
+
+BATCH_ROWS = 16_384
+"""Documents whose vectors are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +49,12 @@ class Evaluated:
 
     model: str
     revision: str | None
+    weights: str  # sha256 over the model's weights
     dimensions: int
+    max_tokens: int
     similarity: str  # by which vectors were compared, as the model says
     dtype: str  # it was computed in
-    texts: int  # distinct ones
+    texts: int  # that were embedded
     seconds: float
     sets: tuple[Scored, ...]
     minimum: Mapping[str, float]  # what was asked for, by score's name
@@ -77,45 +85,54 @@ class _Sets:
     retrieval: Mapping[str, RetrievalSet]
 
 
-def evaluate(evaluation: Evaluation) -> Evaluated:
-    """Measure what is asked. Nothing stays on disk but the model's copy.
+def evaluate(evaluation: Evaluation, reporter: Reporter | None = None) -> Evaluated:
+    """Measure what is asked. What is written meanwhile goes away, but for the model's copy in its cache.
 
     Raises InputError naming file and row for sets that can't be used, before anything is embedded; ModelError and ConfigError
-    for a model that can't be; EncodeError where a text has no vector.
+    for a model or a folder that can't be; EncodeError where a text has no vector.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="embedpipe-evaluate-") as name:
-        folder = Path(name)
+    with _workplace(evaluation.folder) as folder:
         sets = _read(evaluation, folder)
-        model = evaluation.model
-        staged = resolve_model(model.name, model.revision, evaluation.execution.model_cache)
-        similarity = read_similarity(staged.directory)
-        summaries: list[Summary] = []
-        scored = [
-            *_on_pairs(sets, folder, evaluation, similarity, summaries),
-            *(
-                _on_retrieval(name, found, evaluation, staged.lock, similarity, summaries)
-                for name, found in sets.retrieval.items()
-            ),
-        ]
+        run = _Run(evaluation, Embedder(evaluation.execution, reporter or NullReporter()), folder)
+        scored = (*run.on_pairs(sets), *run.on_retrieval(sets))
+    lock = run.staged.lock
+    config = evaluation.model
     return Evaluated(
-        model=staged.lock.name,
-        revision=staged.lock.revision,
-        dimensions=min(staged.lock.dimensions, model.truncate_dim or staged.lock.dimensions),
-        similarity=similarity,
-        dtype=", ".join(sorted({summary.dtype for summary in summaries})),
-        texts=sum(summary.rows for summary in summaries),
+        model=lock.name,
+        revision=lock.revision,
+        weights=lock.weights_hash,
+        dimensions=min(lock.dimensions, config.truncate_dim or lock.dimensions),
+        max_tokens=min(lock.max_tokens, config.max_tokens or lock.max_tokens),
+        similarity=run.similarity,
+        dtype=", ".join(sorted({summary.dtype for summary in run.summaries})),
+        texts=sum(summary.rows for summary in run.summaries),
         seconds=round(time.monotonic() - began, 1),
-        sets=tuple(scored),
+        sets=scored,
         minimum=evaluation.minimum,
     )
 
 
+@contextmanager
+def _workplace(folder: str | None) -> Iterator[Path]:
+    try:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix="embedpipe-evaluate-", dir=folder)
+    except OSError as error:
+        raise ConfigError(
+            f"folder: {error.filename or folder}: {error.strerror}; name one that can be written"
+        ) from error
+    with made as name:
+        yield Path(name)
+
+
 def _read(evaluation: Evaluation, folder: Path) -> _Sets:
     retrieval = {}
-    for name, source in evaluation.retrieval.items():
-        (folder / name).mkdir()
-        retrieval[name] = read_retrieval(source, f"retrieval.{name}", folder / name)
+    for number, (name, source) in enumerate(evaluation.retrieval.items()):
+        own = folder / f"retrieval-{number}"
+        own.mkdir()
+        retrieval[name] = read_retrieval(source, f"retrieval.{name}", own)
     return _Sets(
         {name: read_rated(source, f"sts.{name}") for name, source in evaluation.sts.items()},
         {name: read_pairs(source, f"pairs.{name}") for name, source in evaluation.pairs.items()},
@@ -123,46 +140,52 @@ def _read(evaluation: Evaluation, folder: Path) -> _Sets:
     )
 
 
-def _on_pairs(
-    sets: _Sets, folder: Path, evaluation: Evaluation, similarity: str, summaries: list[Summary]
-) -> Iterator[Scored]:
-    """All sets of pairs share one job: each distinct text is embedded once."""
-    everything: tuple[RatedPairs | LabelledPairs, ...] = (*sets.sts.values(), *sets.pairs.values())
-    if not everything:
-        return
-    places = {
-        text: place
-        for place, text in enumerate(dict.fromkeys(t for one in everything for t in (*one.first, *one.second)))
-    }
-    vectors, summary = embed_texts(list(places), folder, evaluation)
-    summaries.append(summary)
+class _Run:
+    """One evaluation, once its sets are read."""
 
-    def of(texts: Sequence[str]) -> Vectors:
-        found: Vectors = vectors[np.array([places[text] for text in texts])]
-        return found
+    def __init__(self, evaluation: Evaluation, embedder: Embedder, folder: Path) -> None:
+        model = evaluation.model
+        self.evaluation, self.embedder, self.folder = evaluation, embedder, folder
+        self.staged = resolve_model(model.name, model.revision, evaluation.execution.model_cache)
+        self.similarity = read_similarity(self.staged.directory)
+        self.summaries: list[Summary] = []  # of the jobs
 
-    for name, rated in sets.sts.items():
-        scores = correlations(of(rated.first), of(rated.second), rated.scores, similarity)
-        yield Scored(name, "sts", len(rated.scores), "pairs", scores)
-    for name, labelled in sets.pairs.items():
-        beside = f", {labelled.left_out:,} left out" if labelled.left_out else ""
-        scores = separation(of(labelled.first), of(labelled.second), labelled.labels, similarity)
-        yield Scored(name, "pairs", len(labelled.labels), f"pairs, {labelled.positive:,} positive{beside}", scores)
+    def on_pairs(self, sets: _Sets) -> Iterator[Scored]:
+        """All sets of pairs share one job: each distinct text is embedded once."""
+        everything: tuple[RatedPairs | LabelledPairs, ...] = (*sets.sts.values(), *sets.pairs.values())
+        if not everything:
+            return
+        texts = dict.fromkeys(text for one in everything for text in (*one.first, *one.second))
+        vectors, summary = self.embedder.embed_texts(list(texts), self.folder, self.evaluation.model)
+        self.summaries.append(summary)
+        places = {text: place for place, text in enumerate(texts)}
 
+        def of(some: Sequence[str]) -> Vectors:
+            found: Vectors = vectors[np.array([places[text] for text in some])]
+            return found
 
-def _on_retrieval(
-    name: str, found: RetrievalSet, evaluation: Evaluation, lock: ModelLock, similarity: str, summaries: list[Summary]
-) -> Scored:
-    asked, folder = evaluation.retrieval[name], found.queries.parent
-    sides = _sides(evaluation.model, asked, lock)
-    queries, of_queries = embed_file(found.queries, folder / "queries", sides[0], evaluation)
-    documents, of_documents = embed_file(found.documents, folder / "documents", sides[1], evaluation)
-    summaries += of_queries, of_documents
-    table = queries.to_table(columns=["id", "embedding"])
-    run = retrieve(vectors_of(table), table["id"].to_pylist(), _batches(documents), similarity)
-    beside = f", {found.left_out:,} without a judgement left out" if found.left_out else ""
-    of = f"queries, {found.count:,} documents{beside}"
-    return Scored(name, "retrieval", len(found.judged), of, ranking(found.judged, run))
+        for name, rated in sets.sts.items():
+            scores = correlations(of(rated.first), of(rated.second), rated.scores, self.similarity)
+            yield Scored(name, "sts", len(rated.scores), "pairs", scores)
+        for name, labelled in sets.pairs.items():
+            beside = f", {labelled.left_out:,} left out" if labelled.left_out else ""
+            scores = separation(of(labelled.first), of(labelled.second), labelled.labels, self.similarity)
+            yield Scored(name, "pairs", len(labelled.labels), f"pairs, {labelled.positive:,} positive{beside}", scores)
+
+    def on_retrieval(self, sets: _Sets) -> Iterator[Scored]:
+        """Each set has a job for its queries and one for its documents."""
+        for name, found in sets.retrieval.items():
+            folder = found.queries.parent
+            sides = _sides(self.evaluation.model, self.evaluation.retrieval[name], self.staged.lock)
+            queries, of_queries = self.embedder.embed_file(found.queries, folder / "queries", sides[0])
+            documents, of_documents = self.embedder.embed_file(found.documents, folder / "documents", sides[1])
+            self.summaries += of_queries, of_documents
+            table = queries.to_table(columns=["id", "embedding"])
+            asked = {query: found.judged[query] for query in table["id"].to_pylist()}
+            run = retrieve(vectors_of(table), asked, _batches(documents), self.similarity)
+            beside = f", {found.left_out:,} without a judgement left out" if found.left_out else ""
+            of = f"queries, {found.count:,} documents{beside}"
+            yield Scored(name, "retrieval", len(asked), of, ranking(asked, run))
 
 
 def _sides(model: Model, asked: Retrieval, lock: ModelLock) -> tuple[Model, Model]:
@@ -181,7 +204,7 @@ def _sides(model: Model, asked: Retrieval, lock: ModelLock) -> tuple[Model, Mode
 
 
 def _batches(documents: pyarrow.dataset.Dataset) -> Iterator[tuple[list[str], Vectors]]:
-    for batch in documents.to_batches(columns=["id", "embedding"]):
+    for batch in documents.to_batches(columns=["id", "embedding"], batch_size=BATCH_ROWS):
         if batch.num_rows:
             yield batch["id"].to_pylist(), vectors_of(batch)
 

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.config.pairs import Pairs, ScoredPairs, TextPairs
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
-from pipeline.evaluate.tables import Row, read_rows, refusal, shown
+from pipeline.evaluate.tables import BadRows, Row, read_rows, shown
+from pipeline.progress.reporters import count_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class LabelledPairs:
     def positive(self) -> int:
         """Pairs that belong together."""
         return sum(self.labels)
+
+    @property
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Both of each."""
+        return zip(self.first, self.second, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +47,20 @@ def read_pairs(source: Pairs, section: str) -> LabelledPairs:
     Raises InputError naming file and row for texts that are missing or empty and labels that are neither 0 nor 1 (with
     `positive_from`: no numbers); also where nothing is left, or all of it has one label.
     """
-    bad: list[str] = []
+    bad = BadRows(section)
     found: list[tuple[str, str, int]] = []
     left_out = 0
     for row in _rows(source, source.label):
         problem = row.problem or _problem(row.values, source) or _label_problem(row.values[source.label], source)
         if problem:
-            bad.append(f"{row.place}: {problem}")
+            bad.add(row, problem)
             continue
         label = _label(float(row.values[source.label]), source)
         if label is None:
             left_out += 1
         else:
             found.append((row.values[source.first], row.values[source.second], label))
-    if bad:
-        raise refusal(bad, section)
+    bad.refuse()
     first, second, labels = (tuple(column) for column in zip(*found, strict=True)) if found else ((), (), ())
     pairs = LabelledPairs(first, second, labels, left_out)
     _check_both_labels(pairs, source, section)
@@ -67,20 +72,19 @@ def read_rated(source: ScoredPairs, section: str) -> RatedPairs:
 
     Raises InputError as `read_pairs` does, and where there are fewer than two pairs or all scores are one.
     """
-    bad: list[str] = []
+    bad = BadRows(section)
     found: list[tuple[str, str, float]] = []
     for row in _rows(source, source.score):
         score = row.values[source.score]
         problem = row.problem or _problem(row.values, source) or _number_problem(score, source.score)
         if problem:
-            bad.append(f"{row.place}: {problem}")
+            bad.add(row, problem)
         else:
             found.append((row.values[source.first], row.values[source.second], float(score)))
-    if bad:
-        raise refusal(bad, section)
+    bad.refuse()
     if len({score for *_, score in found}) < 2:
         raise InputError(
-            f"{section}: {len(found):,} pairs{_of(source)}, all with one score; nothing correlates with that"
+            f"{section}: {count_text(len(found), 'pair')}{_of(source)}, all with one score; nothing correlates with that"
         )
     first, second, scores = (tuple(column) for column in zip(*found, strict=True))
     return RatedPairs(first, second, scores)
@@ -89,8 +93,9 @@ def read_rated(source: ScoredPairs, section: str) -> RatedPairs:
 def _rows(source: TextPairs, value: str) -> Iterator[Row]:
     columns = tuple(dict.fromkeys((source.second, value, *source.only)))
     asked = Input(paths=source.paths, format=source.format, text=source.first, keep=columns)
-    for row in read_rows(asked, quotes=source.quotes):
-        if all(str(row.values[name]) == wanted for name, wanted in source.only.items()):
+    for row in read_rows(asked, () if source.quotes else ("csv", "tsv")):
+        # Of a row that can't be read nobody knows whether it is one of those.
+        if row.problem or all(str(row.values[name]) == wanted for name, wanted in source.only.items()):
             yield row
 
 

@@ -14,10 +14,12 @@ BLUE, ORANGE, GREY = "#2a6fbb", "#d9822b", "#777777"
 
 
 def check_picture(path: Path) -> None:
-    """Raises ConfigError for a kind of file that can't be drawn: better before hours of measuring."""
+    """Raises ConfigError for a file that can't be drawn or written: better before hours of measuring."""
     kinds = _figure(1, 1).canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in kinds:
         raise ConfigError(f"{path}: no picture of this kind can be drawn; name it .svg, .png or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.absolute().parent}")
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> None:

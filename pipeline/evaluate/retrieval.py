@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 from pipeline.config.evaluation import Retrieval
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
-from pipeline.evaluate.tables import read_rows, refusal, shown
+from pipeline.evaluate.tables import BadRows, read_rows, shown
 
 QUERY, DOCUMENT, SCORE = "query-id", "corpus-id", "score"
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
+UNQUOTED = ("tsv",)
+"""As benchmarks write them."""
+
 CHUNK_ROWS = 10_000
 
 
@@ -36,36 +39,35 @@ def read_retrieval(source: Retrieval, section: str, folder: Path) -> RetrievalSe
     aren't whole numbers.
     """
     documents, queries = folder / "documents.parquet", folder / "queries.parquet"
-    ids = _write(documents, _texts(source.corpus, source.title, f"{section}.corpus"))
-    texts = dict(_texts(source.queries, None, f"{section}.queries"))
+    ids = _write(documents, _texts(source.corpus, source.title, f"{section}.corpus", empty=True))
+    texts = dict(_texts(source.queries, None, f"{section}.queries", empty=False))
     judged = _judgements(source, section, ids, texts)
     _write(queries, ((query, texts[query]) for query in judged))
     return RetrievalSet(documents, queries, len(ids), judged, len(texts) - len(judged))
 
 
-def _texts(paths: Sequence[str], title: str | None, section: str) -> Iterator[tuple[str, str]]:
-    """(id, text) of each row."""
+def _texts(paths: Sequence[str], title: str | None, section: str, *, empty: bool) -> Iterator[tuple[str, str]]:
+    """(id, text) of each row. empty: texts may be, as those of some documents are."""
     asked = Input(paths=tuple(paths), text="text", keep=("_id", *((title,) if title else ())))
-    bad: list[str] = []
-    places: dict[str, str] = {}
-    for row in read_rows(asked, quotes=False):
+    bad = BadRows(section)
+    seen: set[str] = set()
+    for row in read_rows(asked, UNQUOTED):
         name, text = row.values["_id"], row.values["text"]
         key = str(name)
         problem = row.problem
-        if name is None or key == "":
+        if not problem and (name is None or key == ""):
             problem = f"column '_id' holds {shown(name)}; expected an id"
-        elif not isinstance(text, str):
-            problem = problem or f"column 'text' holds {shown(text)}; expected text"
-        elif key in places:
-            problem = f"id {shown(key)} is there already, at {places[key]}"
+        elif not problem and key in seen:
+            problem = f"id {shown(key)} is there twice"
+        elif not problem and not (isinstance(text, str) and (text.strip() or empty)):
+            problem = f"column 'text' holds {shown(text)}; expected text"
         if problem:
-            bad.append(f"{row.place}: {problem}")
+            bad.add(row, problem)
             continue
-        places[key] = row.place
+        seen.add(key)
         yield key, f"{(title and row.values[title]) or ''} {text}".strip()
-    if bad:
-        raise refusal(bad, section)
-    if not places:
+    bad.refuse()
+    if not seen:
         raise InputError(f"{section}: there is no row in {', '.join(paths)}")
 
 
@@ -89,32 +91,32 @@ def _judgements(
     source: Retrieval, section: str, documents: set[str], queries: Mapping[str, str]
 ) -> dict[str, dict[str, int]]:
     asked = Input(paths=source.qrels, template=f"{{{DOCUMENT}}}", keep=(QUERY, DOCUMENT, SCORE))
-    bad: list[str] = []
+    bad = BadRows(f"{section}.qrels")
     judged: dict[str, dict[str, int]] = {}
-    for row in read_rows(asked, quotes=False):
+    for row in read_rows(asked, UNQUOTED):
         query, document, score = (row.values[name] for name in (QUERY, DOCUMENT, SCORE))
-        problem = ""
+        problem, relevance = "", _relevance(score)
         if str(query) not in queries:
             problem = f"query {shown(query)} is not among the queries"
         elif str(document) not in documents:
             problem = f"document {shown(document)} is not in the corpus"
-        relevance = _whole(score)
-        if not problem and relevance is None:
+        elif relevance is None:
             problem = f"column {SCORE!r} holds {shown(score)}; expected a whole number"
+        elif judged.get(str(query), {}).get(str(document), relevance) != relevance:
+            problem = f"document {shown(document)} is judged twice for query {shown(query)}, and not alike"
         if problem or relevance is None:
-            bad.append(f"{row.place}: {problem}")
+            bad.add(row, row.problem or problem)
             continue
-        judged.setdefault(str(query), {})[str(document)] = max(0, relevance)
-    if bad:
-        raise refusal(bad, f"{section}.qrels")
+        judged.setdefault(str(query), {})[str(document)] = relevance
+    bad.refuse()
     if not any(relevance for of_query in judged.values() for relevance in of_query.values()):
         raise InputError(f"{section}.qrels: no document is relevant to any query in {', '.join(source.qrels)}")
     return judged
 
 
-def _whole(score: object) -> int | None:
+def _relevance(score: object) -> int | None:
     try:
         number = float(score)  # type: ignore[arg-type]
-        return int(number) if number == int(number) else None
+        return max(0, int(number)) if number == int(number) else None
     except (TypeError, ValueError, OverflowError):
         return None

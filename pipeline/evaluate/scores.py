@@ -8,10 +8,12 @@ import torch
 from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
 from sentence_transformers.util import SimilarityFunction
 
-Vectors = npt.NDArray[np.float32]
+from pipeline.evaluate.embed import Vectors
 
 RETRIEVED = 100
 """Documents retrieved for a query: as many as the furthest measure looks at."""
+
+BLOCK_QUERIES = 256
 
 TREC_MEASURES = {"ndcg_at_10": "ndcg_cut_10", "recall_at_10": "recall_10", "recall_at_100": "recall_100"}
 
@@ -35,28 +37,44 @@ def separation(first: Vectors, second: Vectors, labels: Sequence[int], similarit
 
 
 def retrieve(
-    queries: Vectors, names: Sequence[str], documents: Iterable[tuple[Sequence[str], Vectors]], similarity: str
+    queries: Vectors,
+    judged: Mapping[str, Mapping[str, int]],
+    documents: Iterable[tuple[Sequence[str], Vectors]],
+    similarity: str,
 ) -> dict[str, dict[str, float]]:
-    """Query → the `RETRIEVED` most similar documents and how similar they are, without the one of its own name.
+    """Query → the `RETRIEVED` most similar documents and how similar they are. A document with the query's own name is left out,
+    as it is the query itself, unless it is judged.
 
-    documents: names and vectors, batch by batch; one batch is held at a time.
+    queries: in the order of `judged`, query → document → relevance. documents: names and vectors, batch by batch; held are one
+    batch, its similarities to `BLOCK_QUERIES` queries, and what is best so far.
     """
     function = SimilarityFunction.to_similarity_fn(similarity)
-    wanted = torch.from_numpy(queries)
+    blocks = torch.from_numpy(queries).split(BLOCK_QUERIES)
+    best = [(torch.empty((len(block), 0)), torch.empty((len(block), 0), dtype=torch.int64)) for block in blocks]
     known: list[str] = []
-    best = torch.empty((len(queries), 0))
-    places = torch.empty((len(queries), 0), dtype=torch.int64)
     for ids, vectors in documents:
-        here = torch.arange(len(known), len(known) + len(ids)).expand(len(queries), -1)
+        batch = torch.from_numpy(vectors)
+        for at, block in enumerate(blocks):
+            best[at] = _better(best[at], function(block, batch), len(known))
         known.extend(ids)
-        both = torch.cat((best, function(wanted, torch.from_numpy(vectors))), dim=1)
-        # One more than is wanted: a query may be one of the documents.
-        best, order = both.topk(min(RETRIEVED + 1, both.shape[1]), dim=1)
-        places = torch.cat((places, here), dim=1).gather(1, order)
-    return {
-        query: dict([(known[p], s) for p, s in zip(near, scores, strict=True) if known[p] != query][:RETRIEVED])
-        for query, near, scores in zip(names, places.tolist(), best.tolist(), strict=True)
-    }
+    scores, places = (torch.cat(parts).tolist() for parts in zip(*best, strict=True))
+    found: dict[str, dict[str, float]] = {}
+    for query, own, near in zip(judged, scores, places, strict=True):
+        named = ((known[place], score) for place, score in zip(near, own, strict=True))
+        others = [(name, score) for name, score in named if name != query or name in judged[query]]
+        found[query] = dict(others[:RETRIEVED])
+    return found
+
+
+def _better(
+    best: tuple[torch.Tensor, torch.Tensor], similarities: torch.Tensor, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The most similar documents and their places, of the best so far and a batch's [queries, documents] from `first` on."""
+    most = RETRIEVED + 1  # the query itself may be one
+    here, order = similarities.topk(min(most, similarities.shape[1]), dim=1)
+    scores, places = torch.cat((best[0], here), dim=1), torch.cat((best[1], order + first), dim=1)
+    scores, order = scores.topk(min(most, scores.shape[1]), dim=1)
+    return scores, places.gather(1, order)
 
 
 def ranking(judged: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

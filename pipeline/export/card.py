@@ -15,12 +15,14 @@ SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 """Bounds of the sizes that dataset hubs sort by."""
 
 MEANINGS = {
-    "id": "the row's own id, or `file#row` where the source has none",
+    "id": "the row's own id",
     "embedding": "the vector",
     "token_count": "tokens of the text, special ones and prompt included, before it was cut",
     "truncated": "whether the model took the beginning only",
     "text_hash": "of the text as it was embedded, prompt included",
 }
+
+GENERATED_ID = "`file#place`: the row's number, in JSONL and plain text its first byte"
 
 
 def make_card(output: str, version: int | None = None, quality: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -32,8 +34,6 @@ def make_card(output: str, version: int | None = None, quality: Sequence[Mapping
     snapshot = find_snapshot(store, version)
     spec = read_stored_spec(store, snapshot.entry.spec)
     published = describe(output, snapshot.entry.version)
-    for one in quality:
-        _check_quality(one, snapshot)
     head = write_yaml(
         {"tags": ["embeddings", "sentence-transformers"], "size_categories": [_size(snapshot.entry.rows)]}
     )
@@ -56,7 +56,8 @@ def _parts(snapshot: Snapshot, spec: Spec, published: Published, quality: Sequen
     yield _parity(snapshot)
     if quality:
         yield "## Quality"
-        yield from map(_quality, quality)
+        for one in quality:
+            yield _quality(one, snapshot, spec)
     yield "## How to load"
     yield (
         "```python\n"
@@ -97,14 +98,16 @@ def _data(snapshot: Snapshot, published: Published) -> Iterator[tuple[str, str]]
 
 
 def _columns(published: Published, spec: Spec) -> Iterator[tuple[str, str, str]]:
-    kind = f"{spec.layout['vector_type']} of {published.dimensions} float32"
-    vector = ("embedding", kind)
-    inside = list(published.columns)
-    inside.insert(1, vector)
-    for name, its_type in inside:
-        yield f"`{name}`", its_type, MEANINGS.get(name, "as in the source")
-    for name, its_type in published.partition_columns:
-        yield f"`{name}`", its_type, "as in the source; in the folder's name"
+    """In the files' order: the source's, the vector, then what embedpipe adds."""
+    own = [name for name in MEANINGS if name not in ("id", "embedding")]
+    source = [(name, kind) for name, kind in published.columns if name not in own]
+    added = [(name, kind) for name, kind in published.columns if name in own]
+    vector = ("embedding", f"{spec.layout['vector_type']} of {published.dimensions} float32")
+    for name, kind in (*source, vector, *added):
+        meaning = GENERATED_ID if name == "id" and spec.layout["id"]["column"] is None else MEANINGS.get(name)
+        yield f"`{name}`", kind, meaning or "as in the source"
+    for name, kind in published.partition_columns:
+        yield f"`{name}`", kind, "as in the source; in the folder's name"
 
 
 def _parity(snapshot: Snapshot) -> str:
@@ -128,33 +131,52 @@ def _parity(snapshot: Snapshot) -> str:
     )
 
 
-def _check_quality(quality: Mapping[str, Any], snapshot: Snapshot) -> None:
-    model = snapshot.entry.facts["model"]
-    if "model" not in quality or not ("sets" in quality or "settings" in quality):
-        raise ConfigError("the quality is not what `embedpipe evaluate --json` writes; expected its one JSON document")
-    if quality["model"] != model:
-        raise ConfigError(f"the quality is that of {quality['model']}, but the snapshot was made with {model}")
+def _quality(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> str:
+    """Raises ConfigError for a document that isn't one, or is about other vectors."""
+    try:
+        _check_same(quality, snapshot, spec)
+        return _of_sets(quality) if "sets" in quality else _of_settings(quality)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            "the quality is not what `embedpipe evaluate --json` writes, with or without --compare; expected its one JSON "
+            "document"
+        ) from error
 
 
-def _quality(quality: Mapping[str, Any]) -> str:
-    if "sets" in quality:
-        rows = [
-            (
-                one["name"],
-                measure.replace("_", " "),
-                "not defined" if value is None else f"{value:.4f}",
-                f"{one['size']:,} {one['of']}",
+def _check_same(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> None:
+    facts = snapshot.entry.facts
+    here = {"weights": facts["weights"]}
+    if "sets" in quality:  # a comparison is of several settings, and names them
+        here |= {"dimensions": facts["dimensions"], "max_tokens": spec.recipe["max_tokens"]}
+    for name, value in here.items():
+        if quality[name] != value:
+            raise ConfigError(
+                f"the quality was measured with other vectors: its {name} are {quality[name]}, the snapshot's {value}"
             )
-            for one in quality["sets"]
-            for measure, value in one["scores"].items()
-        ]
-        return f"Measured on labelled sets, by {quality['similarity']} similarity:\n\n" + table(
-            ("set", "", "", "of"), rows
+
+
+def _of_sets(quality: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            str(one["name"]),
+            measure.replace("_", " "),
+            "not defined" if value is None else f"{value:.4f}",
+            f"{one['size']:,} {one['of']}",
         )
-    settings = [(one["name"], f"{one['recall']:.2%}") for one in quality["settings"]]
+        for one in quality["sets"]
+        for measure, value in one["scores"].items()
+    ]
+    return f"Measured on labelled sets, by {quality['similarity']} similarity:\n\n" + table(("set", "", "", "of"), rows)
+
+
+def _of_settings(quality: Mapping[str, Any]) -> str:
+    settings = [
+        (str(one["name"]), f"`{one['config']}`" if one["config"] else "", f"{one['recall']:.2%}")
+        for one in quality["settings"]
+    ]
     return (
         f"Of the ten nearest neighbours by the model's own float32 vectors, over {quality['texts']:,} texts, each setting "
-        "finds:\n\n" + table(("setting", "recall@10"), settings)
+        "finds:\n\n" + table(("setting", "", "recall@10"), settings)
     )
 
 

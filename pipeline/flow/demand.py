@@ -13,41 +13,41 @@ from pipeline.flow.job import Job, encoder_settings, resolve
 from pipeline.flow.throwaway import LOADING_S, Ended, Throwaway
 from pipeline.source.footers import read_footers
 from pipeline.source.read import read_segment
-from pipeline.source.records import Segment, UnitPolicy
+from pipeline.source.records import Extraction, Segment, UnitPolicy
 from pipeline.source.segments import cut_segments
 
 if TYPE_CHECKING:  # torch is loaded where something is measured
-    from pipeline.quality.settings import Comparison, Replica
+    from pipeline.quality.settings import Comparison
 
 log = logging.getLogger(__name__)
 
 SEGMENTS = 32
 """So many the sample is taken from at least, where there are as many."""
 
+UNITS = 20
+"""Read of one segment at most, each of as many rows as it is to give, while it gives too few distinct texts."""
+
+SAMPLE_BYTES = 256 << 20
+"""Of text, at most: a sample of long documents has fewer of them."""
+
 
 def check_demand(job: Job, segments: Sequence[Segment]) -> None:
-    """Raises RefusedError where the config demands a recall that its own settings don't reach on a sample of `segments`, in
-    their order. Raises EncodeError where that can't be measured."""
+    """Raises RefusedError where the config demands a recall that its own settings don't reach on a sample of `segments`, which
+    is the same one for each run of a job. Raises EncodeError where that can't be measured."""
     demand = job.config.quality
     if demand.min_recall is None:
         return
-    from pipeline.quality.settings import FEWEST_TEXTS
-
-    texts = sample(job, segments, demand.sample_rows)
-    if len(texts) < FEWEST_TEXTS:
-        log.warning(
-            "quality.min_recall is not measured: %d distinct texts are to be embedded, and %d are needed",
-            len(texts),
-            FEWEST_TEXTS,
-        )
+    ordered = sorted(segments, key=lambda segment: segment.pieces[0].file.uri)
+    texts, recall = _measure_apart(job, _shuffled(ordered, job.spec.spec_id), demand.sample_rows)
+    if recall is None:
+        log.warning("quality.min_recall is not measured: %d distinct texts are too few to compare", texts)
         return
-    recall = _measure_apart(job, texts)
-    found = f"{recall:.2%} of the ten nearest neighbours by the model's own float32 vectors, over {len(texts):,} texts"
+    found = f"{recall:.2%} of the ten nearest neighbours by the model's own float32 vectors, over {texts:,} texts"
     if recall < demand.min_recall:
         raise RefusedError(
             f"{job.store.root}: these settings find {found} of the input, and quality.min_recall demands "
-            f"{demand.min_recall:.2%}; nothing was encoded. `embedpipe evaluate --compare` shows what each setting costs: more "
-            "of model.truncate_dim or model.max_tokens, or model.precision exact, find more"
+            f"{demand.min_recall:.2%}; nothing more is encoded. `embedpipe evaluate --compare` shows what each setting costs: "
+            "more of model.truncate_dim or model.max_tokens, or model.precision exact, find more"
         )
     log.info("these settings find %s; quality.min_recall demands %.2f%%", found, 100 * demand.min_recall)
 
@@ -57,67 +57,85 @@ def compare(config: Config, rows: int) -> "Comparison":
 
     Raises as `resolve` and `compare_settings` do.
     """
-    from pipeline.quality.settings import compare_settings
+    from pipeline.quality.settings import Replica, compare_settings
 
     job = resolve(config)
     files = job.discover()
-    segments = cut_segments(files, read_footers(files), job.policy)
-    texts = sample(job, random.Random(0).sample(segments, len(segments)), rows)
-    return compare_settings(_replica(job), encoder_settings(config, job.model.lock), config.model.precision, texts)
+    segments = _shuffled(cut_segments(files, read_footers(files), job.policy), job.spec.spec_id)
+    texts = sample(segments, job.extraction, job.policy, rows)
+    replica = Replica(job.model, config.execution.device, config.execution.threads)
+    return compare_settings(replica, encoder_settings(config, job.model.lock), config.model.precision, texts)
 
 
-def sample(job: Job, segments: Sequence[Segment], rows: int) -> list[str]:
-    """Distinct texts, `rows` where there are as many: the first ones of so many segments, in their order, as are needed."""
-    texts: dict[str, None] = {}
+def sample(segments: Sequence[Segment], extraction: Extraction, policy: UnitPolicy, rows: int) -> list[str]:
+    """Distinct texts, about `rows` where there are as many: from the beginnings of so many segments, in their order, as are
+    needed. Of a file that can't be read nobody tells but its reader."""
+    found: dict[str, None] = {}
+    left = SAMPLE_BYTES
     each = -(-rows // max(1, min(SEGMENTS, len(segments))))
-    for text in _texts(job, segments, each):
-        texts[text] = None
-        if len(texts) == rows:
-            break
-    return list(texts)
-
-
-def _texts(job: Job, segments: Sequence[Segment], each: int) -> Iterator[str]:
-    """Of a file that can't be read nobody tells but its reader."""
-    policy = UnitPolicy(each, job.policy.text_bytes, job.policy.vector_bytes)
+    few = UnitPolicy(each, policy.text_bytes, policy.vector_bytes)
     for segment in segments:
+        wanted = min(rows, len(found) + each)
         with contextlib.suppress(InputError):
-            unit = next(read_segment(segment, job.extraction, policy, each))
-            yield from (text for text in unit.rows["text"].to_pylist() if text)
+            for text in _texts(segment, extraction, few):
+                if len(found) >= wanted or left <= 0:
+                    break
+                left -= len(text) if text not in found else 0
+                found[text] = None
+        if len(found) == rows or left <= 0:
+            break
+    return list(found)
 
 
-def _replica(job: Job) -> "Replica":
-    from pipeline.quality.settings import Replica
+def _texts(segment: Segment, extraction: Extraction, policy: UnitPolicy) -> Iterator[str]:
+    for number, unit in enumerate(read_segment(segment, extraction, policy, policy.rows), 1):
+        yield from (text for text in unit.rows["text"].to_pylist() if text)
+        if number == UNITS:
+            return
 
-    execution = job.config.execution
-    return Replica(job.model, execution.device, execution.threads)
+
+def _shuffled(segments: Sequence[Segment], seed: str) -> list[Segment]:
+    return random.Random(seed).sample(segments, len(segments))
 
 
-def _measure_apart(job: Job, texts: Sequence[str]) -> float:
-    """In a process of its own: one of the texts may end it, and a driver has no need of torch and a model's memory."""
+def _measure_apart(job: Job, segments: Sequence[Segment], rows: int) -> tuple[int, float | None]:
+    """How many texts were compared, and the recall; None for too few. In a process of its own: a file or a text may end it, and
+    a driver has no need of torch and a model's memory."""
     config = job.config
+    execution, wanted = config.execution, encoder_settings(config, job.model.lock)
+    source = (segments[: max(SEGMENTS, rows)], job.extraction, job.policy, rows)
     process = Throwaway(serve_recall)
     try:
-        process.send((_replica(job), encoder_settings(config, job.model.lock), config.model.precision, texts))
+        process.send((source, job.model, execution.threads, wanted, config.model.precision))
         answer = process.receive(LOADING_S)
+        while isinstance(answer, str):  # a sign of life
+            answer = process.receive(LOADING_S)  # for the second model
     except Ended as how:
         raise EncodeError(
-            f"quality.min_recall can't be measured: {how}. Where a text of the sample does it, leave quality.min_recall out: the "
-            "run will find which one it is"
+            f"quality.min_recall can't be measured: {how}. Where it is a file or a text of the sample that does it, leave "
+            "quality.min_recall out: the run will find which one it is"
         ) from None
     finally:
         process.end()
     if isinstance(answer, EmbedpipeError):
         raise answer
-    return float(answer)
+    texts, recall = answer
+    return texts, recall
 
 
 def serve_recall(connection: Connection) -> None:
-    """The throw-away process: arguments of `measure_recall` come in, what it gives or raises goes out."""
-    from pipeline.quality.settings import measure_recall
+    """The throw-away process: what to measure comes in; out go signs of life, and (texts, recall) or what was raised."""
+    from pipeline.quality.settings import FEWEST_TEXTS, Replica, measure_recall
 
+    source, model, threads, wanted, precision = connection.recv()
     try:
-        connection.send(measure_recall(*connection.recv()))
+        texts = sample(*source)
+        recall = None
+        if len(texts) >= FEWEST_TEXTS:
+            # On this machine, whatever the workers have: the parity gate sees to what their number format may cost.
+            replica = Replica(model, "auto", threads)
+            recall = measure_recall(replica, wanted, precision, texts, lambda: connection.send("at it"))
+        connection.send((len(texts), recall))
     except EmbedpipeError as error:
         connection.send(error)
     except Exception as error:  # of a device or a model, whatever it is

@@ -1,6 +1,5 @@
 """Recall of neighbours: how many of the texts nearest to a text by one kind of vectors are found by another, cheaper one."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,21 +8,25 @@ import numpy.typing as npt
 import torch
 from sentence_transformers.util import SimilarityFunction
 
+from pipeline.model.modules import read_json
+
 K = 10
 """Neighbours of a text that are looked for."""
 
 BLOCK_TEXTS = 256
 """Texts whose neighbours are looked for at a time; bounds the memory, at n similarities each."""
 
-SLACK = 1e-5
-"""Of a similarity, relative: products of the same two vectors differ by so much, depending on their place in a matrix."""
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+SLACK = 1e-6
+"""Of a similarity, relative: two texts are equally near within the last digits."""
 
 
 def read_similarity(model_directory: str) -> str:
-    """What the model says its vectors are compared by: cosine (the default), dot, euclidean or manhattan."""
-    path = Path(model_directory, "config_sentence_transformers.json")
-    said = json.loads(path.read_text(encoding="utf-8")).get("similarity_fn_name") if path.is_file() else None
-    return SimilarityFunction(said or "cosine").value
+    """What the model says its vectors are compared by: cosine where it says nothing, or what sentence-transformers' models of
+    one vector a text don't know."""
+    said = read_json(Path(model_directory, "config_sentence_transformers.json"), {})
+    name = said.get("similarity_fn_name") if isinstance(said, dict) else None
+    return name if name in SIMILARITIES else "cosine"
 
 
 class Neighbours:
@@ -34,9 +37,10 @@ class Neighbours:
         self._reference = torch.from_numpy(reference)
         self._similarity = SimilarityFunction.to_similarity_fn(similarity)
         self._pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
-        farthest = [self._similarities(rows, near)[:, -1] for rows, near in self._nearest(self._reference)]
-        self._least = torch.cat(farthest)  # how similar a text's K-th neighbour is
-        self._least -= SLACK * self._least.abs().clamp(min=1.0)
+        # The least of them, not the last: a matrix of distances is less exact than distances one by one.
+        found = [self._similarities(rows, near).amin(dim=1) for rows, near in self._nearest(self._reference)]
+        self._least = torch.cat(found)  # how similar a text's K-th neighbour is
+        self._least -= SLACK * self._least.abs()
 
     def recall(self, vectors: npt.NDArray[np.float32]) -> float:
         """Of each text's K nearest by `vectors` [n, any dimensions], the share that is as near by the reference as its own K

@@ -5,7 +5,7 @@ No labels are needed: the texts are the user's own, and what the model finds nea
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,6 +29,9 @@ FEWEST_TEXTS = 100
 
 MILLION = 1_000_000
 WARM_UP_TEXTS = 16
+CHUNK_TEXTS = 2048
+"""Encoded in one go: enough to sort by length, and a few minutes of a slow machine at most."""
+
 SHORTER = (2, 4, 8)
 """Parts of the dimensions that are tried, and (but the last) of the longest length."""
 
@@ -58,6 +61,7 @@ class Comparison:
     """All settings, the model's own float32 vectors first."""
 
     model: str
+    weights: str  # sha256 over the model's weights
     similarity: str
     device: str
     texts: int
@@ -109,12 +113,13 @@ def compare_settings(
         size = 4 * encoded.vectors.shape[1]
         settings.append(compared(name.replace("half precision", encoded.dtype), config, encoded, encoded.vectors, size))
     for dims in _fewer(dimensions, wanted.truncate_dim):
-        vectors = truth.vectors[:, :dims]
+        vectors = _cut(truth.vectors, dims, normalized=lock.normalized)
         settings.append(compared(f"{dims} dimensions", f"model.truncate_dim={dims}", truth, vectors, 4 * dims))
     for name, vectors, size in _stored(truth.vectors, truth.vectors[sound]):
         settings.append(compared(name, "", truth, vectors, size))
     return Comparison(
         lock.name,
+        lock.weights_hash,
         similarity,
         choose_placement("exact", replica.device).device,
         int(sound.sum()),
@@ -125,15 +130,24 @@ def compare_settings(
     )
 
 
-def measure_recall(replica: Replica, wanted: EncoderSettings, precision: Precision, texts: Sequence[str]) -> float:
-    """Recall of what a config asks for. Raises as `compare_settings` does."""
+def measure_recall(
+    replica: Replica,
+    wanted: EncoderSettings,
+    precision: Precision,
+    texts: Sequence[str],
+    progress: Callable[[], None] = lambda: None,
+) -> float:
+    """Recall of what a config asks for, as this machine computes it. Raises as `compare_settings` does.
+
+    progress: called after every few texts.
+    """
     own = _own(replica, wanted)
-    if precision == "exact" and wanted == own:
+    if wanted == own and choose_placement(precision, replica.device).dtype == "float32":
         return 1.0
-    truth = _encode(replica, own, "exact", texts)
+    truth = _encode(replica, own, "exact", texts, progress)
     sound = np.isfinite(truth.vectors).all(axis=1)
     _check_count(int(sound.sum()))
-    found = _encode(replica, wanted, precision, texts).vectors[sound]
+    found = _encode(replica, wanted, precision, texts, progress).vectors[sound]
     return Neighbours(truth.vectors[sound], read_similarity(replica.staged.directory)).recall(np.nan_to_num(found))
 
 
@@ -191,14 +205,29 @@ def _stored(
     dimensions = vectors.shape[1]
     yield "float16 in the index", vectors.astype(np.float16).astype(np.float32), 2 * dimensions
     ranges = np.vstack((sound.min(axis=0), sound.max(axis=0)))
-    steps = (ranges[1] - ranges[0]) / 255
+    steps = (ranges[1] - ranges[0]) / 255  # a code stands for what lies between two of them, and so for its middle
     codes = quantize_embeddings(np.nan_to_num(vectors), precision="uint8", ranges=ranges)
-    yield "int8 in the index", np.asarray(codes, np.float32) * steps + ranges[0], dimensions
+    yield "int8 in the index", (np.asarray(codes, np.float32) + np.float32(0.5)) * steps + ranges[0], dimensions
     bits = np.where(vectors > 0, np.float32(1), np.float32(-1))
     yield "binary in the index", bits, -(-dimensions // 8)
 
 
-def _encode(replica: Replica, settings: EncoderSettings, precision: Precision, texts: Sequence[str]) -> _Encoded:
+def _cut(vectors: npt.NDArray[np.float32], dimensions: int, *, normalized: bool) -> npt.NDArray[np.float32]:
+    """As `model.truncate_dim` does."""
+    shorter = vectors[:, :dimensions]
+    if not normalized:
+        return np.ascontiguousarray(shorter)
+    length = np.linalg.norm(shorter, axis=1, keepdims=True)
+    return shorter / np.maximum(length, np.float32(1e-12))
+
+
+def _encode(
+    replica: Replica,
+    settings: EncoderSettings,
+    precision: Precision,
+    texts: Sequence[str],
+    progress: Callable[[], None] = lambda: None,
+) -> _Encoded:
     staged = replica.staged
     encoder, result = load_gated(
         staged, settings, texts=(), precision=precision, device=replica.device, threads=replica.threads
@@ -209,8 +238,13 @@ def _encode(replica: Replica, settings: EncoderSettings, precision: Precision, t
     some = min(WARM_UP_TEXTS, len(texts))
     encoder.encode(ids[: offsets[some]], offsets[: some + 1])
     began = time.perf_counter()
-    vectors = encoder.encode(ids, offsets)
+    parts = []
+    for first in range(0, len(texts), CHUNK_TEXTS):
+        bounds = offsets[first : first + CHUNK_TEXTS + 1]
+        parts.append(encoder.encode(ids[bounds[0] : bounds[-1]], bounds - bounds[0]))
+        progress()
     seconds = time.perf_counter() - began
+    vectors = np.concatenate(parts)
     log.info("%d texts in %.1f s (%s, %d tokens at most)", len(texts), seconds, result.dtype, settings.max_tokens)
     del encoder
     free_memory()

@@ -1,7 +1,8 @@
 """The model to begin with: RoBERTa → pooling → Dense → Dropout, as sentence-transformers' own modules."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
 from pipeline.config.training import Architecture
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError, first_line
 from pipeline.model.inspect import inspect_model
 from pipeline.model.modules import read_json
 
@@ -22,26 +23,34 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In RoBERTa's order: the padding's id is 1, and so the first position is 2."""
 
+FULL_PRECISION = {"dtype": torch.float32, "use_safetensors": True}
+"""A base that was saved in half precision is trained in float32: small steps would be lost."""
+
 POSITIONS_BEFORE = 2
 """Rows of the position table that no token uses."""
 
 
-def build_model(wanted: Architecture, texts: Iterable[str], workplace: Path, *, device: str, seed: int) -> Any:
+def build_model(
+    wanted: Architecture, texts: Iterable[str], workplace: Path, *, similarity: str, device: str, seed: int
+) -> Any:
     """A SentenceTransformer in training mode. `texts`: what a tokenizer learns from, where there is no `base`. `workplace`: an
-    empty folder for the transformer's own files.
+    empty folder for the transformer's own files. `similarity`: what the vectors of a new model are compared by.
 
-    Raises ModelError for a base of another architecture, or one with code of its own.
+    Raises ModelError for a base of another architecture, one that can't be loaded, or with code of its own; ConfigError for
+    settings that a base decides itself.
     """
     torch.manual_seed(seed)
     if wanted.base is not None and Path(wanted.base, "modules.json").exists():
         return _trained_further(wanted, device)
     if wanted.base is not None:
         _check_checkpoint(Path(wanted.base))
+        _refuse_sizes(wanted)
         folder = Path(wanted.base)
     else:
         folder = workplace
         _save_roberta(wanted, texts, folder)
-    transformer = Transformer(str(folder))
+    with _loading(folder):
+        transformer = Transformer(str(folder), model_kwargs=FULL_PRECISION)
     limit = transformer.auto_model.config.max_position_embeddings - POSITIONS_BEFORE
     transformer.max_seq_length = min(wanted.max_tokens, limit)
     size = transformer.get_embedding_dimension()
@@ -50,12 +59,32 @@ def build_model(wanted: Architecture, texts: Iterable[str], workplace: Path, *, 
         modules.append(Dense(size, wanted.dimensions, activation_function=_activation(wanted.activation)))
     if wanted.dropout:
         modules.append(Dropout(wanted.dropout))
-    return SentenceTransformer(modules=modules, device=device)
+    return SentenceTransformer(modules=modules, device=device, similarity_fn_name=similarity)
 
 
 def _trained_further(wanted: Architecture, device: str) -> Any:
-    inspect_model(Path(str(wanted.base)), str(wanted.base), None)  # refuses what runs code
-    return SentenceTransformer(str(wanted.base), device=device, local_files_only=True)
+    ignored = sorted(wanted.model_fields_set - {"base"})
+    if ignored:
+        raise ConfigError(
+            f"model.{ignored[0]} is set, but {wanted.base} is a sentence-transformers model, which is trained further as it is; "
+            "leave it out, or give the RoBERTa checkpoint alone"
+        )
+    lock = inspect_model(Path(str(wanted.base)), str(wanted.base), None)  # refuses what runs code
+    with _loading(Path(str(wanted.base))):
+        model = SentenceTransformer(str(wanted.base), device=device, local_files_only=True, model_kwargs=FULL_PRECISION)
+    model.max_seq_length = lock.max_tokens  # it may say more than its position table has
+    return model
+
+
+@contextmanager
+def _loading(base: Path) -> Iterator[None]:
+    """What libraries raise over files that don't fit together leaves this block as an error of the tree."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{base}: it can't be loaded: {first_line(error, named=True)}") from error
 
 
 def _check_checkpoint(base: Path) -> None:
@@ -72,6 +101,15 @@ def _check_checkpoint(base: Path) -> None:
         )
     if not any(base.glob("*.safetensors")):
         raise ModelError(f"{base}: no *.safetensors; convert .bin weights with `embedpipe convert-model SRC DST` first")
+
+
+def _refuse_sizes(wanted: Architecture) -> None:
+    decided = ("hidden_size", "layers", "heads", "intermediate_size", "vocabulary")
+    ignored = [name for name in decided if name in wanted.model_fields_set]
+    if ignored:
+        raise ConfigError(
+            f"model.{ignored[0]} is set, but the checkpoint {wanted.base} has sizes of its own; leave it out"
+        )
 
 
 def _save_roberta(wanted: Architecture, texts: Iterable[str], folder: Path) -> None:

@@ -54,8 +54,8 @@ def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
     yield (
         f"{trained.pairs:,} pairs ({trained.positive:,} of them belong together"
         + (f"; {trained.left_out:,} more had a score in between and were left out" if trained.left_out else "")
-        + f"), {trained.steps:,} steps of {training.schedule.batch_size} pairs on {trained.device}, by embedpipe "
-        f"{pipeline.__version__}."
+        + f"), begun with {trained.base or 'random weights'}, {trained.steps:,} steps of {training.schedule.batch_size} pairs "
+        f"on {trained.device}, by embedpipe {pipeline.__version__}."
     )
     yield f"![Loss and metric by step]({CURVE})"
     loss, schedule = training.loss, training.schedule
@@ -74,4 +74,4 @@ def _evaluation(trained: Trained) -> str:
         for name, value in trained.after.items()
         if not name.endswith("threshold") and "_max_" not in name
     ]
-    return f"On {trained.evaluation_pairs:,} pairs that were not trained on:\n\n" + table(("", "before", "after"), rows)
+    return f"On {trained.evaluated_on}:\n\n" + table(("", "before", "after"), rows)

@@ -38,6 +38,15 @@ class Trained:
     after: Mapping[str, float]
     metric: str  # the one of `before` and `after` that matters, average precision by the loss's own distance
     device: str
+    base: str | None  # what it began with; None: random weights
+    evaluated_trained: int  # evaluation pairs that were trained on too
+
+    @property
+    def evaluated_on(self) -> str:
+        """For people."""
+        if self.evaluated_trained:
+            return f"{self.evaluation_pairs:,} pairs, {self.evaluated_trained:,} of which were trained on too"
+        return f"{self.evaluation_pairs:,} pairs that were not trained on"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

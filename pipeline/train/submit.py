@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.flow.submit import pack_code, send
 from pipeline.model.resolve import portable_name
 from pipeline.storage.uri import parse
+from pipeline.train.workplace import open_workplace
 
 RECIPE_FILE = "train.yaml"
 
@@ -28,7 +29,9 @@ def submit_training(
 
     def pack(folder: Path) -> None:
         pack_code(folder)
-        (folder / RECIPE_FILE).write_text(write_yaml(portable(training).model_dump(mode="json")), encoding="utf-8")
+        (folder / RECIPE_FILE).write_text(
+            write_yaml(portable(training).model_dump(mode="json", exclude_unset=True)), encoding="utf-8"
+        )
 
     words = ["python", "-m", "pipeline", "train", "--config", RECIPE_FILE]
     return send(pack, shlex.join(words), address, output=training.output, follow=follow, show=show, gpus=gpus)
@@ -41,7 +44,7 @@ def portable(training: Training) -> Training:
         "model": training.model.model_copy(update={"base": base if base is None else portable_name(base)}),
         "pairs": _absolute(training.pairs),
         "evaluation": training.evaluation if training.evaluation is None else _absolute(training.evaluation),
-        "output": str(Path(training.output).absolute()),
+        "output": str(open_workplace(training.output).root),
     }
     return training.model_copy(update=changed)
 

@@ -3,7 +3,8 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from sentence_transformers.sentence_transformer.losses import ContrastiveLoss, S
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.config.training import Training
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EncodeError, StorageError, first_line
 from pipeline.evaluate.pairs import LabelledPairs, read_pairs
 from pipeline.evaluate.plot import plot_curve
 from pipeline.train.build import build_model
 from pipeline.train.card import CURVE, write_card
 from pipeline.train.records import Report, Step, Trained
-from pipeline.train.workplace import Workplace
+from pipeline.train.workplace import Workplace, open_workplace
 
 DISTANCES = {
     "euclidean": SiameseDistanceMetric.EUCLIDEAN,
@@ -32,6 +33,10 @@ DISTANCES = {
 EVALUATION = "evaluation"
 """What metrics' names begin with."""
 
+ASTRAY = (
+    "the model's vectors hold NaN: training has gone astray; lower schedule.learning_rate, and choose another output"
+)
+
 LOG_STEPS = 8
 """Points of the curve are so far apart, or as far as an epoch has steps."""
 
@@ -39,27 +44,36 @@ LOG_STEPS = 8
 def train_model(training: Training, report: Report) -> Trained:
     """Train as asked, going on from the last checkpoint where there is one; what has ended is not done again.
 
-    Raises InputError for pairs that can't be used and ModelError for a model that can't, before anything is computed;
-    RefusedError where `output` holds another training.
+    Raises InputError for pairs that can't be used, ModelError and ConfigError for a model that can't, before anything is
+    computed; RefusedError where `output` holds another training; EncodeError where the device's memory doesn't suffice or the
+    weights run away; StorageError where nothing can be written.
     """
     started = time.monotonic()
     device = _device(training)
     pairs = read_pairs(training.pairs, "pairs")
     held_out = read_pairs(training.evaluation, "evaluation") if training.evaluation is not None else None
-    place = Workplace(Path(training.output).absolute())
+    place = open_workplace(training.output)
     place.claim(training, [pairs, held_out] if held_out is not None else [pairs])
     ended = place.result()
     if ended is not None:
         return ended
-    with tempfile.TemporaryDirectory(prefix="embedpipe-train-") as folder:
-        texts = (*pairs.first, *pairs.second)
-        model = build_model(training.model, texts, Path(folder), device=device, seed=training.schedule.seed)
-    measure = _Measure(training, held_out)
-    watch = _Watch(place, report)
-    before = watch.before(lambda: measure(model))
-    steps, steps_before = _fit(training, model, pairs, measure, place, watch)
-    after = measure(model)
-    watch.end(after)
+    with _told(training):
+        with tempfile.TemporaryDirectory(prefix="embedpipe-train-") as folder:
+            texts = (*pairs.first, *pairs.second)
+            model = build_model(
+                training.model,
+                texts,
+                Path(folder),
+                similarity=training.loss.distance,
+                device=device,
+                seed=training.schedule.seed,
+            )
+        measure = _Measure(training, held_out)
+        watch = _Watch(place, report)
+        before = watch.before(lambda: measure(model))
+        steps, steps_before = _fit(training, model, pairs, measure, place, watch)
+        after = measure(model)
+        watch.end(after)
     trained = Trained(
         model=str(place.model),
         dimensions=model.get_embedding_dimension(),
@@ -75,9 +89,28 @@ def train_model(training: Training, report: Report) -> Trained:
         after=after,
         metric=f"{EVALUATION}_{training.loss.distance}_ap" if held_out is not None else "",
         device=device,
+        base=training.model.base,
+        evaluated_trained=len(set(held_out.texts) & set(pairs.texts)) if held_out is not None else 0,
     )
-    place.finish(trained, lambda folder: _save(model, folder, training, trained, watch.points))
+    with _told(training):
+        place.finish(trained, lambda folder: _save(model, folder, training, trained, watch.points))
     return trained
+
+
+@contextmanager
+def _told(training: Training) -> Iterator[None]:
+    """What a device, a disk or a run gone astray makes libraries raise leaves this block as an error of the tree."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EncodeError(
+            f"{first_line(error)}; lower schedule.batch_size ({training.schedule.batch_size}) or model.max_tokens"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or training.output}: {error.strerror or first_line(error)}; mend that, and run again: training "
+            "goes on from its last checkpoint"
+        ) from error
 
 
 def _fit(
@@ -120,7 +153,14 @@ class _Measure:
             )
 
     def __call__(self, model: SentenceTransformer) -> dict[str, float]:
-        return {} if self.evaluator is None else _rounded(self.evaluator(model))
+        if self.evaluator is None:
+            return {}
+        try:
+            return _rounded(self.evaluator(model))
+        except ValueError as error:
+            if "NaN" not in str(error):
+                raise
+            raise EncodeError(ASTRAY) from error
 
 
 def _trainer(
@@ -152,8 +192,13 @@ def _trainer(
         save_total_limit=2,
         logging_steps=min(LOG_STEPS, an_epoch),
         report_to="none",
+        logging_nan_inf_filter=False,
         disable_tqdm=True,
     )
+    arguments.n_gpu  # noqa: B018 (found out by asking)
+    arguments._n_gpu = min(
+        1, arguments._n_gpu
+    )  # with several a step would take as many batches, and the recipe be another
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -200,6 +245,8 @@ class _Watch(TrainerCallback):
         shorter = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         epoch = round(state.epoch or 0.0, 3)
         rate, loss = logs.get("learning_rate"), logs.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise EncodeError(ASTRAY)
         self._add(Step(state.global_step, state.max_steps, epoch, loss, rate, _rounded(shorter)))
 
     def end(self, metrics: Mapping[str, float]) -> None:

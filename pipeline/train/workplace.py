@@ -17,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.training import Training
-from pipeline.errors import RefusedError, StorageError
+from pipeline.errors import ConfigError, RefusedError, StorageError
 from pipeline.evaluate.pairs import LabelledPairs
+from pipeline.storage.uri import parse
 from pipeline.train.records import Trained
 
 STATE = "trainer_state.json"
 """The file of a checkpoint that is written last."""
+
+
+def open_workplace(output: str) -> "Workplace":
+    """The directory of a run. Raises ConfigError for a place that is no local one."""
+    place = parse(output)
+    if place.scheme != "file":
+        raise ConfigError(f"output: {place} is no local directory; train into one, and copy `model` from there")
+    return Workplace(Path(place.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Workplace:
         path = self.root / "training.json"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            if not path.exists() or not self.curve.exists():  # of what has not begun nothing can be mixed
                 write_json(path, wanted)
                 return
             there = json.loads(path.read_text())

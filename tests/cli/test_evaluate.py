@@ -54,6 +54,7 @@ def test_scores_are_told_and_a_minimum_ends_the_command(cli: Cli, file: Path) ->
         ("pairs.words.lable=label", 2, "pairs.words.lable: unknown key"),
         ("minimum={words.f1: 0.5}", 2, "the scores will be words.average_precision, words.accuracy"),
         ("pairs=null", 2, "there is nothing to measure"),
+        ("pairs.words.paths=['s3://key:secret@bucket/x.jsonl']", 2, "pairs.words.paths[0]: holds credentials"),
     ],
 )
 def test_what_is_wrong_is_told(cli: Cli, file: Path, override: str, code: int, said: str) -> None:
@@ -95,6 +96,7 @@ def test_cheaper_settings_are_compared_on_a_jobs_input_as_a_table_and_a_picture(
     ("arguments", "said"),
     [
         (("--compare", "--plot", "plot.gif2"), "name it .svg, .png or .pdf"),
+        (("--compare", "--plot", "nosuch/plot.svg"), "there is no folder"),
         (("--compare", "--rows", "99"), "greater than or equal to 100"),
         (("--rows", "200"), "--rows and --plot are for --compare"),
     ],

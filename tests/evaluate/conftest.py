@@ -30,7 +30,7 @@ def sets(tmp_path: Path) -> dict[str, Any]:
     ]
     labelled = [{"sentence1": a[1], "sentence2": b[1], "label": int(a[0] == b[0])} for a, b in pairs]
     corpus = [{"_id": f"d{n}", "title": topic if n % 2 else "", "text": text} for n, (topic, text) in enumerate(texts)]
-    qrels = [{"query-id": topic, "corpus-id": f"d{n}", "score": 1 + (n % 2)} for n, (topic, _) in enumerate(texts)]
+    qrels = [{"query-id": topic, "corpus-id": f"d{n}", "score": 1} for n, (topic, _) in enumerate(texts)]
     folder = tmp_path / "sets"
     return {
         "sts": {"scored": {"paths": [write_lines(folder / "scored.jsonl", rated)]}},

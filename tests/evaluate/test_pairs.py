@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config.pairs import Pairs
+from pipeline.config.pairs import Pairs, ScoredPairs
 from pipeline.errors import InputError
-from pipeline.evaluate.pairs import LabelledPairs, read_pairs
+from pipeline.evaluate.pairs import LabelledPairs, RatedPairs, read_pairs, read_rated
 
 ROWS = [("a plane", "an aeroplane", 1), ('a "red" bus', "a cat", 0), ("tea", "milk", 1)]
 
@@ -112,3 +112,44 @@ def test_bounds_for_scores_come_together_and_in_order() -> None:
     for bounds in ({"positive_from": 4}, {"negative_to": 1}, {"positive_from": 1, "negative_to": 1}):
         with pytest.raises(ValidationError, match="positive_from"):
             Pairs(paths=("a",), **bounds)
+
+
+def test_a_row_that_can_not_be_read_is_named_whatever_its_split(tmp_path: Path) -> None:
+    """Nothing is known of its other columns, and it would be passed over as one of another split."""
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"sentence1": 42, "sentence2": "b", "label": 1, "split": "train"},
+        {"sentence1": "a", "sentence2": "b", "label": 0, "split": "train"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    with pytest.raises(InputError, match=r"byte \d+: column 'sentence1': "):
+        read_pairs(Pairs(paths=(str(path),), only={"split": "train"}), "pairs")
+
+
+def test_bytes_that_are_not_utf8_are_named_where_quotes_are_text(tmp_path: Path) -> None:
+    """Old benchmark files are in Latin-1."""
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes("sentence1\tsentence2\tlabel\ncafé\tb\t1\na\tb\t0\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"pairs\.tsv, row 0: column 'sentence1' holds bytes that are not UTF-8"):
+        read_pairs(Pairs(paths=(str(path),), quotes=False), "pairs")
+
+
+def test_a_column_that_is_there_twice_is_refused_where_quotes_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("sentence1\tsentence2\tlabel\tlabel\na\tb\t1\t0\n")
+    with pytest.raises(InputError, match="2 columns are called 'label'"):
+        read_pairs(Pairs(paths=(str(path),), quotes=False), "pairs")
+
+
+def test_scores_of_people_are_read_and_must_differ(tmp_path: Path) -> None:
+    path = tmp_path / "rated.jsonl"
+    rows = [{"sentence1": "a", "sentence2": "b", "score": 4.5}, {"sentence1": "c", "sentence2": "d", "score": 0}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = ScoredPairs(paths=(str(path),))
+    assert read_rated(source, "sts.x") == RatedPairs(("a", "c"), ("b", "d"), (4.5, 0.0))
+    path.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(InputError, match=r"sts\.x: 1 pair, all with one score"):
+        read_rated(source, "sts.x")
+    path.write_text(json.dumps(rows[0] | {"score": "good"}) + "\n")
+    with pytest.raises(InputError, match=r"column 'score' holds 'good'; expected a number"):
+        read_rated(source, "sts.x")

@@ -70,7 +70,10 @@ def test_ids_may_be_numbers_and_judgements_jsonl(tmp_path: Path) -> None:
         ({"qrels": [*QRELS, ("q1", "d9", "1")]}, r"test\.tsv, row 3: document 'd9' is not in the corpus"),
         ({"qrels": [("q1", "d1", "yes")]}, r"row 0: column 'score' holds 'yes'; expected a whole number"),
         ({"qrels": [("q1", "d1", "0")]}, "no document is relevant to any query"),
-        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus\.jsonl, byte \d+: id 'd1' is there already, at .*corpus\.jsonl, byte 0"),
+        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus\.jsonl, byte \d+: id 'd1' is there twice"),
+        ({"qrels": [*QRELS, ("q1", "d1", "1")]}, r"row 3: document 'd1' is judged twice for query 'q1', and not alike"),
+        ({"queries": [*QUERIES, {"_id": "q4", "text": " "}]}, r"byte \d+: column 'text' holds ' '; expected text"),
+        ({"corpus": [*CORPUS, {"_id": "d4", "title": "", "text": 5}]}, r"byte \d+: column 'text': "),
         ({"corpus": [*CORPUS, {"_id": None, "title": "a", "text": "b"}]}, r"column '_id' holds nothing; expected an id"),
         ({"queries": [*QUERIES, {"_id": "q4", "text": None}]}, r"retrieval\.faq\.queries: 1 row .*queries\.jsonl, byte \d+"),
         ({"corpus": [{"_id": "d1", "text": "without a title"}]}, "no column 'title'"),
@@ -94,16 +97,39 @@ def test_scores_are_those_of_the_definition() -> None:
     assert (found["recall_at_10"], found["recall_at_100"]) == (0.5, 0.5)
 
 
+def nearest(queries: Any, documents: Any, similarity: str) -> Any:
+    """By definition, in double precision [queries, documents]."""
+    one, other = queries.astype(np.float64), documents.astype(np.float64)
+    if similarity == "cosine":
+        one, other = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (one, other))
+    if similarity in ("cosine", "dot"):
+        return one @ other.T
+    return -np.linalg.norm(one[:, None] - other[None], ord=2 if similarity == "euclidean" else 1, axis=2)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "manhattan"])
 @pytest.mark.parametrize("size", [1, 7, 500])
-def test_what_is_retrieved_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Nor is a query among its own answers, where it is one of the documents."""
+def test_what_is_retrieved_does_not_depend_on_batches(
+    monkeypatch: pytest.MonkeyPatch, size: int, similarity: str
+) -> None:
+    """Nor on blocks of queries."""
     monkeypatch.setattr(scoring, "RETRIEVED", 20)
+    monkeypatch.setattr(scoring, "BLOCK_QUERIES", 3)
     draw = np.random.default_rng(0)
     documents = draw.standard_normal((300, 16)).astype(np.float32)
+    queries = draw.standard_normal((5, 16)).astype(np.float32)
     names = [f"d{n}" for n in range(300)]
     batches = [(names[i : i + size], documents[i : i + size]) for i in range(0, 300, size)]
-    found = retrieve(documents[:5], names[:5], batches, "cosine")
-    own = documents / np.linalg.norm(documents, axis=1, keepdims=True)
-    for n in range(5):
-        order = [i for i in np.argsort(-(own @ own[n])) if i != n][:20]
-        assert list(found[f"d{n}"]) == [names[i] for i in order]
+    found = retrieve(queries, {f"q{n}": {} for n in range(5)}, batches, similarity)
+    due = np.argsort(-nearest(queries, documents, similarity), axis=1)[:, :20]
+    assert [list(of) for of in found.values()] == [[names[i] for i in row] for row in due]
+
+
+def test_a_query_that_is_one_of_the_documents_is_no_answer_to_itself_unless_it_is_judged() -> None:
+    """In a set of duplicate questions it would always come first. Where ids only happen to be the same, it may be the answer."""
+    vectors = np.eye(4, dtype=np.float32)
+    names = ["1", "2", "3", "4"]
+    found = retrieve(vectors[:2], {"1": {"2": 1}, "2": {"2": 1}}, [(names, vectors)], "cosine")
+    assert set(found["1"]) == {"2", "3", "4"}
+    assert next(iter(found["2"])) == "2"
+    assert len(found["2"]) == 4

@@ -11,14 +11,30 @@ import yaml
 from support.jobs import make_config, write_parquet
 
 import pipeline
+from pipeline.commit.snapshot import read_head
 from pipeline.errors import ConfigError, InputError
 from pipeline.export.card import make_card
+from pipeline.storage.open import open_store
 
 SCORES = {
     "sets": [{"name": "stsb", "size": 12, "of": "pairs", "scores": {"spearman": 0.8672, "pearson": None}}],
     "similarity": "cosine",
 }
-SETTINGS = {"settings": [{"name": "192 dimensions", "recall": 0.91234}], "texts": 2000}
+SETTINGS = {
+    "settings": [{"name": "16 dimensions", "config": "model.truncate_dim=16", "recall": 0.91234}],
+    "texts": 2000,
+}
+
+
+def measured(output: str) -> dict[str, Any]:
+    """Of which vectors a quality is."""
+    return {"weights": describe_facts(output)["weights"], "dimensions": 20, "max_tokens": 128}
+
+
+def describe_facts(output: str) -> dict[str, Any]:
+    head = read_head(open_store(output))
+    assert head is not None
+    return head.entry.facts
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +50,8 @@ def output(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> str:
 
 
 def test_the_card_says_what_is_there(output: str, tiny_model: str) -> None:
-    card = make_card(output, quality=[{"model": tiny_model, **SCORES}, {"model": tiny_model, **SETTINGS}])
+    here = measured(output)
+    card = make_card(output, quality=[here | SCORES, here | SETTINGS])
     assert yaml.safe_load(card.split("---")[1])["size_categories"] == ["n<1K"]
     assert card.split("---", 2)[2].startswith("\n\n# vectors\n")
     assert f"30 rows with the 20-dimensional embeddings of {tiny_model}" in card
@@ -43,9 +60,9 @@ def test_the_card_says_what_is_there(output: str, tiny_model: str) -> None:
     assert re.search(r"\| cpu \| \w+ \| [01]\.\d{7} \| \d\.\de-\d\d \|", card)
     assert "| stsb | spearman | 0.8672 | 12 pairs |" in card
     assert "| stsb | pearson | not defined | 12 pairs |" in card
-    assert "| 192 dimensions | 91.23% |" in card
-    columns = set(re.findall(r"^\| `(\w+)` \|", card, re.MULTILINE))
-    assert columns == set(pipeline.open_snapshot(output).schema.names)
+    assert "| 16 dimensions | `model.truncate_dim=16` | 91.23% |" in card
+    columns = re.findall(r"^\| `(\w+)` \|", card, re.MULTILINE)
+    assert columns == pipeline.open_snapshot(output).schema.names
 
 
 def test_the_snippet_runs_as_printed(output: str) -> None:
@@ -59,13 +76,17 @@ def test_the_snippet_runs_as_printed(output: str) -> None:
 @pytest.mark.parametrize(
     ("quality", "said"),
     [
-        ({"model": "another", **SCORES}, "the quality is that of another, but the snapshot was made with"),
+        (SCORES | {"weights": "of another"}, "its weights are of another, the snapshot's "),
+        (SCORES | {"dimensions": 32}, "its dimensions are 32, the snapshot's 20"),
+        (SCORES | {"max_tokens": 64}, "its max_tokens are 64, the snapshot's 128"),
         ({"rows": 3}, "expected its one JSON document"),
+        ({"sets": [{}]}, "expected its one JSON document"),
+        ({"sets": 3}, "expected its one JSON document"),
     ],
 )
 def test_the_quality_of_something_else_is_refused(output: str, quality: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        make_card(output, quality=[quality])
+        make_card(output, quality=[measured(output) | quality])
 
 
 def test_where_nothing_is_published_there_is_no_card(tmp_path: Path) -> None:

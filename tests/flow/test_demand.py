@@ -1,5 +1,6 @@
 """A recall that is demanded: measured before anything is encoded, on the job's own input."""
 
+import json
 import logging
 import os
 import signal
@@ -49,12 +50,27 @@ def test_settings_that_are_good_enough_run_and_it_is_told(
     assert "quality.min_recall demands 30.00%" in caplog.text
 
 
+def test_a_driver_without_the_workers_device_measures_on_its_own(source: Path, tmp_path: Path, tiny_model: str) -> None:
+    """The driver of a cluster with GPUs has none."""
+    config = make_config(
+        source,
+        str(tmp_path / "out"),
+        tiny_model,
+        model__truncate_dim=2,
+        quality__min_recall=0.9,
+        execution__device="cuda",
+    )
+    job = resolve(config)
+    with pytest.raises(RefusedError, match="these settings find"):
+        demand.check_demand(job, cut_segments(job.discover(), {}, job.policy))
+
+
 def test_a_demand_redoes_nothing_and_is_not_measured_where_nothing_is_left_to_do(
     source: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2)
     pipeline.run(config)
-    monkeypatch.setattr(demand, "_measure_apart", None)
+    monkeypatch.setattr(demand, "_measure_apart", None)  # which can't be called
     summary = pipeline.run(
         make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=1.0)
     )
@@ -70,7 +86,7 @@ def test_a_few_new_rows_are_let_through_with_a_warning(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=1.0
     )
     assert pipeline.run(config).rows == 20
-    assert "quality.min_recall is not measured: 20 distinct texts" in caplog.text
+    assert "quality.min_recall is not measured: 20 distinct texts are too few" in caplog.text
 
 
 def die(connection: Connection) -> None:
@@ -92,13 +108,34 @@ def test_the_sample_is_spread_over_the_input_and_has_each_text_once(
     source: Path, tmp_path: Path, tiny_model: str
 ) -> None:
     write_parquet(source / "3.parquet", range(60), 30)  # the first one's texts again
-    (source / "4.parquet").write_bytes(b"no parquet")
+    write_parquet(source / "4.parquet", range(300, 400), 30)
     job = resolve(make_config(source, str(tmp_path / "out"), tiny_model))
     files = job.discover()
-    segments = cut_segments([file for file in files if file.size > 20], read_footers(files[:4]), job.policy)
-    texts = sample(job, segments, 90)
+    segments = cut_segments(files, read_footers(files), job.policy)
+    (source / "4.parquet").write_bytes(b"no parquet")  # its reader will tell
+    texts = sample(segments, job.extraction, job.policy, 90)
     assert len(set(texts)) == len(texts) == 90
-    assert len(sample(job, segments, 10_000)) == 180
+    assert len(sample(segments, job.extraction, job.policy, 10_000)) == 180
+
+
+def test_a_file_that_begins_with_one_text_again_and_again_is_read_on(tmp_path: Path, tiny_model: str) -> None:
+    """Logs and templates do. The sample would be too small to compare, and the demand passed over."""
+    rows = [{"id": f"{n}", "text": "the same" if n < 500 else f"text {n}"} for n in range(1000)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = resolve(make_config(tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model))
+    segments = cut_segments(job.discover(), {}, job.policy)
+    assert len(sample(segments, job.extraction, job.policy, 200)) == 200
+
+
+def test_each_run_measures_the_same_sample(source: Path, tmp_path: Path, tiny_model: str) -> None:
+    """Near the bound another sample would let one run go and refuse the next, which is to go on with the first one's work."""
+    config = make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=0.9)
+    refused = []
+    for _ in range(2):
+        with pytest.raises(RefusedError) as caught:
+            pipeline.run(config)
+        refused.append(caught.value.message)
+    assert refused[0] == refused[1]
 
 
 def test_cheaper_settings_are_compared_on_the_jobs_own_input_and_nothing_is_written(

@@ -65,10 +65,32 @@ def test_of_equally_near_texts_one_is_as_good_as_another() -> None:
     assert Neighbours(reference, "euclidean").recall(shuffled) == 1.0
 
 
+def test_texts_that_are_nearly_the_same_are_found_by_their_own_vectors() -> None:
+    """Distances near zero are all rounding in a matrix product, and a template has thousands of such texts."""
+    reference = vectors(1, 64, 0) + 1e-4 * vectors(200, 64, 1)
+    assert Neighbours(reference, "euclidean").recall(reference) == 1.0
+    assert Neighbours(reference, "cosine").recall(reference) == 1.0
+
+
+def test_small_vectors_are_told_apart_as_large_ones_are() -> None:
+    reference, other = vectors(200, 8, 0), vectors(200, 8, 1)
+    small = np.float32(1e-3)
+    assert Neighbours(reference * small, "dot").recall(other) == Neighbours(reference, "dot").recall(other) < 0.5
+
+
 @pytest.mark.parametrize(
-    ("said", "found"), [(None, "cosine"), ("dot", "dot"), ("euclidean", "euclidean"), ("manhattan", "manhattan")]
+    ("said", "found"),
+    [
+        (None, "cosine"),
+        ("dot", "dot"),
+        ("euclidean", "euclidean"),
+        ("manhattan", "manhattan"),
+        ("dot_score", "cosine"),
+        ("maxsim", "cosine"),
+        (3, "cosine"),
+    ],
 )
-def test_a_model_says_how_its_vectors_are_compared(tmp_path: Path, said: str | None, found: str) -> None:
+def test_a_model_says_how_its_vectors_are_compared(tmp_path: Path, said: object, found: str) -> None:
     assert read_similarity(str(tmp_path)) == "cosine"
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": said}))
     assert read_similarity(str(tmp_path)) == found

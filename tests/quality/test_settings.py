@@ -1,11 +1,14 @@
 """Cheaper settings against a model's own vectors."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from support.jobs import text_of
+from support.models import edit_json
 
 from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import EncodeError
@@ -35,6 +38,8 @@ def test_each_setting_is_held_against_the_models_own_vectors(comparison: Compari
     assert by_name["float16 in the index"].recall > 0.99
     assert by_name["int8 in the index"].bytes_per_million == 32_000_000
     assert by_name["binary in the index"].bytes_per_million == 4_000_000
+    assert by_name["int8 in the index"].recall > 0.95
+    assert 0.2 < by_name["binary in the index"].recall < 0.9
     falling = [by_name[name].recall for name in ("16 dimensions", "8 dimensions", "4 dimensions")]
     assert sorted(falling, reverse=True) == falling
     assert falling[0] < 1.0
@@ -54,6 +59,18 @@ def test_recall_is_that_of_sentence_transformers_own_vectors(comparison: Compari
     shorter = truth.recall(np.asarray(model.encode(TEXTS)))
     assert by_config["model.max_tokens=64"] == pytest.approx(shorter, abs=0.005)
     assert shorter < 1.0
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+def test_fewer_dimensions_are_as_long_as_a_job_makes_them(tiny_model: str, tmp_path: Path, similarity: str) -> None:
+    """By cosine it would be no matter; a model whose vectors have length 1 has them again after the cut."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    edit_json(tmp_path / "model" / "config_sentence_transformers.json", similarity_fn_name=similarity)
+    replica = Replica(resolve_model(str(tmp_path / "model"), None, None), "cpu", None)
+    wanted = EncoderSettings(replica.staged.lock.max_tokens, truncate_dim=8)
+    found = {one.name: one.recall for one in compare_settings(replica, wanted, "exact", TEXTS[:120]).settings}
+    assert found["8 dimensions"] == pytest.approx(found["this config"], abs=0.002)
+    assert found["8 dimensions"] == pytest.approx(measure_recall(replica, wanted, "exact", TEXTS[:120]), abs=0.002)
 
 
 def test_lengths_that_no_text_has_are_not_tried(replica: Replica) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from support.models import make_transformer
+from support.models import edit_json, make_transformer
 
 from pipeline.config.training import Architecture
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.model.inspect import inspect_model
 from pipeline.train.build import build_model
 
@@ -20,7 +20,8 @@ SMALL = {"hidden_size": 32, "layers": 2, "heads": 4, "intermediate_size": 64, "v
 
 def build(folder: Path, **settings: Any) -> Any:
     folder.mkdir(exist_ok=True)
-    return build_model(Architecture(**SMALL | settings), TEXTS, folder, device="cpu", seed=7)
+    sizes = SMALL if "base" not in settings else {}
+    return build_model(Architecture(**sizes | settings), TEXTS, folder, similarity="euclidean", device="cpu", seed=7)
 
 
 def test_it_is_the_cards_architecture_and_survives_being_saved(tmp_path: Path) -> None:
@@ -39,6 +40,7 @@ def test_it_is_the_cards_architecture_and_survives_being_saved(tmp_path: Path) -
     lock = inspect_model(tmp_path / "model", "m", None)
     assert (lock.dimensions, lock.max_tokens, lock.normalized) == (153, 1280, False)
     loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert loaded.similarity_fn_name == "euclidean"  # what it is trained for, and evaluated by
     texts = [*TEXTS[:2], "fox " * 2000]
     assert np.array_equal(loaded.encode(texts), built.encode(texts))
     assert loaded.encode(texts).min() >= 0
@@ -66,6 +68,41 @@ def test_a_sentence_transformers_model_is_trained_further_as_it_is(tmp_path: Pat
     build(tmp_path / "work", dimensions=None, pooling="mean").save(str(tmp_path / "model"))
     again = build(tmp_path / "other", base=str(tmp_path / "model"))
     assert [type(module).__name__ for module in again] == ["Transformer", "Pooling", "Dropout"]
+
+
+def test_a_base_that_says_more_tokens_than_it_has_positions_for_is_cut_where_they_end(tmp_path: Path) -> None:
+    """1,280 beside a table of 514, as on the card: an index error in the first long text, or a dead GPU."""
+    build(tmp_path / "work", max_tokens=64).save(str(tmp_path / "model"))
+    edit_json(tmp_path / "model" / "sentence_bert_config.json", max_seq_length=1280)
+    edit_json(tmp_path / "model" / "tokenizer_config.json", model_max_length=1280)
+    again = build(tmp_path / "other", base=str(tmp_path / "model"))
+    assert again.max_seq_length == 64
+    assert again.encode(["fox " * 500]).shape == (1, 153)
+
+
+def test_a_base_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
+    """AdamW's steps are smaller than what float16 can tell apart."""
+    built = build(tmp_path / "work")
+    built.half().save(str(tmp_path / "model"))
+    again = build(tmp_path / "other", base=str(tmp_path / "model"))
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
+
+
+def test_settings_that_a_base_decides_itself_are_refused(tmp_path: Path) -> None:
+    """They'd be passed over without a word."""
+    build(tmp_path / "work").save(str(tmp_path / "model"))
+    with pytest.raises(ConfigError, match=r"model\.dimensions is set, but .*model is a sentence-transformers model"):
+        build(tmp_path / "other", base=str(tmp_path / "model"), dimensions=64)
+    make_transformer(tmp_path / "checkpoint", "roberta", positions=66)
+    with pytest.raises(ConfigError, match=r"model\.layers is set, but the checkpoint"):
+        build(tmp_path / "another", base=str(tmp_path / "checkpoint"), layers=3)
+
+
+def test_a_base_whose_files_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+    make_transformer(tmp_path / "checkpoint", "roberta", positions=66)
+    edit_json(tmp_path / "checkpoint" / "config.json", hidden_size="many")
+    with pytest.raises(ModelError, match="checkpoint: it can't be loaded: "):
+        build(tmp_path / "work", base=str(tmp_path / "checkpoint"))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from support.jobs import make_config, text_of, write_jsonl
 
 import pipeline
 from pipeline.check.verify import verify
-from pipeline.config.training import Training
-from pipeline.errors import RefusedError
+from pipeline.config.training import Architecture, Training
+from pipeline.errors import ConfigError, EncodeError, ModelError, RefusedError
 from pipeline.train.records import Step
 from pipeline.train.trainer import train_model
 
@@ -138,3 +138,30 @@ def test_the_model_embeds_through_the_pipeline_and_its_card_tells_the_truth(trai
     assert f"| euclidean ap | {trained.before[METRIC]:.4f} | {trained.after[METRIC]:.4f} |" in card
     assert f"{trained.parameters:,}" in card
     assert text_of(0) not in card
+
+
+def test_what_has_not_begun_can_be_begun_otherwise(training: Training, tmp_path: Path) -> None:
+    """A mistake in the recipe is told, and the mended recipe has the same output."""
+    wrong = training.model_copy(update={"model": Architecture(base=str(tmp_path / "nowhere"))})
+    with pytest.raises(ModelError, match="no such directory"):
+        train_model(wrong, lambda _: None)
+    assert train_model(changed(training, tmp_path / "out", epochs=1), lambda _: None).steps == 12
+
+
+def test_an_output_that_is_no_local_directory_is_refused(training: Training) -> None:
+    with pytest.raises(ConfigError, match=r"output: s3://bucket/x is no local directory"):
+        train_model(training.model_copy(update={"output": "s3://bucket/x"}), lambda _: None)
+
+
+def test_a_training_that_goes_astray_is_told(training: Training, tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e30, "max_grad_norm": 1e30, "warmup_steps": 0}
+    with pytest.raises(EncodeError, match=r"training has gone astray; lower schedule\.learning_rate"):
+        train_model(changed(training, tmp_path / "out", **settings), lambda _: None)
+
+
+def test_pairs_that_are_trained_on_and_evaluated_on_are_told(training: Training, tmp_path: Path) -> None:
+    """Average precision on them says little."""
+    same = changed(training, tmp_path / "out", epochs=1).model_copy(update={"evaluation": training.pairs})
+    trained = train_model(same, lambda _: None)
+    assert trained.evaluated_on == "192 pairs, 192 of which were trained on too"
+    assert "192 of which were trained on too" in (Path(trained.model) / "README.md").read_text()
