@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.figures import drift, first_unit, kills, memory, parity, recipe, resume, sts
+from jobs.figures import card, drift, first_unit, kills, memory, parity, recipe, resume, sts, training
 from jobs.figures.common import PROJECT, Figure, keep
 
 DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
@@ -22,7 +22,11 @@ ALL: dict[str, Callable[[Path], Figure]] = {
     "drift": drift.measure,
     "first_unit": first_unit.measure,
     "resume": resume.measure,
+    "card": card.measure,
 }
+LABELLED: dict[str, Callable[[Path, Path], Figure]] = {"sts": sts.measure, "training": training.measure}
+"""Which need the STS benchmark."""
+
 HEAD = """# Figures
 
 Written by `make figures`; the values for machines are in [figures.json](figures.json). One figure alone:
@@ -33,17 +37,18 @@ Written by `make figures`; the values for machines are in [figures.json](figures
 def main() -> None:
     """Measure one after the other, so that none disturbs another, and write after each."""
     parser = argparse.ArgumentParser(description="Measure the figures of docs/figures.md.")
-    parser.add_argument("--only", nargs="+", choices=[*ALL, "sts"], default=[*ALL, "sts"], help="just these")
+    parser.add_argument("--only", nargs="+", choices=[*ALL, *LABELLED], default=[*ALL, *LABELLED], help="just these")
     parser.add_argument("--stsb", type=Path, help="TSV of the STS benchmark: split, score, sentence1, sentence2")
     asked = parser.parse_args()
     for name in asked.only:
-        if name == "sts" and asked.stsb is None:
-            print("sts: not measured, it needs --stsb")
+        if name in LABELLED and asked.stsb is None:
+            print(f"{name}: not measured, it needs --stsb")
             continue
         prefix = f"embedpipe-figures-{name}-"
         print(f"{name} …", flush=True)
         with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-            figure = sts.measure(Path(folder), asked.stsb) if name == "sts" else ALL[name](Path(folder))
+            labelled = LABELLED.get(name)
+            figure = ALL[name](Path(folder)) if labelled is None else labelled(Path(folder), asked.stsb.absolute())
         print(f"{figure.title}\n\n{figure.text}\n", flush=True)
         record(name, figure)
 
@@ -54,7 +59,7 @@ def record(name: str, figure: Figure) -> None:
     sections = [
         f"## {entry['title']}\n\n{entry['text']}\n\n"
         f"<sub>`python -m jobs.figures --only {key}`, {entry['date']}, version {entry['version']}, {entry['machine']}</sub>\n"
-        for key in (*ALL, "sts")
+        for key in (*ALL, *LABELLED)
         if (entry := kept.get(key))
     ]
     DOCUMENT.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
