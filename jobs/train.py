@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         training = load_training(asked.config, asked.set)
         return submit_training(
-            training, asked.address, gpus=asked.gpus, follow=not asked.no_follow, show=sys.stdout.write
+            training, asked.address, gpus=asked.gpus, follow=not asked.no_follow, show=lambda text: print(text, end="")
         )
     except EmbedpipeError as error:
         sys.stderr.write(f"error: {redact(error.message)}\n")

@@ -63,5 +63,5 @@ def vectors_of(table: pa.Table | pa.RecordBatch) -> Vectors:
     """Column `embedding` as [rows, dimensions]."""
     column = table["embedding"]
     flat = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).flatten()
-    vectors: Vectors = flat.to_numpy(zero_copy_only=False)
+    vectors: Vectors = np.array(flat.to_numpy(zero_copy_only=False))  # Arrow's own can't be written, which torch minds
     return vectors.reshape(table.num_rows, -1)

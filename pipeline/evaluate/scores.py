@@ -49,7 +49,7 @@ def retrieve(
     batch, its similarities to `BLOCK_QUERIES` queries, and what is best so far.
     """
     function = SimilarityFunction.to_similarity_fn(similarity)
-    blocks = torch.from_numpy(queries).split(BLOCK_QUERIES)
+    blocks = [torch.from_numpy(queries[at : at + BLOCK_QUERIES]) for at in range(0, len(queries), BLOCK_QUERIES)]
     best = [(torch.empty((len(block), 0)), torch.empty((len(block), 0), dtype=torch.int64)) for block in blocks]
     known: list[str] = []
     for ids, vectors in documents:

@@ -1,6 +1,7 @@
 """The least that a job's settings must be good for, measured on a sample of its input before anything is encoded."""
 
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ SEGMENTS = 32
 """So many the sample is taken from at least, where there are as many."""
 
 UNITS = 20
-"""Read of one segment at most, each of as many rows as it is to give, while it gives too few distinct texts."""
+"""Read of one file at most, each of as many rows as it is to give, while it gives too few distinct texts."""
 
 SAMPLE_BYTES = 256 << 20
 """Of text, at most: a sample of long documents has fewer of them."""
@@ -76,22 +77,22 @@ def sample(segments: Sequence[Segment], extraction: Extraction, policy: UnitPoli
     few = UnitPolicy(each, policy.text_bytes, policy.vector_bytes)
     for segment in segments:
         wanted = min(rows, len(found) + each)
-        with contextlib.suppress(InputError):
-            for text in _texts(segment, extraction, few):
-                if len(found) >= wanted or left <= 0:
-                    break
-                left -= len(text) if text not in found else 0
-                found[text] = None
+        for text in _texts(segment, extraction, few):
+            if len(found) >= wanted or left <= 0:
+                break
+            left -= len(text) if text not in found else 0
+            found[text] = None
         if len(found) == rows or left <= 0:
             break
     return list(found)
 
 
 def _texts(segment: Segment, extraction: Extraction, policy: UnitPolicy) -> Iterator[str]:
-    for number, unit in enumerate(read_segment(segment, extraction, policy, policy.rows), 1):
-        yield from (text for text in unit.rows["text"].to_pylist() if text)
-        if number == UNITS:
-            return
+    for piece in segment.pieces:
+        with contextlib.suppress(InputError):
+            units = read_segment(Segment((piece,)), extraction, policy, policy.rows)
+            for unit in itertools.islice(units, UNITS):
+                yield from (text for text in unit.rows["text"].to_pylist() if text)
 
 
 def _shuffled(segments: Sequence[Segment], seed: str) -> list[Segment]:

@@ -218,7 +218,8 @@ def _cut(vectors: npt.NDArray[np.float32], dimensions: int, *, normalized: bool)
     if not normalized:
         return np.ascontiguousarray(shorter)
     length = np.linalg.norm(shorter, axis=1, keepdims=True)
-    return shorter / np.maximum(length, np.float32(1e-12))
+    unit: npt.NDArray[np.float32] = shorter / np.maximum(length, np.float32(1e-12))
+    return unit
 
 
 def _encode(

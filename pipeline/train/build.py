@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Dropout, Pooling, Transformer
+from sentence_transformers.util import SimilarityFunction
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
@@ -59,7 +60,7 @@ def build_model(
         modules.append(Dense(size, wanted.dimensions, activation_function=_activation(wanted.activation)))
     if wanted.dropout:
         modules.append(Dropout(wanted.dropout))
-    return SentenceTransformer(modules=modules, device=device, similarity_fn_name=similarity)
+    return SentenceTransformer(modules=modules, device=device, similarity_fn_name=SimilarityFunction(similarity))
 
 
 def _trained_further(wanted: Architecture, device: str) -> Any:
@@ -83,7 +84,7 @@ def _loading(base: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
+    except Exception as error:  # of many types, some of them no library's public ones
         raise ModelError(f"{base}: it can't be loaded: {first_line(error, named=True)}") from error
 
 

@@ -90,11 +90,17 @@ def train_model(training: Training, report: Report) -> Trained:
         metric=f"{EVALUATION}_{training.loss.distance}_ap" if held_out is not None else "",
         device=device,
         base=training.model.base,
-        evaluated_trained=len(set(held_out.texts) & set(pairs.texts)) if held_out is not None else 0,
+        evaluated_trained=_count_common(held_out, pairs) if held_out is not None else 0,
     )
     with _told(training):
         place.finish(trained, lambda folder: _save(model, folder, training, trained, watch.points))
     return trained
+
+
+def _count_common(some: LabelledPairs, others: LabelledPairs) -> int:
+    """How many of some pairs are among the others."""
+    known = set(others.texts)
+    return sum(pair in known for pair in some.texts)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
 from pipeline.flow.status import read_status
 
-ROWS = 1200
+ROWS = 700
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class Killer:
 def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model: str, worker: str) -> None:
     """The kernel's out-of-memory killer takes whichever process is largest."""
     for shard in range(6):
-        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(500 * shard, 500 * shard + 500), words=300)
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(250 * shard, 250 * shard + 250), words=300)
     config = make_config(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
     )
@@ -68,7 +68,7 @@ def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model:
     summary = run_job(config, reporter=killer)
     assert killer.killed
     assert summary.exit_code == 0
-    assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(3000))
+    assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(1500))
 
 
 def test_embedded_ray_listens_on_loopback_only() -> None:

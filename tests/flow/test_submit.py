@@ -34,7 +34,7 @@ from pipeline.storage.open import open_store
 ENDED = JobDetails(type=JobType.SUBMISSION, entrypoint="embedpipe", status=JobStatus.SUCCEEDED)
 GONE = RuntimeError("Request failed with status code 404: job raysubmit_1 does not exist.")
 PROJECT = Path(__file__).parents[2]
-ROWS = 2000
+ROWS = 1200
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 def job(tmp_path: Path, tiny_model: str) -> Path:
     """A config file; its units are many and small."""
     for shard in range(2):
-        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(1000 * shard, 1000 * shard + 1000), words=300)
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(ROWS // 2 * shard, ROWS // 2 * (shard + 1)), words=300)
     config = make_config(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
     )

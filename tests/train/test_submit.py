@@ -1,6 +1,8 @@
 """A training run on a real cluster: a Ray head with dashboard and token, on loopback."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from pipeline.config.training import Training
 from pipeline.errors import ConfigError
 from pipeline.train.submit import portable, submit_training
 
+PROJECT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
@@ -21,24 +25,18 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         yield started
 
 
-def test_a_recipe_that_is_sent_trains_over_there(
-    head: Head,
-    recipe: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.setenv(name, head.environment[name])
+def test_a_recipe_that_is_sent_trains_over_there(head: Head, recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["schedule"]["epochs"] = 1
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe))
-    code = main(
-        ["--config", str(tmp_path / "train.yaml"), "--address", head.dashboard, "--set", "schedule.batch_size=32"]
-    )
-    told = capsys.readouterr()
-    assert code == 0, told
-    assert "submitted as raysubmit_" in told.out
-    assert f"{tmp_path}/out/model: 153 dimensions" in told.out
+    command = [
+        sys.executable, "-m", "jobs.train", "--config", "train.yaml", "--address", head.dashboard,
+        "--set", "schedule.batch_size=32",
+    ]  # fmt: skip
+    environment = {**head.environment, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert "submitted as raysubmit_" in done.stdout
+    assert f"{tmp_path}/out/model: 153 dimensions" in done.stdout
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["steps"] == 192 // 32
     assert (tmp_path / "out" / "model" / "modules.json").is_file()
