@@ -20,7 +20,7 @@ from support.models import find_minilm, save_tiny_bert
 
 log = logging.getLogger(__name__)
 
-FILES, ROWS = 14, 7500
+FILES, ROWS = 14, 6000
 S3_EVERY = 5
 """Rounds for one on S3: there the server takes most of the time."""
 
