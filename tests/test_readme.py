@@ -15,7 +15,7 @@ from pipeline.errors import EmbedpipeError
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-ROWS = 40
+ROWS = 120
 
 
 def blocks(language: str) -> list[str]:
@@ -56,7 +56,7 @@ def test_every_command_of_the_readme_does_what_it_is_for(
         words = shlex.split(line, comments=True)[1:]
         if words[0] == "submit":
             continue
-        extra = ["--set", "execution.engine=serial"] if words[0] in ("run", "plan") else []
+        extra = ["--set", "execution.engine=serial"] if words[0] in ("run", "plan", "evaluate") else []
         assert main([*words, *extra]) == 0, (line, capsys.readouterr())
     shown = capsys.readouterr().out
     assert f"{ROWS} rows" in shown

@@ -101,3 +101,14 @@ def test_the_recipe_says_what_the_defaults_are_and_those_are_the_cards() -> None
     assert (plain.loss.distance, plain.loss.margin) == ("euclidean", 0.2)
     assert (plain.model.hidden_size, plain.model.dimensions, plain.model.dropout) == (768, 153, 0.5)
     assert (plain.model.max_tokens, plain.model.pooling, plain.model.activation) == (1280, "max", "relu")
+
+
+def test_the_small_recipe_is_the_cards_but_for_sizes_rate_and_margin() -> None:
+    """The shape is what it is a trial of."""
+    small, card = load_training(CARD.with_name("small.yaml")), load_training(CARD)
+    for name in ("pooling", "dimensions", "activation", "base"):
+        assert getattr(small.model, name) == getattr(card.model, name)
+    assert small.loss.distance == card.loss.distance
+    assert small.schedule.warmup_steps < small.schedule.epochs * 50  # or its rate would never get up
+    assert small.evaluation is not None
+    assert (small.pairs.only, small.evaluation.only) == ({"split": "train"}, {"split": "dev"})

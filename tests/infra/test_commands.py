@@ -15,7 +15,8 @@ from pipeline.cli.options import Session
 
 from .conftest import INFRA, ROOT
 
-SHOWN_IN = [ROOT / "README.md", ROOT / "docs" / "operations.md", *sorted(p for p in INFRA.rglob("*") if p.is_file())]
+DOCUMENTS = [ROOT / "docs" / f"{name}.md" for name in ("operations", "evaluation", "training")]
+SHOWN_IN = [ROOT / "README.md", *DOCUMENTS, *sorted(p for p in INFRA.rglob("*") if p.is_file())]
 COMMAND = re.compile(r"(?<![\w./:=-])embedpipe (?=[a-z-])")
 END = re.compile(r"\s#|[|;&>]|…|\\$|$")
 
