@@ -51,16 +51,11 @@ def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def find_unusable(raw: Any, key: str = "") -> Iterator[str]:
     """For a file that is no job: URLs with a secret, and text that nothing takes, wherever they stand in unchecked values."""
-    if isinstance(raw, Mapping):
-        for name, inner in raw.items():
-            yield from find_unusable(inner, f"{key}.{name}".removeprefix("."))
-    elif isinstance(raw, list):
-        for number, inner in enumerate(raw):
-            yield from find_unusable(inner, f"{key}[{number}]")
-    elif isinstance(raw, str) and (_USER_INFO.search(raw) or _SIGNED.search(raw)):
-        yield f"{key}: {_SECRET}"
-    else:
-        yield from _unusable(raw, key)
+    for place, text in _strings(raw, key):
+        if _USER_INFO.search(text) or _SIGNED.search(text):
+            yield f"{place}: {_SECRET}"
+        else:
+            yield from _unusable(text, place)
 
 
 def find_contradictions(config: Config) -> Iterator[str]:
@@ -151,17 +146,23 @@ def _of_execution(execution: Execution) -> Iterator[str]:
 
 def _unusable(value: Any, key: str = "") -> Iterator[str]:
     """Text that no tokenizer or record takes, or no file system. YAML can spell it: `"\\ud800"`, `"\\0"`."""
+    for place, text in _strings(value, key):
+        if _SURROGATE.search(text):
+            yield f"{place}: {text!r} holds half a surrogate pair, which is no character"
+        elif "\0" in text and place.partition("[")[0] in PLACES:
+            yield f"{place}: {text!r} holds a zero byte, which no path may"
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All texts in a value, each with its place."""
     if isinstance(value, str):
-        if _SURROGATE.search(value):
-            yield f"{key}: {value!r} holds half a surrogate pair, which is no character"
-        elif "\0" in value and key.partition("[")[0] in PLACES:
-            yield f"{key}: {value!r} holds a zero byte, which no path may"
+        yield key, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _unusable(inner, f"{key}.{name}".removeprefix("."))
-    elif isinstance(value, tuple):
+            yield from _strings(inner, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _unusable(inner, f"{key}[{number}]")
+            yield from _strings(inner, f"{key}[{number}]")
 
 
 def _repeated(key: str, values: tuple[str, ...]) -> Iterator[str]:

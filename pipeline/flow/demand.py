@@ -33,12 +33,12 @@ SAMPLE_BYTES = 256 << 20
 
 
 def check_demand(job: Job, segments: Sequence[Segment]) -> None:
-    """Raises RefusedError where the config demands a recall that its own settings don't reach on a sample of `segments`, which
-    is the same one for each run of a job. Raises EncodeError where that can't be measured."""
+    """Raises RefusedError where the config demands a recall that its own settings don't reach on a sample of `segments`, the
+    same one whatever their order. Raises EncodeError where that can't be measured."""
     demand = job.config.quality
     if demand.min_recall is None:
         return
-    ordered = sorted(segments, key=lambda segment: segment.pieces[0].file.uri)
+    ordered = sorted(segments, key=lambda segment: (segment.pieces[0].file.uri, segment.pieces[0].start))
     texts, recall = _measure_apart(job, _shuffled(ordered, job.spec.spec_id), demand.sample_rows)
     if recall is None:
         log.warning("quality.min_recall is not measured: %d distinct texts are too few to compare", texts)
