@@ -96,8 +96,7 @@ def compare_settings(
     lock = replica.staged.lock
     own = _own(replica, wanted)
     truth = _encode(replica, own, "exact", texts)
-    sound = np.isfinite(truth.vectors).all(axis=1)
-    _check_count(int(sound.sum()))
+    sound = _sound(truth)
     similarity = read_similarity(replica.staged.directory)
     neighbours = Neighbours(truth.vectors[sound], similarity)
 
@@ -145,8 +144,7 @@ def measure_recall(
     if wanted == own and choose_placement(precision, replica.device).dtype == "float32":
         return 1.0
     truth = _encode(replica, own, "exact", texts, progress)
-    sound = np.isfinite(truth.vectors).all(axis=1)
-    _check_count(int(sound.sum()))
+    sound = _sound(truth)
     found = _encode(replica, wanted, precision, texts, progress).vectors[sound]
     return Neighbours(truth.vectors[sound], read_similarity(replica.staged.directory)).recall(np.nan_to_num(found))
 
@@ -156,12 +154,16 @@ def _own(replica: Replica, wanted: EncoderSettings) -> EncoderSettings:
     return replace(wanted, max_tokens=replica.staged.lock.max_tokens, truncate_dim=None)
 
 
-def _check_count(texts: int) -> None:
+def _sound(truth: _Encoded) -> npt.NDArray[np.bool_]:
+    """Which texts [n] have a vector to compare with. Raises EncodeError for too few."""
+    sound: npt.NDArray[np.bool_] = np.asarray(np.isfinite(truth.vectors).all(axis=1))
+    texts = int(sound.sum())
     if texts < FEWEST_TEXTS:
         raise EncodeError(
             f"there are {texts} distinct texts with vectors to compare; at least {FEWEST_TEXTS} are needed for neighbours to "
             "mean anything"
         )
+    return sound
 
 
 def _cheaper(
