@@ -18,14 +18,16 @@ from jobs.bench import report
 from jobs.bench.contenders import BUDGETS, DEFAULT, EXACT, GATED, ON_GPU, REPLICAS, TUNED
 from jobs.bench.engine import measure_engine, measure_parity_of_many
 from jobs.bench.models import save_bert_base, save_decoder
-from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, Mix
+from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, make_texts, texts_of
 from jobs.bench.whole import measure_folding, measure_recipe, measure_whole
 from jobs.figures.common import MODEL, PROJECT, keep
 from pipeline.model.resolve import resolve_model
 
 DOCUMENT, VALUES, PLOT = (PROJECT / "docs" / f"benchmarks.{kind}" for kind in ("md", "json", "svg"))
+TRIALS = Path(__file__).with_name("trials.md")
+"""Written by hand; it stands at the end of the document."""
 MAX_TOKENS, BERT_MAX_TOKENS = 256, 512
-BERT_MIXED = Mix(MIXED.name, MIXED.median, MIXED.p95, 128)
+BERT_TEXTS = 128
 
 SETTINGS = "settings"
 
@@ -35,46 +37,55 @@ Measure = Callable[[Path, str, int], dict[str, Any]]
 ENGINE: dict[str, tuple[str, Measure]] = {
     mix.name: (
         f"Engine alone, MiniLM, {mix.name}",
-        lambda folder, model, rounds, mix=mix: measure_engine(folder, model, mix, max_tokens=MAX_TOKENS, rounds=rounds),  # type: ignore[misc]
+        lambda folder, model, rounds, mix=mix: measure_engine(  # type: ignore[misc]
+            folder, model, make_texts(mix, mix.texts), max_tokens=MAX_TOKENS, rounds=rounds
+        ),
     )
     for mix in (TITLES, MIXED, DOCUMENTS)
 }
 ENGINE["bert_base"] = (
     "Engine alone, BERT-base, mixed",
     lambda folder, model, rounds: measure_engine(
-        folder / "bench", save_bert_base(folder, model), BERT_MIXED, (DEFAULT, TUNED, EXACT, GATED),
+        folder / "bench", save_bert_base(folder, model), make_texts(MIXED, BERT_TEXTS), (DEFAULT, TUNED, EXACT, GATED),
         max_tokens=BERT_MAX_TOKENS, rounds=rounds,
     ),
 )  # fmt: skip
 ENGINE[SETTINGS] = (
     "The engine's own settings, MiniLM, mixed",
     lambda folder, model, rounds: measure_engine(
-        folder, model, MIXED, (DEFAULT, GATED, *BUDGETS, *REPLICAS), max_tokens=MAX_TOKENS, rounds=rounds
+        folder,
+        model,
+        make_texts(MIXED, MIXED.texts),
+        (DEFAULT, GATED, *BUDGETS, *REPLICAS),
+        max_tokens=MAX_TOKENS,
+        rounds=rounds,
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GpuRace:
-    """One of the races on a GPU. Every text is longer than the limit, so that it is `tokens` long."""
+    """One of the races on a GPU: texts that are all of one length."""
 
     title: str
     save: Callable[[Path, str], str]  # the model
-    mix: Mix
-    tokens: int
+    tokens: int  # of each text
+    texts: int
+    unit_texts: int
 
     def measure(self, folder: Path, minilm: str, rounds: int) -> dict[str, Any]:
         """See `measure_engine`."""
         model = self.save(folder, minilm)
         return measure_engine(
-            folder / "bench", model, self.mix, ON_GPU, max_tokens=self.tokens, rounds=rounds, device="cuda"
-        )
+            folder / "bench", model, texts_of(self.tokens, self.texts, model), ON_GPU,
+            max_tokens=self.tokens, rounds=rounds, device="cuda", unit_texts=self.unit_texts,
+        )  # fmt: skip
 
 
 GPU = {
-    "gpu_512": GpuRace("GPU, BERT-base, 512 tokens", save_bert_base, Mix("long", 4000, 5000, 8192), 512),
-    "gpu_50": GpuRace("GPU, BERT-base, 50 tokens", save_bert_base, Mix("short", 400, 500, 65_536), 50),
-    "gpu_decoder": GpuRace("GPU, decoder-style embedder", save_decoder, Mix("long", 4000, 5000, 2048), 512),
+    "gpu_512": GpuRace("GPU, BERT-base, 512 tokens", save_bert_base, 512, 12_288, 1024),
+    "gpu_50": GpuRace("GPU, BERT-base, 50 tokens", save_bert_base, 50, 65_536, 4096),
+    "gpu_decoder": GpuRace("GPU, decoder-style embedder", save_decoder, 512, 2048, 512),
 }
 ENGINE |= {name: (race.title, race.measure) for name, race in GPU.items()}
 OTHERS: dict[str, tuple[Measure, Callable[[Mapping[str, Any]], str]]] = {
@@ -104,7 +115,7 @@ def main() -> None:
         measure = ENGINE[name][1] if name in ENGINE else OTHERS[name][0]
         with tempfile.TemporaryDirectory(prefix=f"embedpipe-bench-{name}-", ignore_cleanup_errors=True) as folder:
             values = measure(Path(folder), model, asked.rounds)
-        record(name, values)
+        write(keep(VALUES, name, {"values": values}))
         print(section(name, values), flush=True)
 
 
@@ -113,9 +124,8 @@ def section(name: str, values: Mapping[str, Any]) -> str:
     return report.engine_section(ENGINE[name][0], values) if name in ENGINE else OTHERS[name][1](values)
 
 
-def record(name: str, values: Mapping[str, Any]) -> None:
-    """Keep a measurement, and write document and plot from all that are kept."""
-    kept = keep(VALUES, name, {"values": values})
+def write(kept: Mapping[str, Any]) -> None:
+    """Document and plot, from all measurements that are kept."""
     parts = [report.HEAD]
     engines = {ENGINE[key][0]: kept[key]["values"] for key in ENGINE if key in kept and key != SETTINGS}
     if engines:
@@ -129,6 +139,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
     ]
     missing = [f"* {race.title}: not measured: no GPU was at hand" for name, race in GPU.items() if name not in kept]
     parts += ["\n".join(("## On a GPU\n", *missing, ""))] if missing else []
+    parts.append(TRIALS.read_text(encoding="utf-8"))
     DOCUMENT.write_text("\n".join(parts), encoding="utf-8")
 
 

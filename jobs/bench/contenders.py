@@ -86,7 +86,10 @@ REPLICAS = tuple(
 )
 """That share the cores, so with fewer threads each."""
 
-ON_GPU = (DEFAULT, TUNED_GPU, GATED)
+GATED_COMPILED = Contender("embedpipe, `gated`, compiled", "engine.py", {"precision": "gated", "compiled": True})
+"""As a job on a GPU runs when it has lasted a while."""
+
+ON_GPU = (DEFAULT, TUNED_GPU, GATED, GATED_COMPILED)
 ALL = (DEFAULT, TUNED, DAFT, ONNX, OPENVINO, OPENVINO_BF16, EXACT, GATED)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from jobs.bench.contenders import ALL, DEFAULT, EXACT, FORMATS, GATED, Contender, PeerError, Running, round_settings
-from jobs.bench.texts import MIXED, Mix, make_texts
+from jobs.bench.texts import MIXED, make_texts
 from jobs.figures.parity import measure_parity
 from pipeline.text.tokens import Tokens
 
 PRODUCTS = Contender("products", "products.py")
 PARITY_TEXTS = 4096
+UNIT_TEXTS = 4096
+"""That the engine is given at a time, as in a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,22 @@ class Size:
 def measure_engine(
     folder: Path,
     model: str,
-    mix: Mix,
+    texts: Sequence[str],
     contenders: Sequence[Contender] = ALL,
     *,
     max_tokens: int,
     rounds: int,
     device: str = "cpu",
+    unit_texts: int = UNIT_TEXTS,
 ) -> dict[str, Any]:
-    """Rounds in turns on one mix. Of each contender: seconds of each round, parity, and what it told; or why it isn't there.
+    """Rounds in turns on the same texts. Of each contender: seconds of each round, parity, what it told; or why it isn't there.
 
     `DEFAULT` must be among them: its vectors are the reference.
     """
-    texts = make_texts(mix, mix.texts)
     size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
     formats = FORMATS[device]
-    settings = round_settings(folder, model, texts, max_tokens, device) | {"shapes": size.shapes, "formats": formats}
+    settings = round_settings(folder, model, texts, max_tokens, device)
+    settings |= {"shapes": size.shapes, "formats": formats, "unit_texts": unit_texts}
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     rates, failed = [], {}
     with ExitStack() as stack:
@@ -104,7 +107,6 @@ def measure_engine(
             "min_cosine": parity.min_cosine, "max_relative_l2": parity.max_relative_l2,
         }  # fmt: skip
     return {
-        "mix": mix.name,
         "texts": len(texts),
         "characters": {"p50": _percentile(texts, 50), "p95": _percentile(texts, 95)},
         "tokens": sum(lengths),

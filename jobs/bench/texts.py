@@ -1,15 +1,19 @@
 """The texts that speed is measured on: real words, in three mixes of lengths."""
 
 import functools
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.sample import find_docstrings, installed
+from pipeline.text.tokens import Tokens
 
 SEED = "embedpipe bench"
 DOCSTRINGS = 6000
+DRAWN = 100_000
+"""Words that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,29 @@ def make_texts(mix: Mix, count: int) -> list[str]:
             text += " " + next(words)
         texts[text] = None
     return list(texts)
+
+
+def texts_of(tokens: int, count: int, model: str) -> list[str]:
+    """Texts that are all so many tokens long for a model, special ones included."""
+    tokenizer = Tokens(model, tokens)
+    words, found = _words(), dict[str, None]()
+    sizes: dict[str, int] = {}  # of words, in tokens
+    special = int(tokenizer.encode([""])[2][0])
+    while len(found) < count:
+        some = list(itertools.islice(words, DRAWN))
+        new = list(set(some) - sizes.keys())
+        sizes.update(zip(new, (tokenizer.encode(new)[2] - special).tolist(), strict=True))
+        text: list[str] = []
+        room = tokens - special
+        for word in some:
+            if sizes[word] > room:
+                continue
+            text.append(word)
+            room -= sizes[word]
+            if room == 0:
+                found[" ".join(text)] = None
+                text, room = [], tokens - special
+    return list(found)[:count]
 
 
 def with_duplicates(texts: Sequence[str], share: float) -> list[str]:

@@ -16,6 +16,10 @@ CHECK_TOKENS = 512
 WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
 """Where configurations of transformers have how far a token sees."""
 
+STREAM_IN_HALF = ("cuda",)
+"""Devices on which the residual stream of layers that normalise it last is in half precision too. A GPU's time goes by what is
+written and read; on a CPU float32 costs nothing there."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,7 +46,9 @@ def arrange_fast(transformer: Any, placement: Placement, max_tokens: int) -> Lay
         AttentionInterface.register(PACKED, attend_packed)
         transformer.model.set_attn_implementation(PACKED)
         transformer.model.pooler = None  # it would pool the first text of every batch, for nobody
-        fuse_layers(transformer.model, dtype)
+        stream = dtype if placement.device in STREAM_IN_HALF else torch.float32
+        if fuse_layers(transformer.model, dtype, stream) and hasattr(transformer.model, "embeddings"):
+            transformer.model.embeddings.to(stream)
         layout = Packed(_padding_index(transformer.model))
     elif placement.device == "cuda":
         return arrange_plain(transformer, placement)

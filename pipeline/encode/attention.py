@@ -19,6 +19,10 @@ HARMLESS = frozenset(
 )
 """What transformers hands to attention functions besides, and what changes nothing for a whole text."""
 
+EQUAL_TOKENS = 16_384
+"""On a GPU that many tokens of texts that are all of one length are worth a plan of their own by cuDNN, which takes 40 ms to
+make and is kept: it attends half as fast again. So it is with long documents, which are all cut at the same place."""
+
 GROUP_TOKENS = 512
 """On a CPU texts are attended to in groups of about this many tokens: what belongs together then stays in the cache."""
 
@@ -112,14 +116,51 @@ def _attend_on_gpu(
     causal: bool,
     window: int | None,
 ) -> torch.Tensor:
+    half = query.dtype if query.dtype in (torch.float16, torch.bfloat16) else torch.float16
+    shared = query.shape[1] // key.shape[1]  # how many heads of the query see the same key
+    if shared > 1:  # torch's kernel knows of that from 2.12 on only
+        key, value = (part.repeat_interleave(shared, dim=1) for part in (key, value))
+    q, k, v = (part.to(half) for part in (query, key, value))
+    if len(runs) == 1 and window is None and len(query) >= EQUAL_TOKENS:
+        found = _attend_to_equal(q, k, v, runs[0], scale, causal)
+    else:
+        found = _attend_to_any(q, k, v, runs, starts, scale, causal, window)
+    return found.to(query.dtype)
+
+
+def _attend_to_any(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    runs: Sequence[tuple[int, int]],
+    starts: torch.Tensor,
+    scale: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     longest = max(length for _, length in runs)
     reach = (-1, -1) if window is None else (window - 1, window - 1)
-    half = query.dtype if query.dtype in (torch.float16, torch.bfloat16) else torch.float16
     found = varlen_attn(
-        query.to(half), key.to(half), value.to(half), starts, starts, longest, longest,
-        scale=scale, window_size=(reach[0], 0) if causal else reach, enable_gqa=query.shape[1] != key.shape[1],
+        query, key, value, starts, starts, longest, longest,
+        scale=scale, window_size=(reach[0], 0) if causal else reach,
     )  # fmt: skip
     assert isinstance(found, torch.Tensor)
-    return found.to(query.dtype)
+    return found
+
+
+def _attend_to_equal(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    run: tuple[int, int],
+    scale: float | None,
+    causal: bool,
+) -> torch.Tensor:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    q, k, v = (part.view(*run, *part.shape[1:]).transpose(1, 2) for part in (query, key, value))
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        found = scaled_dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+    return found.transpose(1, 2).reshape(query.shape)

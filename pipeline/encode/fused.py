@@ -18,21 +18,24 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class FusedLayer(torch.nn.Module):
-    """For packed texts. Products and attention in `dtype`; the residual stream and norms stay in float32."""
+    """For packed texts. Products and attention in `dtype`, the residual stream in `stream`.
 
-    def __init__(self, layer: Any, activation: Activation, dtype: torch.dtype) -> None:
+    In these layers the stream is what a norm has given: half precision rounds it, but it can't overflow there.
+    """
+
+    def __init__(self, layer: Any, activation: Activation, dtype: torch.dtype, stream: torch.dtype) -> None:
         super().__init__()
         attention, mixed = layer.attention.self, layer.attention.output
         parts = (attention.query, attention.key, attention.value)
         self._heads, self._head_size = attention.num_attention_heads, attention.attention_head_size
-        self._dtype, self._scale = dtype, attention.scaling
+        self._stream, self._scale = stream, attention.scaling
         self._project = make_linear(
             torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]), dtype
         )
         self._mix = make_linear(mixed.dense.weight, mixed.dense.bias, dtype)
         self._widen = make_linear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, dtype, activation)
         self._narrow = make_linear(layer.output.dense.weight, layer.output.dense.bias, dtype)
-        self._norm_mixed, self._norm_out = mixed.LayerNorm, layer.output.LayerNorm
+        self._norm_mixed, self._norm_out = mixed.LayerNorm.to(stream), layer.output.LayerNorm.to(stream)
 
     def forward(
         self,
@@ -42,20 +45,20 @@ class FusedLayer(torch.nn.Module):
         cu_seq_lens_q: torch.Tensor,
         **_other: object,
     ) -> torch.Tensor:
-        """[1, tokens, size] float32 → the same."""
-        stream: torch.Tensor = hidden_states[0]
+        """[1, tokens, size] → the same in the stream's format."""
+        stream = hidden_states[0].to(self._stream)
         projected = self._project(stream).view(len(stream), 3, self._heads, self._head_size)
         mixed = attend(*projected.unbind(1), runs=runs, starts=cu_seq_lens_q, scale=self._scale)
         return self.finish(stream, mixed.flatten(1))[None]
 
     def finish(self, stream: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """What follows attention: [tokens, size] float32 and what the tokens have seen, [tokens, size] → float32."""
+        """What follows attention: the stream [tokens, size] and what the tokens have seen, [tokens, size] → the stream."""
         stream = self._norm_mixed(self._mix(mixed) + stream)
         result: torch.Tensor = self._norm_out(self._narrow(self._widen(stream)) + stream)
         return result
 
 
-def fuse_layers(model: torch.nn.Module, dtype: torch.dtype) -> int:
+def fuse_layers(model: torch.nn.Module, dtype: torch.dtype, stream: torch.dtype) -> int:
     """Put a fused layer in place of each that is built like BERT's, in place; how many there were."""
     layers = getattr(getattr(model, "encoder", None), "layer", None)
     activation = ACTIVATIONS.get(str(getattr(getattr(model, "config", None), "hidden_act", None)))
@@ -64,7 +67,7 @@ def fuse_layers(model: torch.nn.Module, dtype: torch.dtype) -> int:
     if not all(_is_like_bert(layer) for layer in layers):
         return 0
     for index, layer in enumerate(layers):
-        layers[index] = FusedLayer(layer, activation, dtype)
+        layers[index] = FusedLayer(layer, activation, dtype, stream)
     return len(layers)
 
 

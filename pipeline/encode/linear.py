@@ -32,6 +32,22 @@ class TorchLinear(torch.nn.Module):
         return self._activate(F.linear(values.to(self.weight.dtype), self.weight, self.bias))
 
 
+class CublasLinear(TorchLinear):
+    """The same on a GPU in half precision, GELU applied as the product is written: a pass less over the widest matrix there
+    is, which takes half as long as the product itself.
+
+    cuBLAS has GELU's tanh form only, up to 5e-4 from the form with erf; float16 rounds a 1 by as much.
+    """
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[tokens, in] → [tokens, out]."""
+        assert self.bias is not None
+        product: torch.Tensor = torch._addmm_activation(
+            self.bias, values.to(self.weight.dtype), self.weight.t(), use_gelu=True
+        )
+        return product
+
+
 class PrepackedLinear(torch.nn.Module):
     """The same by oneDNN, which is handed the weight once in the order it likes, and applies the activation as it writes.
 
@@ -84,8 +100,11 @@ def make_linear(
     weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, activation: Activation = "none"
 ) -> torch.nn.Module:
     """The fastest layer there is for where the weight lies."""
-    prepacked = weight.device.type == "cpu" and prepacking_works(dtype)
-    return (PrepackedLinear if prepacked else TorchLinear)(weight, bias, dtype, activation)
+    if weight.device.type == "cpu":
+        kind = PrepackedLinear if prepacking_works(dtype) else TorchLinear
+        return kind(weight, bias, dtype, activation)
+    gelu = activation.startswith("gelu") and bias is not None and dtype != torch.float32
+    return (CublasLinear if gelu else TorchLinear)(weight, bias, dtype, activation)
 
 
 class Float32Out(torch.nn.Module):

@@ -36,10 +36,14 @@ def longest_first(token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int6
     order = np.argsort(-given, kind="stable")
     lengths = given[order]
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    source = np.repeat(offsets[:-1][order] - starts[:-1], lengths) + np.arange(starts[-1])
-    ids, starts_there, lengths_there = _send(device, token_ids[source], starts, lengths)
-    numbers = torch.arange(len(lengths), device=ids.device)
-    text = torch.repeat_interleave(numbers, lengths_there, output_size=len(source))
+    # Tokens are put in order there: here it would take longer than a GPU takes to encode a tenth of them.
+    given_ids, given_starts, starts_there, lengths_there = _send(
+        device, token_ids, offsets[:-1][order], starts, lengths
+    )
+    numbers = torch.arange(len(lengths), device=given_ids.device)
+    text = torch.repeat_interleave(numbers, lengths_there, output_size=int(starts[-1]))
+    place = torch.arange(len(text), device=given_ids.device)
+    ids = given_ids[(given_starts - starts_there[:-1])[text] + place]
     return Texts(starts, lengths, order, ids, text, starts_there, lengths_there)
 
 
@@ -57,7 +61,8 @@ def in_given_order(vectors: torch.Tensor, order: npt.NDArray[np.int64]) -> npt.N
 
 def _send(device: str, *arrays: npt.NDArray[np.generic]) -> list[torch.Tensor]:
     """Arrays on the device. To a GPU they go from pinned memory on a stream of their own, beside what is computed there."""
-    tensors = [torch.from_numpy(array) for array in arrays]
+    # What comes from another process can't be written to, which torch doesn't take.
+    tensors = [torch.from_numpy(array if array.flags.writeable else array.copy()) for array in arrays]
     if device == "cpu":
         return tensors
     now, aside = torch.cuda.current_stream(), _copies()

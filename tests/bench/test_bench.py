@@ -87,7 +87,9 @@ def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setattr(contenders.os, "sched_getaffinity", lambda _: {0, 1})
         race = (DEFAULT, EXACT, GATED, REPLICAS[0], missing, broken)
-        return measure_engine(tmp_path_factory.mktemp("bench"), tiny_model, FEW, race, max_tokens=64, rounds=2)
+        return measure_engine(
+            tmp_path_factory.mktemp("bench"), tiny_model, make_texts(FEW, 24), race, max_tokens=64, rounds=2
+        )
 
 
 def test_contenders_take_turns_and_their_vectors_are_compared(found: dict[str, Any], tiny_model: str) -> None:

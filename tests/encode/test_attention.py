@@ -102,12 +102,29 @@ def test_transformers_is_answered_in_its_own_shapes(asked: bool | None, module_s
     assert causal != torch.equal(found[0], attend(q, k, v, runs=runs, starts=starts_of(runs), scale=0.3))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_texts_of_one_length_are_attended_to_as_a_matrix(scale: float | None, causal: bool) -> None:
+    """On a GPU by cuDNN; here by what torch has instead."""
+    run = (5, 17)
+    q, k, v = draw([run], 4)
+    found = attention._attend_to_equal(q, k, v, run, scale, causal)
+    assert found.shape == q.shape
+    expected = attend(q, k, v, runs=[run], starts=starts_of([run]), scale=scale, causal=causal)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 5), (True, 5)])
-def test_a_gpu_gives_the_same(causal: bool, window: int | None) -> None:
-    runs = [(3, 40), (5, 17), (2, 1)]
-    given = draw(runs, 2, torch.float16)
+@pytest.mark.parametrize("heads", [2, 4])
+@pytest.mark.parametrize("runs", [[(3, 40), (5, 17), (2, 1)], [(9, 33)]])
+def test_a_gpu_gives_the_same(
+    runs: list[tuple[int, int]], heads: int, causal: bool, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys for all heads or for some; texts of several lengths, and of one."""
+    monkeypatch.setattr(attention, "EQUAL_TOKENS", 1)
+    given = draw(runs, heads, torch.float16)
     options: dict[str, Any] = {"runs": runs, "causal": causal, "window": window}
     found = attend(*(part.cuda() for part in given), starts=starts_of(runs).cuda(), **options)
     assert torch.allclose(found.cpu(), attend(*given, starts=starts_of(runs), **options), atol=2e-3)

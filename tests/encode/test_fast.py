@@ -94,6 +94,29 @@ def test_half_precision_is_for_products_only(tiny_model: str, way: Any, dtype: D
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
 
 
+def test_on_a_gpu_the_stream_is_in_half_precision_too(minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms compute in float32 whatever they are given; what is rounded is what goes from one layer to the next, and the
+    gate, which asks for a cosine of 0.9999, has room for it. Pooling and what follows stay float32."""
+    expected = encode(plain(minilm), minilm)
+    cosines = {}
+    for devices in (("cuda",), ("cuda", "cpu")):
+        monkeypatch.setattr(arranging, "STREAM_IN_HALF", devices)
+        streams, pooled = set(), set()
+        encoder = make(minilm, "float16")
+        for module in encoder._model.modules():
+            if isinstance(module, FusedLayer):
+                module.register_forward_hook(lambda _m, _given, output, seen=streams: seen.add(output.dtype))
+            if isinstance(module, Pooling):
+                module.register_forward_pre_hook(
+                    lambda _m, given, seen=pooled: seen.add(given[0]["token_embeddings"].dtype)
+                )
+        assert encoder.fast
+        found = encode(encoder, minilm)
+        assert (streams, pooled) == ({torch.float16 if "cpu" in devices else torch.float32}, {torch.float32})
+        cosines[devices] = np.einsum("nd,nd->n", found.astype(np.float64), expected).min()
+    assert 1 - 1e-5 < cosines["cuda", "cpu"] < cosines["cuda",] < 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_architecture_that_computes_something_else_is_run_the_plain_way(
     tiny_model: str, dtype: Dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -208,7 +231,7 @@ def test_two_replicas_are_never_there_at_once(tiny_model: str, monkeypatch: pyte
 @pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
 def test_layers_that_are_not_built_like_berts_are_left(tmp_path: Path, kind: str) -> None:
     model = make_transformer(tmp_path / "b", kind).model
-    assert fuse_layers(model, torch.float32) == 0
+    assert fuse_layers(model, torch.float32, torch.float32) == 0
     assert not any(isinstance(module, FusedLayer) for module in model.modules())
 
 
@@ -216,13 +239,13 @@ def test_a_decoder_made_of_berts_layers_is_left(tmp_path: Path) -> None:
     """Its tokens see only those before them, which a fused layer doesn't know."""
     model = make_transformer(tmp_path / "b", "bert").model
     model.encoder.layer[1].is_decoder = True
-    assert fuse_layers(model, torch.float32) == 0
+    assert fuse_layers(model, torch.float32, torch.float32) == 0
 
 
 def test_an_activation_nobody_knows_is_left(tmp_path: Path) -> None:
     model = make_transformer(tmp_path / "b", "bert").model
     model.config.hidden_act = "silu"
-    assert fuse_layers(model, torch.float32) == 0
+    assert fuse_layers(model, torch.float32, torch.float32) == 0
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])

@@ -7,12 +7,15 @@ from pipeline.encode import linear
 from pipeline.encode.linear import (
     FUNCTIONS,
     Activation,
+    CublasLinear,
     PrepackedLinear,
     TorchLinear,
     make_linear,
     prepacking_works,
     replace_linears,
 )
+
+ON_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 
 
 @pytest.mark.parametrize("activation", FUNCTIONS)
@@ -27,6 +30,20 @@ def test_every_kind_gives_torchs_own_product(
     found = kind(own.weight.detach(), own.bias.detach() if bias else None, dtype, activation)(values)
     assert found.dtype == dtype
     assert torch.allclose(found.float(), FUNCTIONS[activation](own(values)), atol=bound)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+def test_gelu_as_the_product_is_written_is_gelu_within_what_half_precision_rounds(
+    device: str, activation: Activation
+) -> None:
+    own = torch.nn.Linear(24, 4000)
+    values = 4 * torch.randn(7, 24)
+    layer = CublasLinear(own.weight.detach(), own.bias.detach(), torch.float16, activation).to(device)
+    found = layer(values.to(device))
+    assert found.dtype == torch.float16
+    expected = FUNCTIONS[activation](own(values))
+    assert ((found.cpu().float() - expected).abs() <= 5e-3 + 2e-3 * expected.abs()).all()
 
 
 @pytest.mark.parametrize("rows", [1, 5, 4096])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from serve import Encode, serve
 
+from pipeline.encode import compiled
 from pipeline.encode.settings import EncoderSettings
 from pipeline.flow.overlap import ahead
 from pipeline.model.resolve import resolve_model
@@ -13,13 +14,15 @@ from pipeline.quality.gate import load_gated
 from pipeline.quality.sample import stratify
 from pipeline.text.tokens import Tokens
 
-UNIT = 4096
-"""Texts that are tokenised and encoded at a time."""
-
 
 def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, Any]]:
-    """`precision`: as in a job; the replica has passed the parity gate."""
-    limit = settings["max_tokens"]
+    """`precision`: as in a job; the replica has passed the parity gate. `unit_texts` are tokenised and encoded at a time.
+
+    `compiled`: as in a job that has lasted a while.
+    """
+    if settings.get("compiled"):
+        compiled.AFTER_S[settings["device"]] = 0.0
+    limit, unit = settings["max_tokens"], settings.get("unit_texts", len(texts))
     tokens = Tokens(settings["model"], limit)
     encoder, gate = load_gated(
         resolve_model(settings["model"], None, None),
@@ -31,11 +34,13 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
     )
 
     def encode(texts: list[str]) -> Any:
-        parts = (tokens.encode(texts[first : first + UNIT])[:2] for first in range(0, len(texts), UNIT))
+        units = (texts[first : first + unit] for first in range(0, len(texts), unit))
+        parts = (tokens.encode(texts)[:2] for texts in units)
         with closing(ahead(parts, 1)) as tokenised:
             return np.concatenate([encoder.encode(*part) for part in tokenised])
 
     encode(texts[:32])
+    encode(texts[:32])  # what is compiled is compiled now
     return encode, {"dtype": gate.dtype, "fast": encoder.fast}
 
 
