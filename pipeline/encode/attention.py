@@ -116,38 +116,23 @@ def _attend_on_gpu(
     causal: bool,
     window: int | None,
 ) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
     half = query.dtype if query.dtype in (torch.float16, torch.bfloat16) else torch.float16
     shared = query.shape[1] // key.shape[1]  # how many heads of the query see the same key
     if shared > 1:  # torch's kernel knows of that from 2.12 on only
         key, value = (part.repeat_interleave(shared, dim=1) for part in (key, value))
     q, k, v = (part.to(half) for part in (query, key, value))
     if len(runs) == 1 and window is None and len(query) >= EQUAL_TOKENS:
-        found = _attend_to_equal(q, k, v, runs[0], scale, causal)
-    else:
-        found = _attend_to_any(q, k, v, runs, starts, scale, causal, window)
-    return found.to(query.dtype)
-
-
-def _attend_to_any(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    runs: Sequence[tuple[int, int]],
-    starts: torch.Tensor,
-    scale: float | None,
-    causal: bool,
-    window: int | None,
-) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
+        return _attend_to_equal(q, k, v, runs[0], scale, causal).to(query.dtype)
     longest = max(length for _, length in runs)
     reach = (-1, -1) if window is None else (window - 1, window - 1)
     found = varlen_attn(
-        query, key, value, starts, starts, longest, longest,
+        q, k, v, starts, starts, longest, longest,
         scale=scale, window_size=(reach[0], 0) if causal else reach,
     )  # fmt: skip
     assert isinstance(found, torch.Tensor)
-    return found
+    return found.to(query.dtype)
 
 
 def _attend_to_equal(
