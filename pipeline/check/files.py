@@ -20,6 +20,7 @@ from pipeline.check.ledger import FileFacts, Ledger
 from pipeline.check.report import Findings
 from pipeline.check.rows import RowRules, SliceDigest, as_matrix, check_rows
 from pipeline.errors import StorageError
+from pipeline.storage.faults import translate
 from pipeline.storage.store import Store
 
 CHUNK_BYTES = 8 << 20
@@ -78,10 +79,15 @@ class _Reader:
             findings.add("file sizes", f"{facts.key} has {size} bytes, the manifest says {facts.bytes}")
         try:
             return self._read(facts, size, findings)
-        except (FileNotFoundError, StorageError):
-            if self.store.size(facts.key) is not None:
+        except (OSError, StorageError) as error:
+            if self.store.size(facts.key) is None:
+                findings.add("files present", f"{facts.key} went away while it was read")
+            elif isinstance(error, IsADirectoryError):
+                findings.add("files present", f"{facts.key} is a folder, where a file is due")
+            elif isinstance(error, OSError):
+                raise translate(error, "reading", f"{self.store.root}/{facts.key}") from error
+            else:
                 raise
-            findings.add("files present", f"{facts.key} went away while it was read")
             return FileResult(findings, 0, 0, ())
 
     def _read(self, facts: FileFacts, size: int, findings: Findings) -> FileResult:

@@ -15,7 +15,7 @@ from pipeline.check.model import embed_again, find_model, other_files
 from pipeline.check.report import Check, Findings, unchecked
 from pipeline.check.source_rows import RawRow, Window, kind_of, read_rows
 from pipeline.check.source_text import columns_of, folder_values, id_of, text_of, with_folders
-from pipeline.errors import EmbedpipeError
+from pipeline.errors import EmbedpipeError, first_line
 from pipeline.storage.inputs import open_input
 
 MIN_COSINE = {"gated": 0.9999, "exact": 0.999999}
@@ -138,7 +138,10 @@ def _check_vectors(ledger: Ledger, matched: Sequence[Matched], findings: Finding
         return unchecked(name, f"the model {recorded!r} is not on this machine; name its directory")
     if difference := other_files(directory, ledger.recipe["model"]["files"]):
         return unchecked(name, f"{directory} is not the model the vectors were made with: {difference}")
-    due = embed_again(directory, ledger, [item.text for item in matched])
+    try:
+        due = embed_again(directory, ledger, [item.text for item in matched])
+    except Exception as error:  # of libraries that don't take it any more, or a machine that is too small for it
+        return unchecked(name, f"{directory} can't be run on this machine: {first_line(error, named=True)}")
     bound = MIN_COSINE[ledger.recipe["precision"]]
     lowest = 1.0
     for item, vector in zip(matched, due, strict=True):

@@ -109,9 +109,11 @@ def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[M
         return Recount(0, reason="its name doesn't say its format")
     try:
         found = find(uri)
-        if found is None or found.version != version:
-            return Recount(0, reason="changed" if found else "gone")
-        with open_input(uri, version) as opened:
+        if found is None:
+            return Recount(0, reason="gone")
+        with open_input(uri, found.version) as opened:
+            if found.version != version:  # it can be read, so it isn't its rights alone that have changed
+                return Recount(0, reason="changed")
             rows = count_rows(opened, kind, reader["csv_delimiter"])
         if spans is None:
             return Recount(rows)

@@ -99,6 +99,10 @@ def read_rows(
 
 def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | None) -> Iterator[RawRow]:
     wanted = [name for name in columns if name in parquet.schema_arrow.names]
+    if not wanted:  # all of them are in the names of folders, and Arrow gives no rows for no columns
+        rows = range(parquet.metadata.num_rows)
+        yield from (RawRow(row, -1, {}) for row in (rows[window.start : window.stop] if window else rows))
+        return
     first = 0
     for group in range(parquet.metadata.num_row_groups):
         stop = first + parquet.metadata.row_group(group).num_rows

@@ -17,8 +17,9 @@ from pipeline.commit.keys import (
     PROBE,
     QUARANTINE,
     UnitFile,
+    parse_assembly_base,
     parse_data_base,
-    parse_leading_number,
+    parse_manifest_version,
 )
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord, parsed
@@ -132,10 +133,10 @@ def list_unpublished(store: Store, head: Snapshot) -> Iterator[str]:
         if parse_data_base(entry.key) == version and entry.key not in kept:
             yield entry.key
     for entry in store.list(ASSEMBLY):
-        if parse_leading_number(entry.key, ASSEMBLY) == version:
+        if parse_assembly_base(entry.key) == version:
             yield entry.key
     for entry in store.list(MANIFEST):
-        if (parse_leading_number(entry.key, MANIFEST) or 0) > version:
+        if (parse_manifest_version(entry.key) or 0) > version:
             yield entry.key
 
 
@@ -292,10 +293,10 @@ def _unpublished(store: Store, view: _View) -> Iterator[str]:
         if base is not None and base < version and entry.key not in files:
             yield entry.key
     for entry in store.list(MANIFEST):
-        number = parse_leading_number(entry.key, MANIFEST)
+        number = parse_manifest_version(entry.key)
         if number is not None and number <= version and entry.key not in manifests:
             yield entry.key
     for entry in store.list(ASSEMBLY):
-        number = parse_leading_number(entry.key, ASSEMBLY)
+        number = parse_assembly_base(entry.key)
         if number is not None and number < version:
             yield entry.key

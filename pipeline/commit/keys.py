@@ -97,15 +97,21 @@ class UnitFile:
     attempt: str
 
 
-_UNIT_FILE = re.compile(r"/(?P<unit>[0-9a-f]{32})-(?P<generation>\d+)-(?P<attempt>[0-9a-f]{32})\.(parquet|json|end)$")
-_UNIT = re.compile(r"/(?P<unit>[0-9a-f]{32})-(?P<generation>\d+)\.json$")
-_DATA = re.compile(r"(^|/)(?P<base>\d+)-(?P<assembly>[0-9a-f]{32})-(?P<k>\d+)-(?P<attempt>[0-9a-f]{32})\.parquet$")
-_LEADING = re.compile(r"^(?P<number>\d+)[-.]")
+_ID = r"[0-9a-f]{32}"
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_UNIT_NAME = rf"(?P<folder>[0-9a-f]{{2}})/(?P<unit>(?P=folder)[0-9a-f]{{30}})-(?P<generation>{_NUMBER})"
+_UNIT_FILE = re.compile(rf"({PART}|{QUARANTINE}|{ATTEMPT}){_UNIT_NAME}-(?P<attempt>{_ID})\.(parquet|json|end)")
+_UNIT = re.compile(rf"{UNIT}{_UNIT_NAME}\.json")
+_DATA = re.compile(rf"{DATA}([^/]+=[^/]*/)*(?P<number>{_NUMBER})-{_ID}-{_NUMBER}-{_ID}\.parquet")
+_ASSEMBLY = re.compile(rf"{ASSEMBLY}(?P<number>{_NUMBER})-{_ID}/{_NUMBER}\.json")
+_MANIFEST = re.compile(rf"{MANIFEST}(?P<number>{_NUMBER})-[0-9a-f]{{64}}\.parquet")
+_LOG = re.compile(rf"{LOG}(?P<number>[0-9]{{20}})\.json")
+"""Whole keys, spelled as they are made above: a copy that somebody laid beside a record under a name of his own is foreign."""
 
 
 def parse_unit_file(key: str) -> UnitFile | None:
     """Read the name of a part, quarantine or attempt file; None for a foreign name."""
-    match = _UNIT_FILE.search(key)
+    match = _UNIT_FILE.fullmatch(key)
     if match is None:
         return None
     return UnitFile(key, match["unit"], int(match["generation"]), match["attempt"])
@@ -113,17 +119,30 @@ def parse_unit_file(key: str) -> UnitFile | None:
 
 def parse_unit(key: str) -> tuple[str, int] | None:
     """(unit, generation) of a unit record's key; None for a foreign name."""
-    match = _UNIT.search(key)
+    match = _UNIT.fullmatch(key)
     return (match["unit"], int(match["generation"])) if match else None
 
 
 def parse_data_base(key: str) -> int | None:
     """The base of a data file; None for a foreign name."""
-    match = _DATA.search(key)
-    return int(match["base"]) if match else None
+    return _number(_DATA, key)
 
 
-def parse_leading_number(key: str, prefix: str) -> int | None:
-    """The number a manifest, log or assembly name begins with (version or base); None for a foreign name."""
-    match = _LEADING.match(key.removeprefix(prefix))
+def parse_assembly_base(key: str) -> int | None:
+    """The base of an assembly's record; None for a foreign name."""
+    return _number(_ASSEMBLY, key)
+
+
+def parse_manifest_version(key: str) -> int | None:
+    """The version that a manifest was made for; None for a foreign name."""
+    return _number(_MANIFEST, key)
+
+
+def parse_log_version(key: str) -> int | None:
+    """The version of a log entry; None for a foreign name."""
+    return _number(_LOG, key)
+
+
+def _number(name: re.Pattern[str], key: str) -> int | None:
+    match = name.fullmatch(key)
     return int(match["number"]) if match else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.commit.keys import LOG, log_key, manifest_key, parse_leading_number, spec_key
+from pipeline.commit.keys import LOG, log_key, manifest_key, parse_log_version, spec_key
 from pipeline.commit.manifest import ManifestUnit, data_files, decode_manifest, encode_manifest
 from pipeline.commit.records import FileRef, LogEntry, parsed
 from pipeline.commit.success import clear_success
@@ -30,7 +30,7 @@ class Snapshot:
 
 def list_versions(store: Store) -> list[int]:
     """Versions in the log, ascending, from one listing."""
-    numbers = (parse_leading_number(entry.key, LOG) for entry in store.list(LOG))
+    numbers = (parse_log_version(entry.key) for entry in store.list(LOG))
     return sorted(number for number in numbers if number is not None)
 
 

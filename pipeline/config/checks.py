@@ -1,5 +1,7 @@
-"""What a config must fulfil beyond its types, as far as it can be told without looking at any file. Pure."""
+"""What a config must fulfil beyond its types, as far as it can be told without looking into any file: of the disk it only asks
+where links lead."""
 
+import itertools
 import os
 import re
 import string
@@ -31,10 +33,8 @@ _SECRET = (
     "(AWS_ACCESS_KEY_ID, …), a profile or a role"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SAME_SCHEME = {"s3a": "s3", "gcs": "gs"}
 
 
 def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -60,11 +60,13 @@ def find_unusable(raw: Any, key: str = "") -> Iterator[str]:
 
 def find_contradictions(config: Config) -> Iterator[str]:
     """Problems between keys, and with values that their type allows but nothing can use."""
-    yield from _unusable(config.model_dump())
+    unusable = list(_unusable(config.model_dump()))
+    yield from unusable
     yield from _of_input(config.input)
     yield from _of_model(config.model)
     yield from _of_output(config.output, config.input)
-    yield from _of_places(config.input, config.output)
+    if not unusable:
+        yield from _of_places(config.input, config.output)
     yield from _of_execution(config.execution)
 
 
@@ -123,16 +125,16 @@ def _of_places(source: Input, output: Output) -> Iterator[str]:
             f"input.paths: {local!r} is a file of this machine, {remote!r} is not; a job reads either. Copy one to where the "
             "other is"
         )
-    target = _segments(output.path)
-    example = [*target, "data", *(f"{column}=value" for column in output.partition_by), "file.parquet"]
+    targets = _spellings(output.path)
+    below = ["data", *(f"{column}=value" for column in output.partition_by), "file.parquet"]
     for path in source.paths:
-        pattern = _segments(path)
-        if _reaches(pattern, example):
+        pairs = list(itertools.product(_spellings(path), targets))
+        if any(_reaches(pattern, [*target, *below]) for pattern, target in pairs):
             yield (
                 f"output.path: {output.path!r} lies in what input.paths covers ({path!r}), so the next run would take "
                 "the result for input; put them side by side"
             )
-        elif pattern[: len(target)] == target:
+        elif any(pattern[: len(target)] == target for pattern, target in pairs):
             yield f"input.paths: {path!r} lies in output.path ({output.path!r}); put them side by side"
 
 
@@ -170,21 +172,17 @@ def _repeated(key: str, values: tuple[str, ...]) -> Iterator[str]:
         yield f"{key}: {value!r} is given twice"
 
 
-def _segments(place: str) -> list[str]:
-    """Scheme and bucket, or the root of the local disk, and the names below; `.` and `..` worked out on local paths."""
-    scheme, separator, rest = place.partition("://")
-    if separator and scheme.lower() != "file":
-        scheme = _SAME_SCHEME.get(scheme.lower(), scheme.lower())
-        return [f"{scheme}:", *(part for part in rest.split("/") if part)]
-    path = os.path.abspath(os.path.expanduser(rest if separator else place))  # noqa: PTH100, PTH111 (keeps links, reads no disk)
-    return ["file:", *(part for part in path.split("/") if part)]
+def _spellings(place: str) -> list[list[str]]:
+    """A place as scheme and names, as it is written and, on local disk, where its links lead."""
+    parsed = parse(place)
+    paths = [parsed.path, os.path.realpath(parsed.path)] if parsed.scheme == "file" else [parsed.path]
+    return [[f"{parsed.scheme}:", *(part for part in path.split("/") if part)] for path in dict.fromkeys(paths)]
 
 
 def _reaches(pattern: list[str], file: list[str]) -> bool:
-    """Whether a pattern covers a file: names it or a folder above it, or matches it."""
-    if any(_WILDCARD.search(part) for part in pattern):
-        return _matches(pattern, file)
-    return file[: len(pattern)] == pattern
+    """Whether a pattern covers a file: names it or a folder above it, or matches it. A name that exists as it is written is
+    never taken for a glob, so a pattern is both here."""
+    return file[: len(pattern)] == pattern or _matches(pattern, file)
 
 
 def _matches(pattern: list[str], file: list[str]) -> bool:

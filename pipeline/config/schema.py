@@ -6,7 +6,7 @@ Only the first five decide what a row of the result is; the others may change be
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["parquet", "arrow", "jsonl", "csv", "tsv", "text"]
 Verdict = Literal["quarantine", "embed", "refuse"]
@@ -33,8 +33,17 @@ class Input(Section):
     id: str | None = Field(None, description="Column holding the row's id. Default: generated from file and row.")
     keep: tuple[str, ...] = Field((), description="Columns carried to the output as they are.")
     csv_delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
-        ",", description="For .csv files; .tsv files use a tab."
+        ",", description="For .csv files; .tsv files use a tab. Neither a quote nor a line end."
     )
+
+    @field_validator("csv_delimiter")
+    @classmethod
+    def _delimits(cls, value: str) -> str:
+        if value in ('"', "\n", "\r"):
+            raise ValueError(
+                f"{value!r} already quotes a field or ends a row; give the character that stands between two fields, as `;`"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_text(self) -> "Input":
@@ -86,7 +95,9 @@ class Rows(Section):
     not_finite: Literal["quarantine", "refuse"] = Field(
         "quarantine", description="A vector with NaN or infinity even when the text is encoded alone."
     )
-    duplicate_id: Literal["keep", "refuse"] = Field("keep", description="Duplicates are counted either way.")
+    duplicate_id: Literal["keep", "refuse"] = Field(
+        "keep", description="`keep` counts them too, of up to 250 million rows."
+    )
     max_text_bytes: Annotated[int, Field(ge=1)] = Field(8 << 20, description="Cap on one text, in bytes of UTF-8.")
 
 

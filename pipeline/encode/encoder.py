@@ -21,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 
 from pipeline.encode import compiled
 from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, padded
+from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.budget import fastest_budget, repeated
 from pipeline.encode.distance import furthest
 from pipeline.encode.layout import Layout
@@ -243,14 +244,18 @@ def check_texts(tokenizer: Any) -> list[str]:
 
 
 def load_model(directory: str, device: str) -> SentenceTransformer:
-    """sentence-transformers' model in float32, offline, from safetensors, without code of its own, ready to embed."""
-    model = SentenceTransformer(
-        directory,
-        device=device,
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-    )
+    """sentence-transformers' model in float32, offline, from safetensors, without code of its own, ready to embed.
+
+    Raises ModelError where the model is to blame that it can't be loaded. What this machine lacks is raised as it comes.
+    """
+    with blamed_on_model(directory, "can't be loaded"):
+        model = SentenceTransformer(
+            directory,
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        )
     model.eval()  # it comes in training mode, with Dropout at work
     model.requires_grad_(False)
     return model

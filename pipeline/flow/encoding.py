@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import platform
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,11 @@ log = logging.getLogger(__name__)
 MAX_DEATHS = 2
 """Attempts at a unit that end with their process before its texts are suspected. One may be a machine that was taken away;
 trying a unit of a single text apart costs no more than trying it again."""
+
+
+def none_here(error: Exception) -> str:
+    """Why this machine has no replica."""
+    return f"{platform.node()}: no replica can be loaded here: {first_line(error, named=True)}"
 
 
 class Encoding:

@@ -43,9 +43,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _lets_in(url: str) -> bool:
-    request = urllib.request.Request(f"{url.rstrip('/')}/api/jobs/")
     try:
-        with _OPENER.open(request, timeout=ANSWER_S) as answer:
+        parts = urlsplit(url)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # else its user is taken for a host
+        with _OPENER.open(f"{bare.rstrip('/')}/api/jobs/", timeout=ANSWER_S) as answer:
             return bool(answer.status == http.client.OK)
     except (OSError, http.client.HTTPException, ValueError):  # a refusal is an OSError too
         return False

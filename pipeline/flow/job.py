@@ -19,8 +19,9 @@ from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.model.modules import find_route
 from pipeline.model.resolve import portable_name, resolve_model
 from pipeline.quality.sample import stratify
-from pipeline.sink.schema import Layout, check_names
+from pipeline.sink.schema import Layout, find_alike
 from pipeline.source.discover import discover
+from pipeline.source.links import check_apart, leading_out
 from pipeline.source.read import read_segment
 from pipeline.source.records import Extraction, InputFile, Segment, SourceUnit, UnitPolicy
 from pipeline.source.schema import Fits, inspect
@@ -52,7 +53,7 @@ class Job:
 
     def discover(self) -> list[InputFile]:
         """Today's input files."""
-        return discover(self.config.input)
+        return _find_input(self.config, self.store)
 
 
 def resolve(config: Config, limit: int | None = None) -> Job:
@@ -60,13 +61,15 @@ def resolve(config: Config, limit: int | None = None) -> Job:
     store = open_store(config.output.path)
     model = resolve_model(config.model.name, config.model.revision, config.execution.model_cache)
     find_route(Path(model.directory), config.model.task)
-    files = discover(config.input)
+    files = _find_input(config, store)
+    _warn_of_links(files, config.input.paths)
     _warn_of_twins(files)
     extraction = inspect(files, config.input, config.rows, config.output.partition_by, _published_columns(store))
-    hidden = check_names([name for name, _ in extraction.keep])
-    if hidden is not None:
+    alike = find_alike([name for name, _ in extraction.keep])
+    if alike is not None:
         raise ConfigError(
-            f"input.keep or output.partition_by names {hidden!r}, which is a column of the result; rename it at the source"
+            f"input.keep or output.partition_by names {alike[0]!r}, but the result has another column {alike[1]!r}, which "
+            "warehouses take for the same; rename one at the source, or leave one out"
         )
     _check_partitions(extraction, config.output.partition_by)
     if (config.model.truncate_dim or 0) > model.lock.dimensions:
@@ -76,6 +79,23 @@ def resolve(config: Config, limit: int | None = None) -> Job:
         )
     spec = build_spec(config, model.lock, extraction, limit)
     return Job(config, limit, store, model, extraction, unit_policy(config), spec, uuid.uuid4().hex)
+
+
+def _find_input(config: Config, store: Store) -> list[InputFile]:
+    files = discover(config.input)
+    check_apart(files, store.root)
+    return files
+
+
+def _warn_of_links(files: Sequence[InputFile], paths: Sequence[str]) -> None:
+    """Links are followed; but that more is read than lies in the named folders is seldom known to whoever looks at the config."""
+    links = leading_out(files, paths)
+    if links:
+        log.warning(
+            "links lead out of the folders in input.paths, as %s to %s (%d in all); what they lead to is embedded too",
+            *links[0],
+            len(links),
+        )
 
 
 def _warn_of_twins(files: Sequence[InputFile]) -> None:

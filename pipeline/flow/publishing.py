@@ -77,8 +77,17 @@ def needs_publishing(planned: Planned, retain: int, failed: Mapping[str, str]) -
     return bool(plan.committed or plan.dropped or without != entry.failed.keys() or kept_too_long)
 
 
-def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, str], *, allow_drop: bool) -> LogEntry:
-    """Publish what the plan covers and has committed. `failed`: URI → reason, of what the snapshot will be without.
+def publish_plan(
+    job: Job,
+    planned: Planned,
+    engine: Engine,
+    failed: dict[str, str],
+    *,
+    allow_drop: bool,
+    duplicates: int | None,
+) -> LogEntry:
+    """Publish what the plan covers and has committed. `failed`: URI → reason, of what the snapshot will be without;
+    `duplicates`: what `count_duplicate_ids` has found.
 
     Raises Overtaken when another run published first, RefusedError when the result would lose rows.
     """
@@ -112,7 +121,7 @@ def publish_plan(job: Job, planned: Planned, engine: Engine, failed: dict[str, s
             units,
             retain=job.config.output.retain,
             failed=failed,
-            facts=_facts(job) | {"times": asdict(sum((unit.times for unit in plan.committed), NO_TIME))},
+            facts=_facts(job, duplicates) | {"times": asdict(sum((unit.times for unit in plan.committed), NO_TIME))},
         )
 
 
@@ -203,15 +212,34 @@ def version_now(uri: str) -> str | None:
     return None if found is None else found.version
 
 
-def count_duplicate_ids(job: Job, planned: Planned) -> int | None:
-    """Rows of the next snapshot whose id an earlier row has; None where they are too many to count here, or ids are generated
-    from files all of which are listed."""
+def count_duplicate_ids(job: Job, planned: Planned, published: bool) -> int | None:
+    """Rows of the next snapshot, or of the head where none is to be `published`, whose id an earlier row has.
+
+    None where nobody has to know: ids are generated from files all of which are listed; or the config keeps duplicates, and
+    nothing is published or the rows are too many to count by the way.
+    """
+    refused = job.config.rows.duplicate_id == "refuse"
+    if job.extraction.id is None and job.config.output.mode != "append":
+        return None
+    if not published and planned.head is not None:
+        counted: int | None = planned.head.entry.facts.get("duplicate_ids")
+        if counted is not None or not refused:
+            return counted if refused else None
     kept = {(part.file.key, part.first_row, part.rows) for unit in planned.plan.kept for part in unit.slices}
     new = {(unit.part.key, 0, unit.part.rows) for unit in planned.plan.committed if unit.part}
-    generated = job.extraction.id is None and job.config.output.mode != "append"
-    if generated or sum(rows for _, _, rows in kept | new) > MAX_ROWS:
+    rows = sum(rows for _, _, rows in kept | new)
+    if rows > MAX_ROWS and not refused:
         return None
-    return count_duplicates(_ids(job.store, sorted(kept | new)))
+    return count_duplicates(_ids(job.store, sorted(kept | new)), rows)
+
+
+def uncounted(job: Job, duplicates: int | None) -> Iterator[str]:
+    """What a summary says where ids were published and `count_duplicate_ids` has not counted them."""
+    if duplicates is None and job.extraction.id is not None:
+        yield (
+            f"these are more than {MAX_ROWS:,} rows, and duplicate ids were not counted; `embedpipe verify` counts them, and "
+            "so does a run with rows.duplicate_id=refuse"
+        )
 
 
 def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.ChunkedArray]:
@@ -261,7 +289,7 @@ def _check_complete(
         )
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(job: Job, duplicates: int | None) -> dict[str, Any]:
     lock = job.model.lock
     return {
         "model": lock.name,
@@ -273,4 +301,5 @@ def _facts(job: Job) -> dict[str, Any]:
         "program": pipeline.__version__,
         "published_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": job.run,
+        "duplicate_ids": duplicates,
     }

@@ -10,7 +10,6 @@ plans again from the records. Ray Data's own checkpointing and `write_parquet` a
 import contextlib
 import logging
 import pickle
-import platform
 import threading
 import time
 import warnings
@@ -27,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
-from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError, first_line
+from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
 from pipeline.flow.cluster import (
     READ_CPUS,
@@ -44,7 +43,7 @@ from pipeline.flow.cluster import (
 )
 from pipeline.flow.context import JobContext
 from pipeline.flow.desk import Desk
-from pipeline.flow.encoding import MAX_DEATHS, Encoding
+from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
@@ -277,7 +276,7 @@ class EncodeActor:
         try:
             return _setup(self._make), ""
         except Exception as error:  # of a device, most likely
-            missing = f"{platform.node()}: no replica can be loaded here: {first_line(error, named=True)}"
+            missing = none_here(error)
             log.warning("%s", missing)
             return None, missing
 

@@ -40,8 +40,8 @@ class Reading:
 
     @property
     def progress(self) -> int:
-        """Grows as long as reading goes on, also over units that have their record."""
-        return REQUESTS.tried + self._steps
+        """Grows as long as reading and tokenising go on, also over units that have their record."""
+        return REQUESTS.tried + self._steps + self.preparer.progress
 
     def _count(self) -> None:
         self._steps += 1

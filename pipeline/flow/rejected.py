@@ -1,6 +1,7 @@
 """What keeps a snapshot from being published: more of the input without vectors than is allowed, or ids that are no ids."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import UnitRecord
@@ -16,17 +17,18 @@ def check_rejected(planned: Planned, failed: Mapping[str, str], allowed: float, 
 
     Raises InputError for files, QuarantineError for rows.
     """
+    bound = Fraction(str(allowed))  # 29 of 100 rows are no more than 0.29 of them; as floats they would be
     lost = _lost_share(planned, failed)
-    if failed and (lost > allowed or allowed == 0):  # an empty file has nothing to lose
+    if failed and (lost > bound or allowed == 0):  # an empty file has nothing to lose
         shown = "\n".join(f"{uri}: {reason}" for uri, reason in sorted(failed.items())[:SHOWN])
         raise InputError(
             f"{len(failed)} of {len(planned.files)} input files can't be read, or hold rows that are refused; they are "
-            f"{lost:.1%} of the input's bytes or of the published rows, and output.max_rejected_share allows {allowed:.1%}. "
-            f"Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
+            f"{float(lost):.1%} of the input's bytes or of the published rows, and output.max_rejected_share allows "
+            f"{allowed:.1%}. Nothing new is published; the other files' work is committed and is not redone.\n{shown}"
         )
     units: list[ManifestUnit | UnitRecord] = [*planned.plan.kept, *planned.plan.committed]
     rows, aside = sum(unit.rows_in for unit in units), sum(unit.rows_quarantined for unit in units)
-    if aside > allowed * rows:
+    if aside > bound * rows:
         raise QuarantineError(
             f"{aside:,} of {rows:,} rows ({aside / rows:.1%}) can't be embedded, and output.max_rejected_share allows "
             f"{allowed:.1%}. Nothing new is published. `embedpipe quarantine list {output}` shows them with their reasons; "
@@ -59,11 +61,11 @@ def check_duplicates(duplicates: int | None, job: Job) -> None:
         )
 
 
-def _lost_share(planned: Planned, failed: Mapping[str, str]) -> float:
+def _lost_share(planned: Planned, failed: Mapping[str, str]) -> Fraction:
     """By bytes, or by the rows that were published before if that is more: a file that was overwritten and cut off has hardly
     a byte left."""
     plan = planned.plan
-    of_bytes = sum(segment.bytes for segment in plan.pending) / max(1, planned.input_bytes)
+    of_bytes = Fraction(sum(segment.bytes for segment in plan.pending), max(1, planned.input_bytes))
     rows = sum(unit.rows_in for unit in plan.dropped if any(piece.uri in failed for piece in unit.pieces))
     published = planned.head.entry.rows_in if planned.head else 0
-    return max(of_bytes, rows / max(1, published))
+    return max(of_bytes, Fraction(rows, max(1, published)))

@@ -12,10 +12,11 @@ from dataclasses import replace
 from itertools import takewhile
 
 from pipeline.commit.records import AssemblyRecord
-from pipeline.errors import IncompleteError
+from pipeline.encode.blame import is_machines
+from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
-from pipeline.flow.encoding import Encoding
+from pipeline.flow.encoding import Encoding, none_here
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.overlap import ahead, behind
 from pipeline.flow.reading import Reading
@@ -45,12 +46,23 @@ class SerialEngine:
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`."""
         if self._encoding is None or self._encoding.context.spec_id != context.spec_id:
-            self._encoding = Encoding(context, self._threads)
+            self._encoding = self._load(context)
         encoding, reading, staging = self._encoding, Reading(context), Staging(context)
         with contextlib.closing(ahead(self._read(reading, work, stop), AHEAD)) as read:
             units = takewhile(lambda _: not stop.is_set(), read)
             encoded = (self._encode(encoding, unit) for unit in units)
             yield from behind(lambda unit: self._stage(staging, unit), encoded, AHEAD)
+
+    def _load(self, context: JobContext) -> Encoding:
+        """Raises EncodeError where this machine is to blame that there is no replica: another one may have it."""
+        try:
+            return Encoding(context, self._threads)
+        except EmbedpipeError:
+            raise
+        except Exception as error:
+            if not is_machines(error):
+                raise
+            raise EncodeError(f"{none_here(error)}; mend that or take another machine, and run again") from error
 
     def _read(
         self, reading: Reading, work: Sequence[SegmentWork], stop: threading.Event

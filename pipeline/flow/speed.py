@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.encode.placement import Placement
-from pipeline.errors import EmbedpipeError
+from pipeline.errors import ModelError
 from pipeline.flow.job import Job, encoder_settings
 from pipeline.quality.sample import stratify
 from pipeline.text.tokens import Tokens
@@ -17,7 +17,10 @@ PARTS, ENOUGH_S = 4, 2.0
 
 
 def measure_tokens_per_s(job: Job, texts: Sequence[str], placement: Placement) -> float | None:
-    """Tokens per second of one replica placed like this; None when that can't be told: no texts, no model."""
+    """Tokens per second of one replica placed like this; None when that can't be told: no texts, no device.
+
+    Raises ModelError for a model that can't be loaded: a run would end so.
+    """
     settings = encoder_settings(job.config, job.model.lock)
     chosen = [settings.prompt + text for text in stratify(texts)]
     if not chosen:
@@ -42,5 +45,7 @@ def measure_tokens_per_s(job: Job, texts: Sequence[str], placement: Placement) -
             if seconds > ENOUGH_S:
                 break
         return count / seconds
-    except (EmbedpipeError, OSError, RuntimeError, ValueError):  # a run will say what is wrong; a plan needs no model
+    except ModelError:
+        raise
+    except Exception:  # of this machine: a run may be elsewhere, and will say what is wrong; a plan needs no replica
         return None

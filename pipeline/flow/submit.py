@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import requests
@@ -46,12 +47,18 @@ PATIENCE = 20  # polls
 KILLED = 128
 """A shell adds the signal's number to this when what it ran was killed."""
 
-_AWAY = (ConnectionError, requests.ConnectionError, requests.Timeout)
+_AWAY = (RayError, ConnectionError, requests.ConnectionError, requests.Timeout)
 _SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d|5\d\d Server Error")
 """How Ray's client says that the dashboard, or what stands before it, answered 500 or more."""
 
 _OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these win over the address it is given."""
+
+_PLACE = re.compile(r"(?:\w+://)?(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d+)/?")
+_UNFIT = re.compile(r"[\s?#]")
+_DASHBOARD = "8265"
+_NO_DASHBOARD = frozenset({"6379", "10001"})
+"""Where a head listens for nodes and for Ray's own client, unless it is told otherwise."""
 
 
 def submit_job(
@@ -67,8 +74,8 @@ def submit_job(
     """Run the job on the cluster whose dashboard is at `address`; the exit code it ended with, 0 when not followed.
 
     show: is given the job's output as it comes, in pieces that end with a line.
-    Raises ConfigError when the cluster refuses or is open to anybody, IncompleteError when it can't be reached, or the job
-    was stopped or lost.
+    Raises ConfigError when `address` is no URL, or the cluster refuses or is open to anybody; IncompleteError when it can't be
+    reached, or the job was stopped or lost.
     """
     return send(
         lambda folder: pack(config, folder),
@@ -94,6 +101,7 @@ def send(
 
     output: where the result will lie, for people. gpus: that the command itself needs, for as long as it runs.
     """
+    _check_url(address)
     refuse_open_dashboard(address)
     shown = redact(address)
     with _reported(shown):
@@ -147,6 +155,30 @@ def command(*, limit: int | None, allow_drop: bool, replace: bool) -> str:
     words += ["--limit", str(limit)] if limit is not None else []
     words += ["--allow-drop"] * allow_drop + ["--replace"] * replace
     return shlex.join(words)
+
+
+def _check_url(address: str) -> None:
+    """Raises ConfigError for what is no URL of a dashboard. Ray would take it for an address of its own, look for the dashboard
+    there, for most of a minute, and send the job to one that nobody has judged."""
+    if _is_url(address):
+        return
+    shown = redact(address if "://" in address else f"://{address}").removeprefix("://")
+    meant = ""
+    if place := _PLACE.fullmatch(address):
+        meant = f"http://{place['host']}:{_DASHBOARD if place['port'] in _NO_DASHBOARD else place['port']}"
+    raise ConfigError(
+        f"--address {shown!r} is not the URL of a Ray dashboard: expected http://HOST:PORT or https://HOST:PORT, as in "
+        f"http://head:8265{f'; did you mean {meant}?' if _is_url(meant) else ''}"
+    )
+
+
+def _is_url(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket without its other one
+        return False
+    return named and address.startswith(("http://", "https://")) and not _UNFIT.search(address)
 
 
 def _settings() -> dict[str, str]:
@@ -240,7 +272,7 @@ def _reported(address: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise wants_token(address) from error
-    except (RuntimeError, OSError, ValueError, LookupError) as error:
+    except (RayError, RuntimeError, OSError, ValueError, LookupError) as error:
         if isinstance(error, _AWAY) or _SERVER_ERROR.match(str(error)):  # one that is starting, or has died
             raise IncompleteError(
                 f"no Ray dashboard answers at {address!r}: {first_line(error)}. Check that it is up and --address is right, and "

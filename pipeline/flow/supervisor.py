@@ -5,21 +5,18 @@
 A round that failed, lost a worker or was overtaken is simply followed by the next plan: the records say what is left.
 """
 
-import contextlib
 import logging
 import random
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import ConfigError, IncompleteError, Overtaken
+from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.demand import check_demand
 from pipeline.flow.engine import Engine
@@ -27,9 +24,18 @@ from pipeline.flow.gate_watch import GateWatch
 from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
-from pipeline.flow.publishing import Finish, count_duplicate_ids, finish, needs_publishing, publish_plan, retire_lost
+from pipeline.flow.publishing import (
+    Finish,
+    count_duplicate_ids,
+    finish,
+    needs_publishing,
+    publish_plan,
+    retire_lost,
+    uncounted,
+)
 from pipeline.flow.refusals import Refusals
 from pipeline.flow.rejected import check_duplicates, check_limited, check_rejected
+from pipeline.flow.signals import stop_on_signals
 from pipeline.flow.summary import Preflight, Summary, mixed_formats
 from pipeline.plan.records import SegmentWork
 from pipeline.progress.events import Note, NullReporter, PlanReady, Published, Reporter, RunEnded, UnitDone, UnitFailed
@@ -66,7 +72,7 @@ def run_job(
     allow_drop: publish although more than 10% of the published rows would go.
     replace: publish over a snapshot of another spec.
     """
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         run = _Run(config, limit, allow_drop, replace, reporter or NullReporter(), stop)
         try:
             return run.go()
@@ -128,6 +134,15 @@ class _Run:
 
     def go(self) -> Summary:
         """Rounds of planning and encoding until nothing is pending, then publish."""
+        try:
+            summary = self._go()
+        except EmbedpipeError as error:
+            self.reporter.emit(RunEnded(state="failed", exit_code=error.exit_code))
+            raise
+        self.reporter.emit(RunEnded(state=summary.state, exit_code=summary.exit_code))
+        return summary
+
+    def _go(self) -> Summary:
         job = resolve(self.config, self.limit)
         probe(job.store)
         if self.config.output.partition_by and not tells_case(job.store):
@@ -263,10 +278,12 @@ class _Run:
         check_rejected(planned, failed, self.config.output.max_rejected_share, job.store.root)
         entry = planned.head.entry if planned.head else None
         published = needs_publishing(planned, self.config.output.retain, failed)
+        self.duplicates = count_duplicate_ids(job, planned, published)
+        check_duplicates(self.duplicates, job)
         if published:
-            self.duplicates = count_duplicate_ids(job, planned)
-            check_duplicates(self.duplicates, job)
-            entry = publish_plan(job, planned, self._engine(), failed, allow_drop=self.allow_drop)
+            entry = publish_plan(
+                job, planned, self._engine(), failed, allow_drop=self.allow_drop, duplicates=self.duplicates
+            )
         ended = finish(job.store, self.config.output.retain)
         head = read_head(job.store)
         if head is None:
@@ -274,7 +291,6 @@ class _Run:
         summary = self._summarise(job, planned, head, published, failed | self._tried_in_vain(planned), ended)
         if published and entry is not None:
             self.reporter.emit(Published(version=entry.version, files=entry.files, rows=entry.rows, bytes=entry.bytes))
-        self.reporter.emit(RunEnded(state=summary.state, exit_code=summary.exit_code))
         return summary
 
     def _failed_files(self, planned: Planned) -> dict[str, str]:
@@ -336,7 +352,11 @@ class _Run:
             dtype=", ".join(sorted({ack.dtype for ack in done})),
             device_reason=str(done[-1].gate.get("reason", "")) if done else "",
             gate={name: value for name, value in done[-1].gate.items() if name in GATE_VALUES} if done else None,
-            messages=(*((ended.note,) if ended.note else ()), *mixed_formats(unit.dtype for unit in head.units)),
+            messages=(
+                *((ended.note,) if ended.note else ()),
+                *mixed_formats(unit.dtype for unit in head.units),
+                *(uncounted(job, self.duplicates) if published else ()),
+            ),
         )
 
 
@@ -375,25 +395,3 @@ def _done_event(ack: Ack) -> UnitDone:
         encode_s=ack.times.encode / 1000,
         wait_s=ack.times.wait / 1000,
     )
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or Ctrl-C sets; the second one interrupts. Only the main thread may do this."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        log.warning("%s: finishing what is in flight; once more stops at once", signal.Signals(number).name)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -25,15 +25,32 @@ TWO_MORE_POSITIONS = frozenset({"bart", "mbart", "plbart", "opt"})
 
 PLAIN_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 UNKNOWN_SETTINGS = ("processing_kwargs", "query_length", "document_length", "query_expansion")
+POOLING_MODES = frozenset({"cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"})
 POOLING_FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+
+NEED_SETTINGS = frozenset({"Pooling", "Dense", "LayerNorm"})
+"""Modules that can't be made without their config.json. Of others a copy may lack even the folder, empty as it was."""
+
+OTHER_WIDTH = frozenset({"opt", "reformer", "perceiver"})
+"""Their last hidden state may have another width than hidden_size."""
 
 
 def inspect_model(directory: Path, name: str, revision: str | None) -> ModelLock:
     """Describe the model in `directory` by content.
 
     Raises ModelError for a directory that isn't a sentence-transformers model, holds weights only in formats that can
-    carry code, asks for code of its own, or has modules or settings whose vectors this program doesn't reproduce.
+    carry code, asks for code of its own, or has modules or settings whose vectors this program doesn't reproduce, or that
+    don't belong together.
     """
+    try:
+        return _inspect(directory, name, revision)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ModelError(
+            f"{directory}: a setting of the model is of another kind than expected ({error}); fetch the model again"
+        ) from error
+
+
+def _inspect(directory: Path, name: str, revision: str | None) -> ModelLock:
     settings = read_object(directory / "config_sentence_transformers.json")
     if settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
         raise ModelError(f"{directory} is a {settings['model_type']}, which doesn't give one vector for one text")
@@ -159,25 +176,48 @@ def _limits(backbone: Path, config: dict[str, Any]) -> tuple[int | None, int | N
 
 
 def _dimensions(directory: Path, chain: Sequence[ModuleLock], config: dict[str, Any]) -> int:
+    """How long the model's vectors are. Raises ModelError where a module takes others than the one before it gives."""
     size = next((int(config[key]) for key in ("hidden_size", "d_model", "dim", "n_embd") if key in config), 0)
+    known = size > 0 and config.get("model_type") not in OTHER_WIDTH
     for module in chain:
-        settings = read_object(directory / module.path / "config.json") if module.type in ("Pooling", "Dense") else {}
-        if module.type == "Pooling":
-            size = int(settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or size)
-            size *= _pooling_modes(settings)
-        elif module.type == "Dense":
-            size = int(settings.get("out_features") or 0)
-    if size <= 0:
-        raise ModelError(f"{directory} does not say how long the model's vectors are (hidden_size, out_features)")
+        if module.type not in NEED_SETTINGS:
+            continue
+        file = directory / module.path / "config.json"
+        settings = read_object(file, required=True)
+        taken, given = _lengths(module.type, settings, file)
+        if taken <= 0 or given <= 0:
+            raise ModelError(f"{file} does not say how long the vectors are that this {module.type} takes and gives")
+        if known and taken != size:
+            raise ModelError(
+                f"{file}: this {module.type} takes vectors of {taken} dimensions, and those before it are of {size}; the "
+                "model's files don't belong together, fetch it again"
+            )
+        size, known = given, True
     return size
 
 
-def _pooling_modes(settings: dict[str, Any]) -> int:
+def _lengths(kind: str, settings: dict[str, Any], file: Path) -> tuple[int, int]:
+    """Dimensions of the vectors that a module takes, and of those it gives; 0 where it doesn't say."""
+    if kind == "Dense":
+        return int(settings.get("in_features") or 0), int(settings.get("out_features") or 0)
+    if kind == "LayerNorm":
+        return (size := int(settings.get("dimension") or 0)), size
+    size = int(settings.get("embedding_dimension") or settings.get("word_embedding_dimension") or 0)
+    return size, size * _pooling_modes(settings, file)
+
+
+def _pooling_modes(settings: dict[str, Any], file: Path) -> int:
     """How many poolings are joined: from today's `pooling_mode`, or from the flags of older cards."""
-    mode = settings.get("pooling_mode")
-    if mode is not None:
-        return len(mode) if isinstance(mode, list) else 1
-    return max(1, sum(bool(settings.get(f"pooling_mode_{flag}")) for flag in POOLING_FLAGS))
+    if "pooling_mode" not in settings:
+        return max(1, sum(bool(settings.get(f"pooling_mode_{flag}")) for flag in POOLING_FLAGS))
+    mode = settings["pooling_mode"]
+    modes = mode if isinstance(mode, list) else [mode]
+    if not modes or not all(isinstance(mode, str) and mode in POOLING_MODES for mode in modes):
+        raise ModelError(
+            f"{file}: pooling_mode is {mode!r}; known are {', '.join(sorted(POOLING_MODES))}, one of them or a list. Mend it, "
+            "or fetch the model again"
+        )
+    return len(modes)
 
 
 def _is_normalized(directory: Path, chain: Sequence[ModuleLock]) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Device, Placement, Precision, choose_placement
 from pipeline.encode.settings import EncoderSettings
-from pipeline.errors import EmbedpipeError, ParityError
+from pipeline.errors import EmbedpipeError, ModelError, ParityError, first_line
 from pipeline.model.lock import StagedModel
 from pipeline.model.modules import find_route
 from pipeline.quality.sample import CONSTRUCTED
@@ -91,11 +93,12 @@ def load_gated(
     """A replica that has passed, and what it measured. Where the fast way fails the plain one is tried, and after half
     precision float32.
 
-    Raises ParityError when float32 fails too, ModelError and ConfigError as their makers do.
+    Raises ParityError when float32 fails too, ModelError for a model that can't be loaded, or fails over any text, and
+    ConfigError as its maker does. What this machine is to blame for is raised as it comes.
     """
     find_route(Path(staged.directory), settings.task)  # raises for a task the model doesn't know
     try:
-        return _load(staged, settings, [*CONSTRUCTED, *texts], choose_placement(precision, device), threads)
+        return _load(staged, settings, texts, choose_placement(precision, device), threads)
     except EmbedpipeError:
         raise
     except (
@@ -103,20 +106,24 @@ def load_gated(
     ) as error:  # whatever a model makes of a text it can't take; which one it is shows when it is encoded
         if not texts:
             raise
-        log.warning(
-            "the parity gate is measured on constructed texts alone: with the job's own the model fails (%s)", error
-        )
+        failure = first_line(error)
     free_memory()
-    return _load(staged, settings, CONSTRUCTED, choose_placement(precision, device), threads)
+    loaded = _load(staged, settings, (), choose_placement(precision, device), threads)
+    log.warning(  # only now is it known that it isn't the model that fails over everything
+        "the parity gate is measured on constructed texts alone: with the job's own the model fails (%s)", failure
+    )
+    return loaded
 
 
 def _load(
-    staged: StagedModel, settings: EncoderSettings, sample: Sequence[str], placement: Placement, threads: int | None
+    staged: StagedModel, settings: EncoderSettings, texts: Sequence[str], placement: Placement, threads: int | None
 ) -> tuple[Encoder, GateResult]:
+    sample = [*CONSTRUCTED, *texts]
     prompted = [settings.prompt + text for text in sample]
     ids, offsets, _ = Tokens(staged.directory, settings.max_tokens).encode(prompted)
     # Before there is a replica: there may be no room for two.
-    expected = reference_vectors(staged, settings, sample, placement.device)
+    with nullcontext() if texts else blamed_on_model(staged.directory, "can't embed a plain text"):
+        expected = reference_vectors(staged, settings, sample, placement.device)
 
     def measure(place: Placement, fast: bool) -> tuple[Encoder, GateResult]:
         encoder = Encoder(
@@ -178,7 +185,10 @@ def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int
 def reference_vectors(
     staged: StagedModel, settings: EncoderSettings, texts: Sequence[str], device: str
 ) -> npt.NDArray[np.float32]:
-    """Plain `SentenceTransformer.encode` in float32: [n, dimensions]. The model is let go afterwards."""
+    """Plain `SentenceTransformer.encode` in float32: [n, dimensions]. The model is let go afterwards.
+
+    Raises ModelError where the model can't be loaded, or its vectors have another length than its files say.
+    """
     model = load_model(staged.directory, device)
     model.max_seq_length = settings.max_tokens
     arguments: dict[str, Any] = {"task": settings.task} if settings.task is not None else {}
@@ -193,6 +203,12 @@ def reference_vectors(
     )
     del model
     free_memory()
+    dimensions = min(staged.lock.dimensions, settings.truncate_dim or staged.lock.dimensions)
+    if vectors.shape[1:] != (dimensions,):
+        raise ModelError(
+            f"{staged.directory}: the model gives vectors of {vectors.shape[-1]} dimensions, where its files say {dimensions} "
+            "(hidden_size, embedding_dimension, out_features); mend the config.json that is wrong, or fetch the model again"
+        )
     return np.asarray(vectors, np.float32)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 EMBEDDING = "embedding"
 GENERATED = ("id", EMBEDDING, "token_count", "truncated", "text_hash")
-"""Columns this program makes; a kept column may not have one of these names."""
+"""Columns this program makes; a kept column may not have one of these names, in upper or lower case."""
 
 ROW_GROUP_BYTES = 64 << 20
 VECTOR_PATH = f"{EMBEDDING}.list.element"
@@ -67,7 +67,11 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     return options
 
 
-def check_names(keep: Sequence[str]) -> str | None:
-    """A kept column that this program's own columns would hide (warehouses ignore case), if there is one."""
-    own = {name.lower() for name in GENERATED}
-    return next((name for name in keep if name.lower() in own), None)
+def find_alike(keep: Sequence[str]) -> tuple[str, str] | None:
+    """A kept column and another of the result that warehouses, which ignore case, take for the same, if there are such."""
+    seen = {name.lower(): name for name in GENERATED}
+    for name in keep:
+        if name.lower() in seen:
+            return name, seen[name.lower()]
+        seen[name.lower()] = name
+    return None

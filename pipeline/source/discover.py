@@ -8,6 +8,7 @@ from pipeline.config.schema import Input
 from pipeline.errors import ConfigError, InputError
 from pipeline.source.records import Compression, Format, InputFile
 from pipeline.storage.inputs import Found, expand
+from pipeline.storage.uri import parse
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -35,7 +36,7 @@ def discover(source: Input) -> list[InputFile]:
     root, which generated ids are made from.
     """
     found = expand(source.paths)
-    root = (source.root or common_root(found)).rstrip("/")
+    root = (str(parse(source.root)) if source.root else common_root(found)).rstrip("/")
     files = [_input_file(file, root, source) for file in found]
     if source.id is None:
         _check_paths(files)
@@ -55,7 +56,9 @@ def common_root(found: Sequence[Found]) -> str:
 
 def _input_file(file: Found, root: str, source: Input) -> InputFile:
     if root and not file.uri.startswith(root + "/"):
-        raise ConfigError(f"input.root is {root}, but {file.uri} does not lie below it")
+        raise ConfigError(
+            f"input.root is {root}, but {file.uri} does not lie below it; name a folder above all that input.paths names"
+        )
     path = file.uri[len(root) + 1 :] if root else file.uri
     kind, compression = _format(file.uri, source)
     folders = tuple(

@@ -47,32 +47,59 @@ def inspect(
     files: Sequence[InputFile], source: Input, rows: Rows, partition_by: Sequence[str], fits: Fits = lambda _: True
 ) -> Extraction:
     """Look at the first file that has rows and the columns that are asked for, and where one of the first few `fits`, at
-    that. One that can't be read, lacks a column or has it in another type is told of by its reader, so that the others'
-    work goes on; but where none of the first few will do, it is the config.
+    that. A column that is null in all its rows has the type it has in the next of these. One that can't be read, lacks a
+    column or has it in another type is told of by its reader, so that the others' work goes on; but where none of the first
+    few will do, it is the config.
 
     Raises ConfigError for settings that don't fit the format, InputError naming file and column for a column that isn't
     there or has a type that can't be used.
     """
     refused: list[InputError] = []
-    others: list[Extraction] = []
+    usable: list[tuple[InputFile, Types]] = []
+    typed = {source.id, *source.keep, *partition_by}
+
+    def resolved(file: InputFile, found: Types) -> Extraction:
+        return _extraction(file, found, source, rows, partition_by)
+
     for file, found in _with_rows(files, source, 4 * rows.max_text_bytes, refused):
         try:
-            extraction = _extraction(file, found, source, rows, partition_by)
+            resolved(file, found)
         except InputError as error:
             refused.append(error)
         else:
-            if fits(extraction):
+            usable.append((file, found))
+        filled = [(each, _filled(types, usable)) for each, types in usable]
+        for whole in (each for each in filled if not _has_null(each[1], typed)):
+            if fits(extraction := resolved(*whole)):
                 return extraction
-            others.append(extraction)
-        if len(refused) + len(others) >= TRIED:
+        if len(refused) + len(usable) >= TRIED:
             break
-    if others:
-        return others[0]
+    if usable:
+        candidates = [resolved(*each) for each in (*filled, *usable)]
+        return next(filter(fits, candidates), candidates[0])
     if refused:
         raise refused[0]
     for file in files:
         check_not_empty(file)
     raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
+
+
+def _filled(found: Types, others: Sequence[tuple[InputFile, Types]]) -> Types:
+    """Columns without any value say nothing of their type; the first other file that has values does."""
+    known: dict[str, pa.DataType] = {}
+    for _, types in others:
+        for name, kind in types:
+            if not _is_null(kind):
+                known.setdefault(name, kind)
+    return [(name, known.get(name, kind) if _is_null(kind) else kind) for name, kind in found]
+
+
+def _has_null(types: Types, names: Set[str | None]) -> bool:
+    return any(name in names and _is_null(kind) for name, kind in types)
+
+
+def _is_null(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_null(_decoded(kind)))
 
 
 def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, partition_by: Sequence[str]) -> Extraction:

@@ -1,4 +1,4 @@
-"""HTTP of the S3 client: without redirects, and with an eye on what it is sent.
+"""HTTP of the S3 client, without redirects.
 
 aiobotocore leaves redirects to aiohttp, which follows them anywhere, with method, body and signature: whoever answers for a
 store could have this machine ask its own metadata service. What S3 itself redirects, another region, botocore handles above.
@@ -7,11 +7,6 @@ store could have this machine ask its own metadata service. What S3 itself redir
 from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
-
-from pipeline.storage.environment import keep_secret
-
-TOKEN = "X-Amz-Security-Token"
-"""Header that a session's token is sent in."""
 
 
 class DirectSession(AIOHTTPSession):  # type: ignore[misc]
@@ -26,6 +21,5 @@ class _Direct:
         self._session = session
 
     async def request(self, *arguments: Any, **options: Any) -> Any:
-        """Whoever answers may repeat what it was sent: the secret key isn't, a session's token is."""
-        keep_secret(options.get("headers", {}).get(TOKEN, ""))
+        """An answer that redirects is the answer."""
         return await self._session.request(*arguments, **options, allow_redirects=False)

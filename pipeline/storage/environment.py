@@ -33,7 +33,7 @@ _SIGNED_QUERY = re.compile(
 _SHORTEST_SECRET = 6  # characters; a shorter value ("true", "none") would black out ordinary words
 HIDDEN = "***"
 
-_said: set[str] = set()  # secrets that went over the wire
+_kept: set[str] = set()
 
 
 class WorkerEnvironment(dict[str, str]):
@@ -65,9 +65,9 @@ def apply_environment(settings: Mapping[str, str]) -> None:
 
 
 def keep_secret(value: str) -> None:
-    """From now on `redact` knows this value, which isn't in the environment: a role's token, or a profile's."""
+    """From now on `redact` knows this value, which isn't in the environment: a key or token of a profile or a role."""
     if len(value) >= _SHORTEST_SECRET:
-        _said.add(value)
+        _kept.add(value)
 
 
 def redact(text: str) -> str:
@@ -78,7 +78,7 @@ def redact(text: str) -> str:
     secrets = {
         value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name)
     }
-    secrets |= _said
+    secrets |= _kept
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text

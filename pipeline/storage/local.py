@@ -5,8 +5,10 @@ half-written value never has a name. A writer holds a lock on its temporary file
 from what is being written, by anybody at any time.
 """
 
+import errno
 import fcntl
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,12 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.errors import StorageError, TransientStorageError
+from pipeline.errors import ConfigError, StorageError, TransientStorageError
 from pipeline.storage.faults import translated
 from pipeline.storage.store import Entry
 
 TEMPORARY = "_embedpipe/tmp"
+_NEVER = {
+    errno.ENOTDIR: "lies below a file, where only folders can hold it; choose another place, or move that file",
+    errno.ENAMETOOLONG: "is a name too long for its file system (mostly 255 bytes between two slashes); choose a shorter one",
+}
 _ATTEMPTS = 16  # each is lost only to somebody who removed the folder, empty as it was, at that moment
+
+
+def refuse_root(root: str) -> None:
+    """Raises ConfigError for a path where no folder can be, however often it is tried. What else is wrong with it, or away for
+    a while, shows when it is used."""
+    try:
+        is_folder = stat.S_ISDIR(Path(root).stat().st_mode)
+    except OSError as error:
+        if error.errno in _NEVER:
+            raise ConfigError(f"{root} {_NEVER[error.errno]}") from error
+        return
+    except ValueError as error:  # a NUL byte, half a surrogate pair
+        raise ConfigError(f"{root!r} can't be a path ({error}); choose another name") from error
+    if not is_folder:
+        raise ConfigError(f"{root} is a file, where an output is a folder; choose another place, or move the file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +211,12 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     try:
         folder.mkdir()
+    except FileNotFoundError as error:
+        if not folder.parent.is_dir():
+            raise
+        raise ConfigError(
+            f"{folder}: that file system takes no folders ({error.strerror}); choose another place"
+        ) from error
     except FileExistsError:
         if not folder.is_dir():
             raise StorageError(

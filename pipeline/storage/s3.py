@@ -17,7 +17,7 @@ from fsspec.asyn import sync
 
 from pipeline.errors import StorageError, TransientStorageError
 from pipeline.storage.direct import DirectSession
-from pipeline.storage.environment import redact
+from pipeline.storage.environment import keep_secret, redact
 from pipeline.storage.faults import client_errors, translate, translated
 from pipeline.storage.object import Stat
 from pipeline.storage.retry import ATTEMPTS, http_answer, retry
@@ -42,11 +42,25 @@ def s3_filesystem(attempts: int) -> s3fs.S3FileSystem:
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         # Checksums in trailers are slow on many S3-compatible stores and refused by some.
         config["request_checksum_calculation"] = "when_required"
-    filesystem = s3fs.S3FileSystem(
+    filesystem = _Discreet(
         config_kwargs=config, use_listings_cache=False, skip_instance_cache=True, default_cache_type="none"
     )
     filesystem.retries = attempts  # of bodies that were cut short, which botocore doesn't repeat
     return filesystem
+
+
+class _Discreet(s3fs.S3FileSystem):  # type: ignore[misc]
+    """s3fs's own, whose credentials no text of this process shows, wherever botocore has found them: a profile, a role."""
+
+    async def set_session(self, *arguments: Any, **options: Any) -> Any:
+        """Comes before every request, as does the look at the credentials here: a role's are renewed now and then."""
+        client = await super().set_session(*arguments, **options)
+        credentials = await self.session.get_credentials()
+        if credentials is not None:
+            used = await credentials.get_frozen_credentials()
+            keep_secret(used.secret_key)
+            keep_secret(used.token or "")
+        return client
 
 
 class S3Objects:

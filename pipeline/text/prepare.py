@@ -56,6 +56,11 @@ class Preparer:
         self._policy = policy
         self._tokens = Tokens(model_directory, min(policy.max_tokens, lock.max_tokens))
 
+    @property
+    def progress(self) -> int:
+        """Grows while a unit is tokenised."""
+        return self._tokens.progress
+
     def prepare(self, unit_rows: pa.Table, uris: Sequence[str]) -> Prepared:
         """Rows as the reader gave them → token ids. Identical texts are folded: encoded once, given to every row.
 

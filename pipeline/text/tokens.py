@@ -1,6 +1,7 @@
 """Token ids, exactly those sentence-transformers would feed the model."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,15 @@ CHUNK_BYTES = 4 << 20
 """Texts are tokenised in chunks of about this much, so that encodings of a whole unit never lie in memory at once."""
 
 
+PROBED_TOKENS = 5
+"""Tokens of text that the way of cutting is tried with."""
+
+
 class Tokens:
-    """A model's tokenizer, without padding, once without and once with truncation. Not thread-safe."""
+    """A model's tokenizer, without padding. Not thread-safe.
+
+    progress: grows while `encode` works, which for a large unit takes minutes.
+    """
 
     def __init__(self, directory: str, max_tokens: int) -> None:
         """Raises ModelError when the tokenizer can't be read, ConfigError when `max_tokens` leaves no room for text."""
@@ -37,6 +45,8 @@ class Tokens:
                 f"model.max_tokens is {max_tokens}, and {special} of them are special tokens; set it higher"
             )
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
+        self._frame = _find_frame(whole, cut, special)
+        self.progress = 0
 
     def encode(
         self, texts: Sequence[str]
@@ -45,19 +55,48 @@ class Tokens:
 
         Special tokens are included in all three.
         """
-        ids: list[npt.NDArray[np.int32]] = []
-        lengths = np.zeros(len(texts), np.int32)
-        kept = np.zeros(len(texts), np.int64)
+        ids = [np.zeros(0, np.int32)]
+        lengths, kept = np.zeros(len(texts), np.int32), np.zeros(len(texts), np.int64)
         for first, chunk in _chunks(texts):
-            for index, encoding in enumerate(self._whole.encode_batch_fast(chunk), first):
-                row = encoding.ids
-                lengths[index] = len(row)
-                if len(row) > self.max_tokens:
-                    row = self._cut.encode(texts[index]).ids
-                kept[index] = len(row)
-                ids.append(np.array(row, np.int32))
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
-        return (np.concatenate(ids) if ids else np.zeros(0, np.int32)), offsets, lengths
+            rows = [encoding.ids for encoding in self._whole.encode_batch_fast(chunk)]
+            here = slice(first, first + len(rows))
+            lengths[here] = [len(row) for row in rows]
+            rows = [
+                row if len(row) <= self.max_tokens else self._shorten(row, text)
+                for row, text in zip(rows, chunk, strict=True)
+            ]
+            kept[here] = [len(row) for row in rows]
+            ids.append(np.fromiter(chain.from_iterable(rows), np.int32, int(kept[here].sum())))
+            self.progress += 1
+        return np.concatenate(ids), np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)]), lengths
+
+    def _shorten(self, row: list[int], text: str) -> list[int]:
+        """The ids of a text that is too long, cut to the limit inside its frame of special tokens."""
+        if self._frame is None:
+            return list(self._cut.encode(text).ids)
+        before, after, from_left = self._frame
+        room = self.max_tokens - before - after
+        inner = row[before : len(row) - after]
+        return row[:before] + (inner[-room:] if from_left else inner[:room]) + row[len(row) - after :]
+
+
+def _find_frame(whole: Tokenizer, cut: Tokenizer, special: int) -> tuple[int, int, bool] | None:
+    """How many special tokens stand before and behind any text, and whether what is cut off is its beginning; None where a
+    tokenizer does something else, and has to cut itself, which takes it as long again as the whole text did."""
+    probe = Tokenizer.from_str(whole.to_str())
+    probe.encode_special_tokens = whole.encode_special_tokens
+    direction = cut.truncation["direction"] if cut.truncation else "right"
+    from_left = direction == "left"
+    probe.enable_truncation(special + PROBED_TOKENS, direction=direction)
+    text = "one 2 three, four; five 6 seven! eight"
+    row, expected = whole.encode(text).ids, probe.encode(text).ids
+    inner = whole.encode(text, add_special_tokens=False).ids
+    before = next((n for n in range(special + 1) if row[n : len(row) - special + n] == inner), None)
+    if before is None or len(inner) <= PROBED_TOKENS:
+        return None
+    kept = inner[-PROBED_TOKENS:] if from_left else inner[:PROBED_TOKENS]
+    framed = row[:before] + kept + row[len(row) - special + before :]
+    return (before, special - before, from_left) if framed == expected else None
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

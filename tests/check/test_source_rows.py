@@ -4,12 +4,16 @@ import gzip
 import io
 import json
 import os
+import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from support.rights import without_rights
 
 from pipeline.check import source
 from pipeline.check.source_rows import Window, count_rows, kind_of, read_rows
@@ -106,6 +110,17 @@ def test_a_window_of_rows_reads_the_row_groups_it_touches() -> None:
     assert rows[5].values == {"text": "25"}
 
 
+@pytest.mark.parametrize(
+    ("window", "numbers"), [(None, [0, 1, 2]), (Window("rows", 1, 9), [1, 2]), (Window("rows", 1, 2), [1])]
+)
+def test_rows_are_there_where_the_file_has_none_of_the_columns(window: Window | None, numbers: list[int]) -> None:
+    """Text and id may stand in the names of folders alone. Every sampled row of a sound output was said to be missing."""
+    data = io.BytesIO()
+    pq.write_table(pa.table({"other": [1, 2, 3]}), data)
+    rows = list(read_rows(data, "parquet", ",", ["text"], window))
+    assert [(row.row, row.values) for row in rows] == [(number, {}) for number in numbers]
+
+
 NOT_UTF8 = pa.array([b"a", b"\xed\xa0\x80", None, b"\xff"])
 
 
@@ -138,6 +153,28 @@ def test_a_source_that_may_not_be_looked_at_any_more_is_told_like_one_that_is_go
     os.mkfifo(path)
     recount = source._recount((str(path), "1"), {"format": "auto", "csv_delimiter": ","}, [])
     assert recount.reason.startswith("can't be read: ")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may look into, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_source_that_may_not_be_read_any_more_is_not_called_changed(open_folder: Path) -> None:
+    """Taking away the right to read changes a file's version too; whoever looks for what has changed in it finds nothing."""
+    path = open_folder / "a.jsonl"
+    path.write_text('{"text": "a"}\n')
+    found = find(str(path))
+    assert found is not None
+    with without_rights(path):
+        recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+    assert re.match("can't be read: .*permission denied", recount.reason)
+    path.write_text('{"text": "another"}\n')
+    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+    assert recount.reason == "changed"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.csv", "a.csv.gz", "a.csv.zst", "a.jsonl.gz", "a.jsonl"])

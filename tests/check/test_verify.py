@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from support.snapshots import Edits, Made, make_snapshot, with_column, with_unit
 
+from pipeline.check import sample
 from pipeline.check.report import Report
 from pipeline.check.verify import verify
 from pipeline.commit.keys import log_key, spec_key
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.errors import InputError, VerificationError
+from pipeline.errors import InputError, StorageError, VerificationError
 
 Make = Callable[..., Made]
 
@@ -212,6 +215,27 @@ def test_a_missing_data_file_fails_files_present(make: Make) -> None:
     report = verify(made.root)
     assert {"files present", "glob"} == failed(report)
     assert made.keys[0] in report.failed[0].detail
+
+
+def test_a_folder_in_place_of_a_data_file_fails_files_present(make: Make) -> None:
+    """It ended the whole check as a bug."""
+    made = make()
+    path = Path(made.root, made.keys[0])
+    path.unlink()
+    path.mkdir()
+    report = verify(made.root)
+    assert "files present" in failed(report)
+    assert f"{made.keys[0]} is a folder, where a file is due" in report.failed[0].detail
+
+
+def test_a_data_file_that_can_not_be_opened_is_no_finding_but_named_with_the_reason(make: Make) -> None:
+    """Nothing is known against the data: whoever checks lacks something. It was called a bug."""
+    made = make()
+    path = Path(made.root, made.keys[0])
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)  # which root may not open either
+    with pytest.raises(StorageError, match=rf"^reading {path}: .*No such device or address"):
+        verify(made.root)
 
 
 def test_a_byte_too_many_fails_file_sizes(make: Make) -> None:
@@ -440,6 +464,23 @@ def test_a_model_that_is_not_here_or_not_the_same_is_said(make: Make, tmp_path: 
 def test_the_model_can_be_named_by_its_directory(make: Make, tiny_model: str) -> None:
     made = make(Edits(entry=lambda entry: replace(entry, facts={"model": "nobody/nothing", "revision": None})))
     assert verify(made.root, sample=4, model=tiny_model).checks[-1].passed
+
+
+def test_a_model_that_its_libraries_do_not_take_any_more_leaves_the_vectors_unchecked(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data may be right; other builds of the libraries say nothing against it."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("Transformers does not recognize this architecture\nsecond line")
+
+    monkeypatch.setattr(sample, "embed_again", broken)
+    report = verify(make().root, sample=4)
+    assert report.passed
+    assert open_questions(report) == {"sample vectors"}
+    assert report.checks[-1].detail.endswith(
+        "can't be run on this machine: ValueError: Transformers does not recognize this architecture"
+    )
 
 
 def test_a_snapshot_overtaken_while_it_is_read_gives_way_to_the_newer_one(

@@ -71,6 +71,12 @@ def folders(folder: Path) -> None:
         write_jsonl(folder / f"region={lang}" / "part.jsonl", range(10) if lang == "en" else range(10, 20))
 
 
+def text_in_folders(folder: Path) -> None:
+    """What is embedded stands in no file."""
+    for text in ("one", "two"):
+        write_parquet(folder / f"title={text}" / "part.parquet", range(5))
+
+
 def nested(folder: Path) -> None:
     folder.mkdir()
     rows = [{"id": row, "doc": {"title": f"T{row}", "score": row / 3, "ok": row % 2 == 0}} for row in range(30)]
@@ -115,6 +121,8 @@ def not_utf8(folder: Path) -> None:
         (text_shards, {"input__id": None, "input__text": None}),
         (folders, {"input__keep": ["region"], "output__partition_by": ["region"]}),
         (folders, {"input__text": None, "input__template": "{region}: {text}"}),
+        (text_in_folders, {"input__text": "title", "input__id": None}),
+        (text_in_folders, {"input__text": None, "input__template": "On {title}", "input__id": None}),
         (nested, {"input__text": "doc.title"}),
         (nested, {"input__text": None, "input__template": "{doc.title} {id} {doc.ok}"}),
         (tiny_files, {"input__id": None}),

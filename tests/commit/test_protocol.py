@@ -579,3 +579,18 @@ def test_a_newest_snapshot_without_its_manifest_is_named() -> None:
     del store.objects[head.entry.manifest.key]
     with pytest.raises(VerificationError, match="memory://out: snapshot 1 has lost its manifest"):
         read_head(store)
+
+
+def test_strays_beside_the_log_change_nothing_for_readers_publishers_and_collectors() -> None:
+    """A copy named 12-old.json was version 12, whose manifest somebody had deleted: no command went on, none said why."""
+    store = MemoryStore()
+    release(store, [stage(store, done(SPEC, whole(A)))])
+    strays = {
+        f"{LOG}{name}": b"mine" for name in ("12-old.json", "13.json", ".00000000000000000002.json.swp", "notes.txt")
+    }
+    store.objects |= strays
+    assert newest(store) == 1
+    collect(store, find_garbage(store, unchanged))
+    release(store, [stage(store, done(SPEC, whole(B)))])
+    assert newest(store) == 2
+    assert strays.items() <= store.objects.items()

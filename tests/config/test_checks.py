@@ -1,5 +1,6 @@
 """What no type can tell: secrets in URLs, places inside each other, keys that contradict."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,9 @@ def test_what_only_looks_like_a_secret_is_accepted_or_named(path: str) -> None:
         ("s3://b/x/", "s3a://b/x/out"),
         ("gs://b/x", "gcs://b/x/y"),
         ("s3://b/**/*.parquet", "s3://b/out"),
+        ("br[1]", "br[1]/out"),
+        ("s3://b/what?", "s3://b/what?/out"),
+        ("file:///data", "/data/out"),
     ],
 )
 def test_an_output_that_the_input_covers_is_refused(source: str, output: str) -> None:
@@ -103,6 +107,32 @@ def test_an_output_that_the_input_covers_is_refused(source: str, output: str) ->
 def test_an_input_that_lies_in_the_output_is_refused(source: str, output: str) -> None:
     """What is below the output belongs to the collector."""
     assert "side by side" in refusal({"input.paths": [source], "output.path": output})
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("link", "real/out"),
+        ("real", "link/out"),
+        ("link/**/*.parquet", "real/out"),
+        ("deep/../link", "real/out"),
+        ("real/out/x", "link/out"),
+    ],
+)
+def test_places_inside_each_other_are_refused_also_where_a_link_hides_it(
+    tmp_path: Path, source: str, output: str
+) -> None:
+    """`data -> /mnt/disk/data` is how many machines are set up; each run would take the result for input, and publish more."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    said = refusal({"input.paths": [str(tmp_path / source)], "output.path": str(tmp_path / output)})
+    assert "put them side by side" in said
+
+
+def test_places_beside_each_other_are_fine_behind_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    check({"input.paths": [str(tmp_path / "link/in")], "output.path": str(tmp_path / "real/out")})
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def job(**sections: dict[str, Any]) -> dict[str, Any]:
         ("input=7", "input: expected a section with keys of its own, given 7"),
         ("input.template='{a}'", "set `text` or `template`, not both"),
         ("input.csv_delimiter=';;'", "input.csv_delimiter"),
+        ("input.csv_delimiter='\"'", "input.csv_delimiter: '\"' already quotes a field or ends a row"),
+        ('input.csv_delimiter="\\n"', r"input.csv_delimiter: '\n' already quotes a field or ends a row"),
+        ('input.csv_delimiter="\\r"', r"input.csv_delimiter: '\r' already quotes a field or ends a row"),
         ("output.max_rejected_share=2", "output.max_rejected_share"),
     ],
 )

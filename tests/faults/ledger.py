@@ -27,7 +27,7 @@ PROTOCOL = (
     *_files("storage", "create local object object_store open probe retry s3 direct faults store"),  # conditional creates
     *_files("sink", "assemble part records"),  # what parts and data files hold
     *_files("flow", "acks context encoding engine gate_watch isolate job maintenance planning publishing reading rejected"),
-    *_files("flow", "refusals staging supervisor unit"),
+    *_files("flow", "refusals signals staging supervisor unit"),
 )  # fmt: skip
 """The code that decides what is published, kept and deleted."""
 
@@ -39,22 +39,26 @@ RAY = _files(
     "flow", "cluster desk losses memory_limit ray_engine read_apart throwaway watchdog"
 )  # what dies and hangs on a cluster
 SERIAL = _files("flow", "overlap serial watchdog")  # what does without one
+GATE = ("pipeline/quality/gate.py",)  # what a text may do before anything is encoded
+CLUSTER_JOBS = (*PROTOCOL, *TEXTS, *SINK, *RAY, *_files("flow", "summary"), *_files("cli", "app run terminal"))
+"""Whole jobs on Ray, to their exit code."""
 
 CODE: Mapping[str, tuple[str, ...]] = {
     "simulation": PROTOCOL,
     "sweep": (*PROTOCOL, *TEXTS, *SINK, *STORAGE, *SERIAL),  # whole jobs, without Ray
-    "chaos": (*PROTOCOL, *TEXTS, *SINK, *RAY, *_files("flow", "summary")),  # whole jobs on Ray, to their exit code
-    "poison": (*PROTOCOL, *TEXTS, *RAY, *SERIAL),  # both engines
+    "chaos": CLUSTER_JOBS,
+    "poison": (*PROTOCOL, *TEXTS, *RAY, *SERIAL, *GATE),  # both engines
     "store": (*PROTOCOL, *TEXTS, *SINK, *STORAGE, *SERIAL),  # whole jobs, without Ray
     "corpus": (*SOURCE, *TEXTS, *_files("storage", "faults generic inputs pinned s3 uri glob")),  # bytes to rows
     "ground": (*PROTOCOL, *TEXTS, *SOURCE, *STORAGE, *SERIAL, "pipeline/model/**/*.py", *_files("flow", "status summary")),
-    "repeats": (*PROTOCOL, *TEXTS, *SINK, *RAY, *_files("flow", "summary")),  # as chaos
+    "repeats": (*CLUSTER_JOBS, *GATE, *_files("flow", "exposure")),  # of chaos, poison, ground and security what runs on Ray
     "security": (
         "pipeline/model/**/*.py",  # code in models
         "pipeline/config/**/*.py",  # code and URLs in configs
         "pipeline/commit/**/*.py",  # what stands in records
         *STORAGE, *SOURCE, *SINK,  # names, URLs, secrets in messages
         *_files("flow", "cluster exposure submit"),  # what is open to others
+        "pipeline/progress/**/*.py", *_files("cli", "app logs"),  # secrets in events, logs and last words
     ),
 }  # fmt: skip
 """Part → the code it exercises. Another version of that has to prove itself anew; other code can't undo what was proved."""

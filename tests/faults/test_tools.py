@@ -121,6 +121,21 @@ def test_every_file_of_the_protocol_is_proved_by_a_part_or_known_not_to_be() -> 
     assert left == set(UNPROVED), "add it to a part of faults.ledger.CODE, or say here why no part exercises it"
 
 
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("security", "cli/app cli/logs progress/events progress/reporters flow/submit storage/environment"),
+        ("poison", "quality/gate flow/isolate flow/throwaway"),
+        ("chaos", "cli/app cli/run cli/terminal flow/ray_engine"),
+        ("repeats", "cli/app quality/gate flow/exposure"),
+    ],
+)
+def test_code_that_a_part_counts_the_doings_of_is_in_its_version(part: str, names: str) -> None:
+    """Who tells secrets, ends with a code or is killed by a text must not change under what was counted for it."""
+    proved = {path.relative_to(ledger.ROOT / "pipeline").with_suffix("").as_posix() for path in ledger.code_of(part)}
+    assert set(names.split()) <= proved
+
+
 UNPROVED = {
     "flow/metrics.py": "counters for Prometheus; nobody decides by them",
     "flow/demand.py": "measures quality before anything is encoded, nothing is written",

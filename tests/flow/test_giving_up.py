@@ -1,5 +1,6 @@
 """What a run does when the store, a device or what it has staged fails it."""
 
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 
 import pytest
 from support.jobs import glob_rows, ids, make_config, write_jsonl
+from support.models import edit_json
 
 import pipeline
 from pipeline.config.schema import Execution
 from pipeline.errors import (
     EncodeError,
     IncompleteError,
+    ModelError,
     StorageError,
     TransientStorageError,
     VerificationError,
@@ -96,6 +99,45 @@ def test_a_process_whose_device_is_of_no_use_reads_no_further_without_ray(
     with pytest.raises(EncodeError, match="a second time"):
         run_job(make_config(shards, str(tmp_path / "out"), tiny_model, units__rows=2))
     assert len(asked) <= 3
+
+
+def test_a_device_that_is_of_no_use_is_not_called_a_bug_without_ray(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is to be tried again, on another machine; exit code 1 says that nobody need try."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nsecond line")
+
+    monkeypatch.setattr(encoding, "load_replica", broken)
+    with pytest.raises(
+        EncodeError, match=r"no replica can be loaded here: RuntimeError: CUDA error: .*; mend that"
+    ) as raised:
+        run_job(make_config(shards, str(tmp_path / "out"), tiny_model))
+    assert raised.value.exit_code == 4
+    assert "second line" not in raised.value.message
+
+
+def test_a_mistake_of_our_own_while_a_replica_is_made_is_still_a_bug(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise KeyError("of ours")
+
+    monkeypatch.setattr(encoding, "load_replica", mistaken)
+    with pytest.raises(KeyError, match="of ours"):
+        run_job(make_config(shards, str(tmp_path / "out"), tiny_model))
+
+
+@pytest.mark.parametrize("command", [run_job, supervisor.plan_job])
+def test_a_model_that_can_not_be_loaded_is_told_by_a_plan_too(
+    tmp_path: Path, shards: Path, tiny_model: str, command: Callable[..., object]
+) -> None:
+    """An architecture that the installed libraries don't know: a plan said that all was well, and the run that it was a bug."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    edit_json(model / "config.json", model_type="zzz")
+    with pytest.raises(ModelError, match=r"can't be loaded \(ValueError: .*`zzz`"):
+        command(make_config(shards, str(tmp_path / "out"), str(model)))
 
 
 def test_a_cluster_that_is_not_up_yet_says_nothing_against_the_gates_texts(

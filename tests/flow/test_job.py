@@ -204,6 +204,42 @@ def test_appended_days_with_the_same_file_names_are_not_given_the_same_ids(tmp_p
     assert run_job(rooted).rows == 2
 
 
+def test_a_link_in_the_input_never_leads_a_run_into_its_own_result(
+    tmp_path: Path, shards: Path, tiny_model: str
+) -> None:
+    """With a link to the output in the input, every run would publish more rows than the one before, with exit code 0."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (shards / "results").symlink_to(out)
+    config = make_config(shards, str(out), tiny_model)
+    pipeline.run(config)
+    with pytest.raises(ConfigError, match=r"results/data/\S+\.parquet lies in output\.path"):
+        pipeline.run(config)
+    (shards / "results").unlink()
+    assert not pipeline.run(config).published
+    assert glob_rows(str(out)) == ids(range(120))
+
+
+def test_a_run_says_in_one_line_that_links_lead_out_of_its_input(
+    tmp_path: Path, shards: Path, tiny_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What they lead to is embedded; the config alone doesn't show it."""
+    for number in range(2):
+        write_parquet(tmp_path / "elsewhere" / f"{number}.parquet", range(200 + number, 201 + number))
+    (shards / "l").symlink_to(tmp_path / "elsewhere")
+    assert pipeline.run(make_config(shards, str(tmp_path / "out"), tiny_model)).rows == 122
+    [line] = [record.getMessage() for record in caplog.records if "links lead out" in record.getMessage()]
+    assert f"as {shards}/l/0.parquet to {tmp_path}/elsewhere/0.parquet (2 in all)" in line
+
+
+def test_kept_columns_that_differ_in_case_alone_are_refused(tmp_path: Path, tiny_model: str) -> None:
+    """Warehouses load one of them in place of the other; the partition's as well."""
+    pq.write_table(pa.table({"id": ["a"], "text": ["t"], "Lang": ["x"], "lang": ["y"]}), tmp_path / "in.parquet")
+    for options in ({"input__keep": ["Lang", "lang"]}, {"input__keep": ["Lang"], "output__partition_by": ["lang"]}):
+        with pytest.raises(ConfigError, match=r"names 'lang', but the result has another column 'Lang'"):
+            pipeline.run(make_config(tmp_path / "in.parquet", str(tmp_path / "out"), tiny_model, **options))
+
+
 def test_keeping_fewer_snapshots_takes_effect_at_once(tmp_path: Path, shards: Path, tiny_model: str) -> None:
     """A glob would read rows of two versions, and go on doing so until something changes."""
     out = str(tmp_path / "out")

@@ -2,15 +2,18 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.jobs import ids, make_config, read_rows, write_jsonl, write_parquet
+from support.models import edit_json
 
 import pipeline
 from jobs.figures.processes import descendants, kill
+from pipeline.errors import ModelError
 from pipeline.flow.supervisor import run_job
 from pipeline.progress.events import Event, UnitDone
 
@@ -69,6 +72,15 @@ def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model:
     assert killer.killed
     assert summary.exit_code == 0
     assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(1500))
+
+
+def test_a_model_that_can_not_be_loaded_ends_the_run_and_no_machine_is_blamed(tmp_path: Path, tiny_model: str) -> None:
+    """Each worker gave its units back for the others to do, and the run was to be tried again, for ever."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    edit_json(model / "config.json", vocab_size=100)
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(20))
+    with pytest.raises(ModelError, match="the model can't be loaded"):
+        run_job(make_config(tmp_path / "in", str(tmp_path / "out"), str(model), execution__engine="ray"))
 
 
 def test_embedded_ray_listens_on_loopback_only() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RpcError
 from ray.job_submission import JobDetails, JobStatus, JobType
 from support.cluster import Head, ray_head
 from support.jobs import ids, make_config, read_rows, write_jsonl
@@ -314,6 +314,54 @@ def test_a_dashboard_that_is_not_there_is_one_to_try_again(tiny_model: str) -> N
         closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
         with pytest.raises(IncompleteError, match="Check that it is up and --address is right, and run again"):
             send(f"http://127.0.0.1:{closed.getsockname()[1]}", tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("head:8265", "http://head:8265"),
+        ("10.0.0.1:8265", "http://10.0.0.1:8265"),
+        ("[::1]:8265/", "http://[::1]:8265"),
+        ("HTTPS://head:8265", "http://head:8265"),
+        ("head:6379", "http://head:8265"),
+        ("ray://head:10001", "http://head:8265"),
+        *((address, "") for address in ("", "auto", "local", "head", "/x", "http://", "http://[::1", "http://head:x")),
+        *((address, "") for address in ("http://head:99999", "http://he ad:1", "http://head:1?x", "anyscale://head")),
+    ],
+)
+def test_an_address_that_is_no_url_is_refused_at_once_with_the_right_spelling(
+    address: str, meant: str, monkeypatch: pytest.MonkeyPatch, tiny_model: str
+) -> None:
+    """Ray takes it for an address of its own: it waits for most of a minute, imports a module of that name, or finds a dashboard
+    behind it that nobody has asked whether it is open to everybody."""
+    monkeypatch.setattr(submit, "JobSubmissionClient", lambda *_: pytest.fail("Ray was asked"))
+    with pytest.raises(ConfigError, match="expected http://HOST:PORT or https://HOST:PORT") as refused:
+        send(address, tiny_model)
+    assert refused.value.message.endswith(f"did you mean {meant}?" if meant else "as in http://head:8265")
+
+
+def test_an_address_that_is_refused_is_shown_without_its_password(tiny_model: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        send("me:planted-secret@head:8265", tiny_model)
+    assert "'***@head:8265'" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://head:8265", "https://gateway.example.com/ray/", "http://[::1]:8265", "http://me:x@head:1"]
+)
+def test_a_url_is_handed_to_ray_as_it_is(url: str, monkeypatch: pytest.MonkeyPatch, tiny_model: str) -> None:
+    """What Ray itself can't do with it is no bug of this program either."""
+    asked: list[str] = []
+
+    def client(address: str) -> None:
+        asked.append(address)
+        raise RpcError("Timed out while waiting for GCS to become available.")
+
+    monkeypatch.setattr(submit, "refuse_open_dashboard", lambda _: None)
+    monkeypatch.setattr(submit, "JobSubmissionClient", client)
+    with pytest.raises(IncompleteError, match="no Ray dashboard answers at"):
+        send(url, tiny_model)
+    assert asked == [url]
 
 
 def send(address: str, model: str) -> int:

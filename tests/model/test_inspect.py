@@ -230,6 +230,10 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda model: (model / name).unlink()
 
 
+def remove_folder(name: str) -> Callable[[Path], None]:
+    return lambda model: shutil.rmtree(model / name)
+
+
 def write(name: str, data: bytes) -> Callable[[Path], None]:
     def change(model: Path) -> None:
         (model / name).parent.mkdir(parents=True, exist_ok=True)
@@ -308,6 +312,16 @@ ST = "sentence_transformers.models"
         (edit("sentence_bert_config.json", modality_config={"message": {"method": "forward"}}), "elsewhere than"),
         (edit("sentence_bert_config.json", processing_kwargs={"text": {"max_length": 9}}), "setting 'processing_kwargs'"),
         (edit("sentence_bert_config.json", query_length=9), "setting 'query_length'"),
+        (remove_folder("1_Pooling"), r"1_Pooling/config\.json is missing"),
+        (edit("1_Pooling/config.json", pooling_mode="zzz"), "pooling_mode is 'zzz'; known are cls, lasttoken, max, mean,"),
+        (edit("1_Pooling/config.json", pooling_mode=["cls", "zzz"]), r"pooling_mode is \['cls', 'zzz'\]"),
+        (edit("1_Pooling/config.json", pooling_mode=[]), r"pooling_mode is \[\]"),
+        (edit("1_Pooling/config.json", embedding_dimension=64), "takes vectors of 64 dimensions, and those before it are of 32"),
+        (edit("1_Pooling/config.json", embedding_dimension=None), "does not say how long the vectors are that this Pooling"),
+        (edit("config.json", hidden_size=48), "takes vectors of 32 dimensions, and those before it are of 48"),
+        (edit("config.json", hidden_size="wide"), "a setting of the model is of another kind than expected"),
+        (edit("sentence_bert_config.json", max_seq_length="long"), "a setting of the model is of another kind"),
+        (edit("config_sentence_transformers.json", prompts=["a"]), "a setting of the model is of another kind"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_vouched_for_is_refused(model: Path, spoil: Callable[[Path], None], message: str) -> None:
@@ -327,6 +341,31 @@ def test_weights_of_every_module_must_be_safetensors(tmp_path: Path, module: Any
     (weights.parent / "other.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"2_.* holds no weights as safetensors, but pytorch_model\.bin"):
         inspect(directory)
+
+
+@pytest.mark.parametrize(("taken", "fits"), [(2 * HIDDEN, True), (HIDDEN, False)])
+def test_a_dense_must_take_what_the_pooling_gives(tmp_path: Path, taken: int, fits: bool) -> None:
+    """Two poolings are joined. It would fail on the first worker, after a cluster was asked for."""
+    modules = [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, ("cls", "mean")), Dense(2 * HIDDEN, 8)]
+    directory = Path(save_model(tmp_path / "m", modules))
+    edit_json(directory / "2_Dense" / "config.json", in_features=taken)
+    if fits:
+        assert inspect(directory).dimensions == 8
+        return
+    with pytest.raises(ModelError, match="this Dense takes vectors of 32 dimensions, and those before it are of 64"):
+        inspect(directory)
+
+
+def test_a_folder_that_holds_nothing_may_be_missing(model: Path) -> None:
+    """Neither Git nor an object store keeps an empty folder."""
+    shutil.rmtree(model / "2_Normalize")
+    assert inspect(model).normalized
+
+
+def test_a_transformer_whose_states_have_another_width_than_it_says_is_not_refused_for_it(model: Path) -> None:
+    """OPT projects them, and says both widths."""
+    edit_json(model / "config.json", model_type="opt", hidden_size=64)
+    assert inspect(model).dimensions == 32
 
 
 def test_a_training_file_beside_the_weights_does_no_harm(model: Path) -> None:

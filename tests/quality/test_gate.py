@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Router
 from support.models import HIDDEN, SENTENCES, edit_json, make_transformer, save_model
 from torch import nn
@@ -24,7 +25,7 @@ from pipeline.encode.layout import Layout
 from pipeline.encode.linear import PrepackedLinear, TorchLinear
 from pipeline.encode.placement import Placement
 from pipeline.encode.settings import EncoderSettings
-from pipeline.errors import ConfigError, ParityError
+from pipeline.errors import ConfigError, ModelError, ParityError
 from pipeline.model.lock import StagedModel
 from pipeline.model.resolve import resolve_model
 from pipeline.quality import gate
@@ -355,5 +356,43 @@ def test_a_text_that_the_model_can_not_take_does_not_keep_its_replicas_from_load
     assert result.samples == len(CONSTRUCTED)
     assert "constructed texts alone: with the job's own the model fails (index out of range in self)" in caplog.text
     monkeypatch.setattr(gate, "CONSTRUCTED", (SENTENCES[0],))
-    with pytest.raises(IndexError):
+    with pytest.raises(ModelError, match=r"can't embed a plain text \(IndexError: index out of range in self"):
         load(tiny_model, texts=[])
+
+
+@pytest.mark.parametrize("texts", [SENTENCES, []])
+def test_a_model_that_fails_over_everything_is_refused_and_no_text_is_blamed(
+    tmp_path: Path, tiny_model: str, caplog: pytest.LogCaptureFixture, texts: list[str]
+) -> None:
+    """Its tokenizer has ids that its table of embeddings hasn't. It was called a bug of this program, and before that the job's
+    own texts were said to be the reason."""
+    directory = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+    weights = load_file(directory / "model.safetensors")
+    table = "embeddings.word_embeddings.weight"
+    save_file({**weights, table: weights[table][:100].clone()}, directory / "model.safetensors", {"format": "pt"})
+    edit_json(directory / "config.json", vocab_size=100)
+    with pytest.raises(ModelError, match=rf"^{directory}: the model can't embed a plain text \(IndexError"):
+        load(str(directory), texts=texts)
+    assert "job's own" not in caplog.text
+
+
+def test_a_model_whose_weights_do_not_fit_its_config_is_loaded_once_and_refused(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The texts play no part in that, so other ones can't help."""
+    directory = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+    edit_json(directory / "config.json", vocab_size=100)
+    loads, real = [], gate.load_model
+    monkeypatch.setattr(gate, "load_model", lambda *arguments: loads.append(1) or real(*arguments))
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load(str(directory))
+    assert loads == [1]
+    assert "job's own" not in caplog.text
+
+
+def test_vectors_of_another_length_than_the_files_say_are_the_models_fault(tiny_model: str) -> None:
+    """As an error of encoding it was one that a scheduler tries again for ever."""
+    staged = resolve_model(tiny_model, None, None)
+    other = replace(staged, lock=replace(staged.lock, dimensions=64))
+    with pytest.raises(ModelError, match="gives vectors of 32 dimensions, where its files say 64"):
+        load(other)

@@ -7,17 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.memory import MemoryStore
 
 from pipeline.errors import EncodeError, InputError, Overtaken, VerificationError
+from pipeline.sink import duplicates
 from pipeline.sink.assemble import write_data_file
 from pipeline.sink.duplicates import count_duplicates
 from pipeline.sink.part import build_part, rows_digest
 from pipeline.sink.partition import folder_of
 from pipeline.sink.records import DataFilePlan, SourceSlice
-from pipeline.sink.schema import Layout
+from pipeline.sink.schema import Layout, find_alike
 
 LAYOUT = Layout("string", (("lang", pa.string()),), (), 3, "list", (("embedpipe.spec", "s"),))
 BY_LANG = Layout("string", (("lang", pa.string()),), ("lang",), 3, "list", ())
@@ -187,10 +188,33 @@ def test_a_part_that_was_damaged_since_it_was_staged_is_never_published(place: i
         write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
 
 
-@given(st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1))))
-def test_duplicate_ids_are_counted_over_all_files(ids: list[int]) -> None:
+@settings(deadline=None)
+@given(st.lists(st.integers(-9, 9) | st.integers(-(2**63), 2**63 - 1)), st.sampled_from([1, 3, 1000]))
+def test_duplicate_ids_are_counted_over_all_files(ids: list[int], in_memory: int) -> None:
+    """More than memory holds go through files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "MAX_ROWS", in_memory)
+        _count_both_kinds(ids)
+
+
+def _count_both_kinds(ids: list[int]) -> None:
     half = len(ids) // 2
     chunks = [pa.chunked_array([pa.array(part, pa.int64())]) for part in (ids[:half], ids[half:])]
-    assert count_duplicates(chunks) == len(ids) - len(set(ids))
+    assert count_duplicates(chunks, len(ids)) == len(ids) - len(set(ids))
     texts = [pa.chunked_array([pa.array([str(i) for i in part], pa.string())]) for part in (ids[:half], ids[half:])]
-    assert count_duplicates(texts) == len(ids) - len(set(ids))
+    assert count_duplicates(texts, len(ids)) == len(ids) - len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("keep", "alike"),
+    [
+        (["Lang", "lang"], ("lang", "Lang")),
+        (["title", "ID"], ("ID", "id")),
+        (["embedding"], ("embedding", "embedding")),
+        (["Text_Hash"], ("Text_Hash", "text_hash")),
+        (["lang", "language", "ids"], None),
+    ],
+)
+def test_columns_that_differ_in_case_alone_are_found(keep: list[str], alike: tuple[str, str] | None) -> None:
+    """A warehouse loads one of them in place of the other, or under another name, without a word."""
+    assert find_alike(keep) == alike

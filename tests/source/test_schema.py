@@ -1,6 +1,7 @@
 """Discovery and the look at the columns, before anything is planned."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from pipeline.config.checks import find_contradictions
 from pipeline.config.schema import Config, Rows
 from pipeline.errors import ConfigError, InputError
 from pipeline.source.discover import discover
+from pipeline.source.schema import inspect
 
-from .conftest import FORMATS, parquet_bytes, plan, read_rows, source_of, zstd_bytes
+from .conftest import FORMATS, jsonl_bytes, parquet_bytes, plan, read_rows, read_table, source_of, zstd_bytes
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -66,6 +68,18 @@ def test_folders_between_root_and_file_are_columns(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match=r"does not lie below"):
         discover(source_of(tmp_path, root=str(tmp_path / "a=0/lang=en")))
+
+
+@pytest.mark.parametrize("spelling", ["in", "./in", "in/", "in/../in", "file://{}/in", "{}/in/"])
+def test_a_root_gives_the_same_ids_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    """Files are found by absolute paths; a relative root would lie above none of them."""
+    touch(tmp_path, "in/x/a.txt")
+    monkeypatch.chdir(tmp_path)
+    due = discover(source_of("in/x/*", id=None, root=str(tmp_path / "in")))
+    assert [file.path for file in due] == ["x/a.txt"]
+    assert discover(source_of("in/x/*", id=None, root=spelling.format(tmp_path))) == due
 
 
 def test_paths_below_two_roots_must_differ_where_ids_are_made_of_them(tmp_path: Path) -> None:
@@ -200,3 +214,62 @@ def test_verdicts_are_those_of_the_config(tmp_path: Path) -> None:
     _, extraction = plan(source_of(tmp_path), Rows(null="refuse"))
     verdicts = dict(extraction.reject)
     assert (verdicts["null"], verdicts["malformed"], verdicts["null_id"]) == ("refuse", "refuse", "quarantine")
+
+
+NULLS: dict[str, Callable[[list[Any]], bytes]] = {
+    "jsonl": lambda values: jsonl_bytes([{"id": row, "text": "t", "n": value} for row, value in enumerate(values)]),
+    "parquet": lambda values: parquet_bytes(
+        pa.table({"id": range(len(values)), "text": ["t"] * len(values), "n": values})
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", NULLS)
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ([[None], [None, 5]], pa.int64()),
+        ([[5], [None]], pa.int64()),
+        ([[None], [None], [0.5]], pa.float64()),
+        ([[None], [None]], pa.string()),
+    ],
+)
+def test_a_column_without_values_has_the_type_it_has_in_the_next_file(
+    tmp_path: Path, suffix: str, files: list[list[Any]], kind: pa.DataType
+) -> None:
+    """It was taken for text, and every other file refused, or not, as their names happened to sort."""
+    for number, values in enumerate(files):
+        (tmp_path / f"{number}.{suffix}").write_bytes(NULLS[suffix](values))
+    source = source_of(tmp_path, keep=("n",))
+    _, extraction = plan(source)
+    assert extraction.keep == (("n", kind),)
+    found = read_table(source)["keep.n"].to_pylist()
+    assert found == [value for values in files for value in values]
+
+
+def test_each_column_without_values_is_looked_for_by_itself(tmp_path: Path) -> None:
+    """No file need have values in all columns: ids of the second, and what is kept of the third."""
+    (tmp_path / "0.jsonl").write_bytes(jsonl_bytes([{"id": None, "text": "a", "n": None}]))
+    (tmp_path / "1.jsonl").write_bytes(jsonl_bytes([{"id": 1, "text": "b", "n": None}]))
+    (tmp_path / "2.jsonl").write_bytes(jsonl_bytes([{"id": None, "text": "c", "n": True}]))
+    _, extraction = plan(source_of(tmp_path, keep=("n",)))
+    assert (extraction.id_type, extraction.keep) == ("int64", (("n", pa.bool_()),))
+
+
+def test_a_type_that_cant_be_kept_says_nothing_of_a_column_without_values(tmp_path: Path) -> None:
+    """Its own file is refused for it; the others go on."""
+    for name, value in {"0": None, "1": [1], "2": 7}.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(jsonl_bytes([{"id": "i", "text": "t", "n": value}]))
+    _, extraction = plan(source_of(tmp_path, keep=("n",)))
+    assert extraction.keep == (("n", pa.int64()),)
+
+
+def test_a_published_type_stays_where_no_file_fits_it_better(tmp_path: Path) -> None:
+    """What was published as text, being null everywhere, would else stop all files for the first that has a number."""
+    (tmp_path / "0.jsonl").write_bytes(jsonl_bytes([{"text": "a", "n": None}]))
+    (tmp_path / "1.jsonl").write_bytes(jsonl_bytes([{"text": "b", "n": 5}]))
+    source = source_of(tmp_path, id=None, keep=("n",))
+    for published in (pa.string(), pa.int64()):
+        due = (("n", published),)
+        extraction = inspect(discover(source), source, Rows(), (), lambda found, due=due: found.keep == due)  # type: ignore[misc]
+        assert extraction.keep == due

@@ -8,8 +8,9 @@ from typing import IO
 
 import pytest
 
-from pipeline.errors import StorageError, TransientStorageError
+from pipeline.errors import ConfigError, StorageError, TransientStorageError
 from pipeline.storage.local import LocalStore
+from pipeline.storage.open import open_store
 from pipeline.storage.probe import mark, probe, sees
 from pipeline.storage.store import Entry
 
@@ -172,6 +173,44 @@ def test_a_file_where_a_folder_belongs_is_named(store: LocalStore) -> None:
     store.put_new("data", b"")
     with pytest.raises(StorageError, match="is a file, where a folder is needed"):
         store.put_new("data/x", b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file", "is a file, where an output is a folder"),
+        ("file/below", "lies below a file"),
+        ("n" * 256, "is a name too long for its file system"),
+        ("nul\0", "can't be a path"),
+        ("half\ud800", "can't be a path"),
+    ],
+)
+def test_a_root_where_no_folder_can_ever_be_is_a_mistake_of_the_config(tmp_path: Path, path: str, said: str) -> None:
+    """As a refusal of the store, schedulers would try it again and again."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match=said):
+        open_store(f"{tmp_path}/{path}")
+
+
+def test_a_file_system_that_takes_no_folders_is_a_mistake_of_the_config() -> None:
+    """It answers as if the folder above were missing, and that one is there."""
+    store = open_store("/proc/embedpipe")
+    with pytest.raises(ConfigError, match="/proc/embedpipe: that file system takes no folders"):
+        probe(store)
+
+
+def test_a_root_that_may_not_be_looked_at_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A permission may be granted and a disk come back: what running again can mend is the store's refusal, when it is used."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", refused)
+        store = open_store(str(tmp_path / "out"))
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(StorageError, match="permission denied"):
+        store.put_new("a", b"")
 
 
 @pytest.mark.parametrize("key", ["../x", "/etc/x", "a/../../x", "a//b", "a/./b", "", "a/"])

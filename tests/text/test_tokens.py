@@ -115,6 +115,46 @@ def test_a_tokenizer_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
         Tokens(str(directory), 16)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "modernbert", "qwen2"])
+def test_a_long_text_is_cut_without_being_tokenised_again(
+    tmp_path: Path, kind: str, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of long documents each would be tokenised twice, the second time one after the other."""
+    directory = saved(tmp_path, kind)
+    edit_json(directory / "tokenizer_config.json", truncation_side=side)
+    texts = [" ".join(WORDS[:n]) for n in range(1, len(WORDS))]
+    tokens = Tokens(str(directory), 9)
+    cut = [tokens._cut.encode(text).ids for text in texts]
+    monkeypatch.setattr(tokens, "_cut", None)
+    ids, offsets, _ = tokens.encode(texts)
+    assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == cut
+
+
+def test_a_tokenizer_that_cuts_in_a_way_of_its_own_is_left_to_it(tmp_path: Path) -> None:
+    """Here the text stands there twice, and the copies are cut each for itself."""
+    directory = saved(tmp_path, "bert")
+    file = directory / "tokenizer.json"
+    content = json.loads(file.read_text())
+    twice = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    content["post_processor"] = {"type": "TemplateProcessing", "single": twice, "pair": [], "special_tokens": {}}
+    file.write_text(json.dumps(content))
+    tokens = Tokens(str(directory), 6)
+    text = " ".join(WORDS)
+    ids, offsets, _ = tokens.encode([text])
+    assert tokens._frame is None
+    assert ids.tolist() == tokens._cut.encode(text).ids
+    assert offsets.tolist() == [0, len(ids)]
+
+
+def test_a_unit_that_is_tokenised_for_long_shows_progress(tiny_tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without any is taken for one that hangs."""
+    monkeypatch.setattr(module, "CHUNK_TEXTS", 2)
+    before = tiny_tokens.progress
+    tiny_tokens.encode(["a", "b", "c", "d", "e"])
+    assert tiny_tokens.progress == before + 3
+
+
 @pytest.fixture(scope="module")
 def tiny_tokens(tiny_model: str) -> Tokens:
     return Tokens(tiny_model, 16)

@@ -17,7 +17,7 @@ from faults.chaos.strikes import HOLDER, Fault
 from faults.chaos.watch import Watch
 from faults.sweep.places import Place, open_place
 
-pytestmark = pytest.mark.timeout(600)  # on a busy machine
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # seconds, on a busy machine
 FILES, ROWS = 6, 1600
 OVER = """
 import sys

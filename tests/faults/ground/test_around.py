@@ -2,16 +2,14 @@
 
 import os
 import shutil
-import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 from faults.ground.running import config_of, exact, mixed, run, settle
 from faults.ground.scenarios import Ground, clock_jumps, output_goes
+from support.rights import without_rights
 
 from pipeline.errors import InputError, RefusedError, StorageError
 from pipeline.storage.faults import translate
@@ -73,22 +71,6 @@ def test_a_listing_that_shrinks_is_refused_until_it_is_meant(ground: Ground) -> 
     assert refused.code == RefusedError.exit_code
     assert "--allow-drop" in refused.message
     assert settle(config, world, ground.model)[1].right
-
-
-@contextmanager
-def without_rights(path: Path) -> Iterator[None]:
-    """Nobody may read it; for root, by doing without root's rights meanwhile."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    path.chmod(0)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        path.chmod(mode)
 
 
 @pytest.mark.parametrize("what", ["b.jsonl", ""])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from faults import oracle
 from faults.ground.small_store import BYTES
 from faults.hooks import environment
@@ -16,6 +17,7 @@ RUN = Path(__file__).parents[2] / "support" / "run_job.py"
 FILES, ROWS, PAD_BYTES = 22, 100, 40_000
 
 
+@pytest.mark.ray
 def test_units_that_are_more_than_the_object_store_holds_all_arrive(tmp_path: Path, letters: str) -> None:
     """4 MB a unit travel with a kept column; the store of 80 MB holds neither all of them nor two stages of half of them."""
     random = np.random.default_rng(0)

@@ -32,6 +32,7 @@ def assert_only_x_3_is_set_aside(out: Path, texts: Mapping[str, str], model: str
     assert oracle.check(str(out), kept, model).right
 
 
+@pytest.mark.ray
 def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model: str) -> None:
     """A row that kills its worker makes Ray restart it for ever, or ends the job on every run; its neighbours' rows wait."""
     poison = {"aardvark": "exit", "donkey": "hang", "gorilla": "raise"}
@@ -87,6 +88,7 @@ def test_poison_among_the_parity_gates_texts_ends_no_job(tmp_path: Path, tiny_mo
     assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
+@pytest.mark.ray
 def test_poison_among_the_parity_gates_texts_ends_no_job_on_ray(tmp_path: Path, tiny_model: str) -> None:
     """There the run itself lives on, and need not be started again."""
     texts = write(tmp_path / "in", {3: "aardvark"}, rows=20)
@@ -96,6 +98,7 @@ def test_poison_among_the_parity_gates_texts_ends_no_job_on_ray(tmp_path: Path, 
     assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
+@pytest.mark.ray
 def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_another(
     tmp_path: Path, tiny_model: str
 ) -> None:
@@ -109,6 +112,7 @@ def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_anoth
     assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
+@pytest.mark.ray
 def test_on_ray_a_machine_whose_device_nobody_can_use_for_a_while_gives_its_units_back_and_goes_on_after_that(
     tmp_path: Path, tiny_model: str
 ) -> None:

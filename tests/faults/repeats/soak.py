@@ -10,10 +10,7 @@ from pathlib import Path
 
 from faults.ledger import ROOT, Chunk
 
-RAY_SHARE = (
-    "tests/faults/chaos", "tests/faults/poison/test_poison.py", "tests/faults/ground/test_memory.py",
-    "tests/faults/security/test_secrets.py", "-k", "chaos or ray or memory",
-)  # fmt: skip
+RAY_SHARE = ("-m", "faults and ray", "tests/faults")
 """What is handed to pytest."""
 
 SHOWN = 4000  # characters of a failure
@@ -34,7 +31,7 @@ def soak(first: int, seconds: float) -> Chunk:
 
 def _run() -> tuple[str, int]:
     with tempfile.TemporaryDirectory(prefix="embedpipe-repeats-", ignore_cleanup_errors=True) as home:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "faults", "-p", "no:cacheprovider", *RAY_SHARE]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *RAY_SHARE]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
             "HOME": str(Path(home))
         }

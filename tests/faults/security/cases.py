@@ -1,5 +1,5 @@
 """All attacks."""
 
-from faults.security import documents, files, models, places, urls, words
+from faults.security import documents, files, links, models, places, urls, words
 
-ALL = [*models.CASES, *urls.CASES, *documents.CASES, *files.CASES, *places.CASES, *words.CASES]
+ALL = [*models.CASES, *urls.CASES, *documents.CASES, *files.CASES, *links.CASES, *places.CASES, *words.CASES]

@@ -1,4 +1,5 @@
-"""Secrets planted in the environment of whole jobs, and every byte that those jobs write, looked through for them."""
+"""Secrets planted in the environment and the AWS profile of whole jobs, and every byte that those jobs write, looked through
+for them."""
 
 import base64
 import json
@@ -20,6 +21,8 @@ NAMES = (
     "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_PASSWORD",
 )  # fmt: skip
 
+PROFILES = ".aws"
+
 
 def planted(endpoint: str) -> dict[str, str]:
     """Settings with a secret in each; those that must be values of a kind are."""
@@ -36,6 +39,16 @@ def planted(endpoint: str) -> dict[str, str]:
     }
 
 
+def as_profile(settings: dict[str, str], home: Path) -> dict[str, str]:
+    """The same settings with the credentials in a profile, as below the HOME that a user has on his own machine."""
+    kept = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    folder = home / PROFILES
+    folder.mkdir(parents=True)
+    lines = [f"{name.lower()} = {settings[name]}" for name in kept]
+    (folder / "credentials").write_text("\n".join(["[planted]", *lines, ""]))
+    return {name: value for name, value in settings.items() if name not in kept} | {"AWS_PROFILE": "planted"}
+
+
 def found(settings: dict[str, str], pieces: Iterator[tuple[str, bytes]]) -> list[str]:
     """Which secret is in which piece, as it is, percent-encoded or in base64."""
     needles = []
@@ -48,10 +61,10 @@ def found(settings: dict[str, str], pieces: Iterator[tuple[str, bytes]]) -> list
 
 
 def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
-    """Everything below the folders, logs of a Ray session included."""
+    """Everything below the folders, logs of a Ray session included, but for where the secrets were planted."""
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and path.parent.name != PROFILES:
                 yield str(path), path.read_bytes()
 
 
@@ -87,9 +100,11 @@ def run_command(
         },
     }
     (folder / "work" / "job.yaml").write_text(json.dumps(job))
+    inherited = hooks.environment("faults.encoder")
     environment = {
-        **hooks.environment("faults.encoder"), **settings, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"),
-        "RAY_TMPDIR": str(folder / "tmp"), "RAY_BACKEND_LOG_LEVEL": "info",
+        **{name: value for name, value in inherited.items() if not name.startswith("AWS_")}, **settings,
+        "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": str(folder / "tmp"),
+        "RAY_BACKEND_LOG_LEVEL": "info",
     }  # fmt: skip
     command = [sys.executable, "-m", "pipeline", *(["--debug"] if debug else []), "run", "-c", "job.yaml", "--json"]
     ended = subprocess.run(command, env=environment, cwd=folder / "work", capture_output=True, check=False, timeout=150)

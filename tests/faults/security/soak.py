@@ -14,7 +14,7 @@ from faults.ledger import Chunk
 from faults.security.canary import Canary
 from faults.security.case import World
 from faults.security.cases import ALL
-from faults.security.secrets import files, found, objects, planted, run_command
+from faults.security.secrets import as_profile, files, found, objects, planted, run_command
 from support.models import find_minilm, save_tiny_bert
 from support.s3 import s3_server
 
@@ -34,7 +34,7 @@ def soak(first: int, seconds: float) -> Chunk:
                 if place < len(ALL):
                     _attack(place, model, canary, counts)
                 else:
-                    _search(model, "ray" if number // (len(ALL) + 1) % 2 else "serial", counts)
+                    _search(model, number // (len(ALL) + 1), counts)
                 counts["security_cases"] += 1
                 number += 1
     return Chunk(number, counts)
@@ -49,14 +49,16 @@ def _attack(place: int, model: str, canary: Canary, counts: dict[str, int]) -> N
         counts["canaries_fired"] += "canary: alive" not in violation
 
 
-def _search(model: str, engine: str, counts: dict[str, int]) -> None:
+def _search(model: str, turn: int, counts: dict[str, int]) -> None:
+    engine, in_profile = ("serial", "ray")[turn % 2], turn // 2 % 2
     with s3_server() as endpoint, tempfile.TemporaryDirectory(prefix="s-") as folder:
         settings = planted(endpoint)
         bucket = f"b-{uuid.uuid4().hex[:12]}"
         boto3.client(
             "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
         ).create_bucket(Bucket=bucket)
-        code, said = run_command(Path(folder), settings, model, bucket, engine)
+        given = as_profile(settings, Path(folder) / "home") if in_profile else settings
+        code, said = run_command(Path(folder), given, model, bucket, engine)
         secrets = found(settings, iter([*objects(settings, bucket), *files(Path(folder)), ("output", said)]))
     if code or secrets:
         log.error("a whole job with engine %s: exit code %d, %s", engine, code, secrets)

@@ -19,6 +19,7 @@ ANSWER = "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n
 OPEN, CLOSED = ANSWER.format("200 OK").encode(), ANSWER.format("401 Unauthorized").encode()
 
 
+@pytest.mark.ray
 def test_a_cluster_takes_no_order_without_its_token(tmp_path: Path) -> None:
     with ray_head(tmp_path, cpus=1) as head:
         for method, path in (
@@ -38,12 +39,31 @@ def test_a_cluster_takes_no_order_without_its_token(tmp_path: Path) -> None:
 
 
 def test_a_dashboard_open_to_the_network_is_refused_and_nothing_is_sent_to_it(tmp_path: Path, tiny_model: str) -> None:
-    config = make_config("s3://b/in/", "s3://b/out", tiny_model, execution__engine="ray")
-    with Canary(tmp_path, OPEN) as dashboard, pytest.raises(ConfigError, match="RAY_AUTH_MODE=token"):
-        submit_job(
-            config, f"http://0.0.0.0:{dashboard.port}", limit=None, allow_drop=False, replace=False, follow=False, show=str.strip
-        )  # fmt: skip
-    assert dashboard.calls == 1
+    for user in ("", "me:a-password@"):
+        with Canary(tmp_path, OPEN) as dashboard, pytest.raises(ConfigError, match="RAY_AUTH_MODE=token"):
+            send(f"http://{user}0.0.0.0:{dashboard.port}", tiny_model)
+        assert dashboard.calls == 1
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head:6379", "auto"])
+def test_a_dashboard_that_ray_would_look_up_itself_is_sent_nothing(
+    address: str, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster says where it is, so that the one that was judged is not the one that gets the job."""
+    with Canary(tmp_path, OPEN) as dashboard:
+        found = f"http://0.0.0.0:{dashboard.port}"
+        monkeypatch.setattr(
+            "ray.dashboard.modules.job.sdk.get_address_for_submission_client",
+            lambda asked: asked if asked and asked.startswith("http") else found,
+        )
+        with pytest.raises(ConfigError, match="is not the URL of a Ray dashboard"):
+            send(address, tiny_model)
+    assert dashboard.calls == 0
+
+
+def send(address: str, model: str) -> int:
+    config = make_config("s3://b/in/", "s3://b/out", model, execution__engine="ray")
+    return submit_job(config, address, limit=None, allow_drop=False, replace=False, follow=False, show=lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from faults.security.canary import Canary
-from faults.security.secrets import files, found, objects, planted, run_command
+from faults.security.secrets import NAMES, as_profile, files, found, objects, planted, run_command
 from support.jobs import make_config
 
 from pipeline.cli.app import main
@@ -33,13 +33,15 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("engine", ["serial", "ray"])
+@pytest.mark.parametrize("kept", ["environment", "profile"])
+@pytest.mark.parametrize("engine", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_whole_job_writes_no_secret(
-    engine: str, short: Path, tiny_model: str, moto_endpoint: str, bucket: str
+    engine: str, kept: str, short: Path, tiny_model: str, moto_endpoint: str, bucket: str
 ) -> None:
     """Logs, events, records, manifests, footers, the summary, and all that Ray writes into its session."""
     settings = planted(moto_endpoint)
-    code, said = run_command(short, settings, tiny_model, bucket, engine)
+    given = settings if kept == "environment" else as_profile(settings, short / "home")
+    code, said = run_command(short, given, tiny_model, bucket, engine)
     assert code == 0, said.decode()
     written = [*objects(settings, bucket), *files(short), ("output", said)]
     assert len(written) > 10
@@ -76,6 +78,28 @@ def test_a_job_that_fails_tells_no_secret(
     said = capfd.readouterr()
     assert code in (3, 4), said.err
     assert found(settings, iter([("stdout", said.out.encode()), ("stderr", said.err.encode()), *files(tmp_path)])) == []
+
+
+@pytest.mark.parametrize("place", ["input", "output", "model"])
+def test_a_store_that_repeats_the_keys_of_a_profile_tells_no_secret(
+    place: str, short: Path, tiny_model: str, bucket: str
+) -> None:
+    """The README recommends profiles. No variable of the environment holds their keys, and a refusal may quote them."""
+    settings = planted("")
+    talk = " ".join(settings[name] for name in NAMES)
+    body = f"<Error><Code>InvalidToken</Code><Message>{talk}</Message></Error>"
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with Canary(short, (head + body).encode()) as store:
+        settings["AWS_ENDPOINT_URL"] = f"http://{store.host}"
+        changes = {"input": {"paths": [f"s3://{bucket}/in/*.parquet"]}} if place == "input" else {}
+        model = f"s3://{bucket}/model" if place == "model" else tiny_model
+        given = as_profile(settings, short / "home")
+        code, said = run_command(short, given, model, bucket, "serial", debug=True, **changes)
+        assert store.calls
+    assert code in (2, 3, 4), said.decode()
+    assert b"InvalidToken" in said
+    assert b"***" in said
+    assert found(settings, iter([("output", said), *files(short)])) == []
 
 
 def test_what_is_submitted_holds_no_secret(tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
