@@ -141,7 +141,7 @@ def test_each_run_measures_the_same_sample(source: Path, tmp_path: Path, tiny_mo
 def test_cheaper_settings_are_compared_on_the_jobs_own_input_and_nothing_is_written(
     source: Path, tmp_path: Path, tiny_model: str
 ) -> None:
-    found = compare(make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=4), 150)
-    assert (found.texts, found.dimensions) == (150, 32)
+    found = compare(make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=4), 100)
+    assert (found.texts, found.dimensions) == (100, 32)
     assert [one.name for one in found.settings if one.name == "this config"]
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,6 @@ from pipeline.errors import (
     InputError,
     QuarantineError,
     RefusedError,
-    StorageError,
 )
 from pipeline.flow import planning, reading
 from pipeline.flow.maintenance import retry_quarantine
@@ -262,7 +261,7 @@ def test_a_limit_above_a_thousand_files_is_reached(tmp_path: Path, tiny_model: s
 @pytest.mark.parametrize("place", ["a-file", "a-file/below"])
 def test_an_output_below_a_file_is_refused(tmp_path: Path, shards: Path, tiny_model: str, place: str) -> None:
     (tmp_path / "a-file").write_text("", encoding="utf-8")
-    with pytest.raises(StorageError, match="a-file"):
+    with pytest.raises(ConfigError, match="a-file"):
         pipeline.run(make_config(shards, str(tmp_path / place), tiny_model))
 
 

@@ -120,7 +120,7 @@ def test_a_step_that_waits_for_its_store_gets_on_as_long_as_it_asks(
     """A store that is away for longer than the timeout would count as deaths over healthy units."""
     replica = SimpleNamespace(stats=SimpleNamespace(batches=0))
     monkeypatch.setattr(encoding, "load_replica", lambda *_: (replica, None))
-    monkeypatch.setattr(reading, "Preparer", lambda *_: None)
+    monkeypatch.setattr(reading, "Preparer", lambda *_: SimpleNamespace(progress=0))
     step = make()
     before = step.progress
     assert step.progress == before
