@@ -11,10 +11,10 @@ import pytest
 
 from jobs.bench import contenders, models, report
 from jobs.bench.__main__ import NAMES, section
-from jobs.bench.contenders import DEFAULT, EXACT, GATED, REPLICAS, Contender, PeerError, Running
+from jobs.bench.contenders import DEFAULT, EXACT, REPLICAS, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
 from jobs.bench.peers.serve import fastest, versions
-from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, with_duplicates
+from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, texts_of, with_duplicates
 from jobs.bench.whole import running_rate
 from jobs.figures.parity import measure_parity
 from pipeline.model.inspect import inspect_model
@@ -36,6 +36,14 @@ def test_texts_are_the_same_every_time_and_no_two_alike() -> None:
     texts = make_texts(MIXED, 2048)
     assert texts == make_texts(MIXED, 2048)
     assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("tokens", [3, 50, 512])
+def test_texts_for_a_gpu_are_all_of_one_length_and_none_is_cut(minilm: str, tokens: int) -> None:
+    """What is cut off would have been tokenised for nothing, and the tokenizer would have won the race."""
+    texts = texts_of(tokens, 40, minilm)
+    assert len(set(texts)) == 40
+    assert Tokens(minilm, 10_000).encode(texts)[2].tolist() == [tokens] * 40
 
 
 def test_duplicates_are_a_share_of_the_texts() -> None:
@@ -79,21 +87,21 @@ def test_parity_is_measured_against_the_reference() -> None:
 
 @pytest.fixture(scope="module")
 def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two rounds of four real contenders and one that can't be had, on a model that takes no time."""
+    """Two rounds of three real contenders and two that can't be had, on a model that takes no time."""
     missing = Contender("missing", "engine.py", {"precision": "exact"}, ("embedpipe-no-such-package",))
     broken = Contender("broken", "engine.py", {"precision": "exact", "model": "/nowhere"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setattr(contenders.os, "sched_getaffinity", lambda _: {0, 1})
-        race = (DEFAULT, EXACT, GATED, REPLICAS[0], missing, broken)
+        race = (DEFAULT, EXACT, REPLICAS[0], missing, broken)
         return measure_engine(
             tmp_path_factory.mktemp("bench"), tiny_model, make_texts(FEW, 24), race, max_tokens=64, rounds=2
         )
 
 
 def test_contenders_take_turns_and_their_vectors_are_compared(found: dict[str, Any], tiny_model: str) -> None:
-    assert list(found["contenders"]) == [DEFAULT.name, EXACT.name, GATED.name, REPLICAS[0].name]
+    assert list(found["contenders"]) == [DEFAULT.name, EXACT.name, REPLICAS[0].name]
     for own in found["contenders"].values():
         assert len(own["seconds"]) == 2
         assert all(value > 0 for value in own["seconds"])
@@ -119,7 +127,7 @@ def test_a_contender_that_can_not_take_part_is_named_with_the_reason(found: dict
 def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path: Path) -> None:
     text = report.engine_section("Title", found)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 5
+    assert len(rows) == 4
     [reference] = [row for row in rows if DEFAULT.name in row]
     assert "1.00×" in reference
     assert "reference" in reference

@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-@pytest.mark.parametrize("engine", ["serial", "ray"])
+@pytest.mark.parametrize(("root", "engine"), [("local", "serial"), ("s3", "ray")], indirect=["root"])
 def test_a_killed_driver_loses_at_most_what_was_in_flight(
     root: str, source: Path, tiny_model: str, engine: str
 ) -> None:

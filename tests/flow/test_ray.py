@@ -33,6 +33,7 @@ def ray_once() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.mark.parametrize("root", ["s3"], indirect=True)  # on a local disk all the others here are
 def test_both_engines_publish_the_same_rows(root: str, tmp_path: Path, tiny_model: str) -> None:
     for shard in range(4):
         write_parquet(tmp_path / "in" / f"{shard}.parquet", range(50 * shard, 50 * shard + 50))

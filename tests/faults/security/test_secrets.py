@@ -33,12 +33,14 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("kept", ["environment", "profile"])
-@pytest.mark.parametrize("engine", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    ("engine", "kept"), [("serial", "profile"), pytest.param("ray", "environment", marks=pytest.mark.ray)]
+)
 def test_a_whole_job_writes_no_secret(
     engine: str, kept: str, short: Path, tiny_model: str, moto_endpoint: str, bucket: str
 ) -> None:
-    """Logs, events, records, manifests, footers, the summary, and all that Ray writes into its session."""
+    """Logs, events, records, manifests, footers, the summary, and all that Ray writes into its session. The soak has the other
+    two pairs as well."""
     settings = planted(moto_endpoint)
     given = settings if kept == "environment" else as_profile(settings, short / "home")
     code, said = run_command(short, given, tiny_model, bucket, engine)
