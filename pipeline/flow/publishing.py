@@ -218,9 +218,10 @@ def count_duplicate_ids(job: Job, planned: Planned, published: bool) -> int | No
     None where nobody has to know: ids are generated from files all of which are listed; or the config keeps duplicates, and
     nothing is published or the rows are too many to count by the way.
     """
-    refused = job.config.rows.duplicate_id == "refuse"
-    if job.extraction.id is None and job.config.output.mode != "append":
+    generated = job.extraction.id is None
+    if generated and job.config.output.mode != "append":
         return None
+    refused = generated or job.config.rows.duplicate_id == "refuse"
     if not published and planned.head is not None:
         counted: int | None = planned.head.entry.facts.get("duplicate_ids")
         if counted is not None or not refused:

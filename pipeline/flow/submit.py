@@ -12,7 +12,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,6 +44,8 @@ PLAIN_SETTINGS = (
 
 POLL_S = 1.0
 PATIENCE = 20  # polls
+SILENT_S = 30.0
+"""A log that says nothing for so long may have lost its connection."""
 KILLED = 128
 """A shell adds the signal's number to this when what it ran was killed."""
 
@@ -220,17 +222,37 @@ def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[
 
 
 async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> None:
-    """The log, until it ends or its connection is lost, by which the job itself loses nothing."""
+    """The log, until it ends or its connection is lost, by which the job itself loses nothing.
+
+    What lies between may drop a connection without a word: while the log is silent the job is asked whether it has ended.
+    """
     log = client.tail_job_logs(job)
     while True:
+        coming = asyncio.ensure_future(_next(log))
         try:
-            lines = await anext(log, None)
+            while not (await asyncio.wait([coming], timeout=SILENT_S))[0]:
+                if await asyncio.to_thread(_is_over, client, job):
+                    coming.cancel()
+                    return
+            lines = await coming
         except (aiohttp.ClientError, RayError, RuntimeError, OSError) as error:
             show(f"the connection to the log is lost ({first_line(error)}); the job goes on, and is waited for\n")
             return
         if lines is None:
             return
         show(lines)
+
+
+async def _next(log: AsyncIterator[str]) -> str | None:
+    return await anext(log, None)
+
+
+def _is_over(client: JobSubmissionClient, job: str) -> bool:
+    """Whether there is nothing to wait for in the log. Who doesn't answer is waited for elsewhere, and not for ever."""
+    try:
+        return bool(client.get_job_info(job).status.is_terminal())
+    except (RayError, RuntimeError, OSError):
+        return True
 
 
 def _ended(client: JobSubmissionClient, job: str) -> JobDetails:

@@ -165,7 +165,15 @@ class LocalStore:
                 _make_folder(path.parent)
                 if path.parent != Path(self.root):
                     _flush_folder(path.parent.parent)  # the folder may be somebody else's who has not come to that
-                name_it()
+                try:
+                    name_it()
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    raise ConfigError(
+                        f"{path.parent} is on another file system than {self.root}, from where files get their names; make the "
+                        "whole output the link, or name that place in output.path"
+                    ) from error
                 _flush_folder(path.parent)
                 return
         raise TransientStorageError(

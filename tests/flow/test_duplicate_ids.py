@@ -88,6 +88,22 @@ def test_of_more_rows_than_memory_holds_a_summary_says_that_nobody_has_counted(
     assert run_job(config_of(source, tiny_model, "keep")).messages == ()  # and not at every look
 
 
+def test_ids_that_this_program_names_are_counted_however_many_there_are(
+    source: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In append mode a file of yesterday and one of today may have the same name below their roots."""
+    for module in (publishing, duplicates):
+        monkeypatch.setattr(module, "MAX_ROWS", 1)
+    for day in ("1", "2"):
+        (source / day).mkdir()
+        (source / day / "x.jsonl").write_text('{"text": "a"}\n')
+    changes: dict[str, Any] = {"input__id": None, "output__mode": "append"}
+    out = str(source.parent / "out")
+    assert run_job(make_config(source / "1", out, tiny_model, **changes)).rows == 1
+    with pytest.raises(InputError, match="1 rows would have the id of a row of another file"):
+        run_job(make_config(source / "2", out, tiny_model, **changes))
+
+
 def test_a_run_that_is_refused_ends_for_those_who_follow_its_events(source: Path, tiny_model: str) -> None:
     """A dashboard that is fed with them showed it as running for ever."""
     events: list[Event] = []

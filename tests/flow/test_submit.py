@@ -1,5 +1,6 @@
 """A job sent to a real cluster: a Ray head with dashboard and token, on loopback."""
 
+import asyncio
 import http.server
 import os
 import signal
@@ -12,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -191,12 +192,14 @@ def test_credentials_do_not_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
 class Dashboard:
     """Ray's client, with what it meets with: how the log ends, and what each look at the job gives."""
 
-    def __init__(self, log_ends: Exception | None, *looks: JobDetails | Exception) -> None:
+    def __init__(self, log_ends: Exception | Literal["never"] | None, *looks: JobDetails | Exception) -> None:
         self.log_ends, self.looks = log_ends, list(looks)
 
     async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
         yield "a line\n"
-        if self.log_ends is not None:
+        if self.log_ends == "never":
+            await asyncio.Event().wait()
+        elif self.log_ends is not None:
             raise self.log_ends
 
     def get_job_info(self, _: str) -> JobDetails:
@@ -216,6 +219,7 @@ def follow(dashboard: Dashboard) -> tuple[int, str]:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "POLL_S", 0.0)
+    monkeypatch.setattr(submit, "SILENT_S", 0.01)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,15 @@ def test_a_log_whose_connection_is_lost_does_not_end_the_waiting_for_the_job(err
     assert code == 0
     assert "a line" in shown
     assert "the connection to the log is lost" in shown
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_log_that_goes_silent_does_not_hold_who_waits_for_the_job() -> None:
+    """A firewall forgets a connection on which nothing was said for a while; neither side ever hears of it."""
+    running = ENDED.model_copy(update={"status": JobStatus.RUNNING})
+    assert follow(Dashboard("never", running, running, ENDED)) == (0, "a line\n")
+    with pytest.raises(IncompleteError, match="tells no more about raysubmit_1"):
+        follow(Dashboard("never", running, requests.ConnectionError("away")))
 
 
 @pytest.mark.usefixtures("no_pauses")

@@ -199,6 +199,20 @@ def test_a_file_system_that_takes_no_folders_is_a_mistake_of_the_config() -> Non
         probe(store)
 
 
+def test_a_link_to_another_file_system_inside_the_output_is_a_mistake_of_the_config(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further try would end otherwise."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ConfigError, match=r"a is on another file system than .*output\.path"):
+        store.put_new("a/b", b"x")
+    assert list(store.list("")) == []
+
+
 def test_a_root_that_may_not_be_looked_at_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A permission may be granted and a disk come back: what running again can mend is the store's refusal, when it is used."""
 
