@@ -35,7 +35,7 @@ def test_units_that_are_more_than_the_object_store_holds_all_arrive(tmp_path: Pa
     )
     done = subprocess.run(
         [sys.executable, str(RUN), config.model_dump_json()],
-        env=environment("faults.encoder", "faults.ground.small_store"), capture_output=True, text=True, timeout=170,
+        env=environment("faults.encoder", "faults.ground.small_store"), capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unit ") == FILES

@@ -107,5 +107,5 @@ def run_command(
         "RAY_BACKEND_LOG_LEVEL": "info",
     }  # fmt: skip
     command = [sys.executable, "-m", "pipeline", *(["--debug"] if debug else []), "run", "-c", "job.yaml", "--json"]
-    ended = subprocess.run(command, env=environment, cwd=folder / "work", capture_output=True, check=False, timeout=150)
+    ended = subprocess.run(command, env=environment, cwd=folder / "work", capture_output=True, check=False, timeout=250)
     return ended.returncode, ended.stdout + ended.stderr
