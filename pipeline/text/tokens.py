@@ -1,6 +1,7 @@
 """Token ids, exactly those sentence-transformers would feed the model."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -22,8 +23,23 @@ CHUNK_BYTES = 4 << 20
 """Texts are tokenised in chunks of about this much, so that encodings of a whole unit never lie in memory at once."""
 
 
-PROBED_TOKENS = 5
-"""Tokens of text that the way of cutting is tried with."""
+PROBE, PROBED_TOKENS = "one 2 three, four; five 6 seven! eight", 5
+"""What the way of cutting is tried on, and how many tokens of it are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Special tokens that stand around any text."""
+
+    before: int
+    behind: int
+    from_left: bool  # what is cut off a text is its beginning
+
+    def cut(self, row: list[int], limit: int) -> list[int]:
+        """Ids of more than `limit` tokens, without what is too much between the special ones."""
+        end, excess = len(row) - self.behind, len(row) - limit
+        start = self.before if self.from_left else end - excess
+        return row[:start] + row[start + excess :]
 
 
 class Tokens:
@@ -36,7 +52,7 @@ class Tokens:
         """Raises ModelError when the tokenizer can't be read, ConfigError when `max_tokens` leaves no room for text."""
         backbone = find_backbone(Path(directory))
         try:
-            whole, cut = _load(backbone, max_tokens)
+            whole, cut, direction = _load(backbone)
         except Exception as error:  # tokenizers knows only one kind of exception, and raises that itself
             raise ModelError(f"{backbone}: the tokenizer can't be used: {error}") from error
         special = whole.num_special_tokens_to_add(False)
@@ -44,8 +60,9 @@ class Tokens:
             raise ConfigError(
                 f"model.max_tokens is {max_tokens}, and {special} of them are special tokens; set it higher"
             )
+        self._frame = _find_frame(whole, cut, special, direction)
+        cut.enable_truncation(max_tokens, direction=direction)
         self._whole, self._cut, self.max_tokens = whole, cut, max_tokens
-        self._frame = _find_frame(whole, cut, special)
         self.progress = 0
 
     def encode(
@@ -71,32 +88,23 @@ class Tokens:
         return np.concatenate(ids), np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)]), lengths
 
     def _shorten(self, row: list[int], text: str) -> list[int]:
-        """The ids of a text that is too long, cut to the limit inside its frame of special tokens."""
-        if self._frame is None:
-            return list(self._cut.encode(text).ids)
-        before, after, from_left = self._frame
-        room = self.max_tokens - before - after
-        inner = row[before : len(row) - after]
-        return row[:before] + (inner[-room:] if from_left else inner[:room]) + row[len(row) - after :]
+        """The ids of a text that is too long, cut to the limit."""
+        return list(self._cut.encode(text).ids) if self._frame is None else self._frame.cut(row, self.max_tokens)
 
 
-def _find_frame(whole: Tokenizer, cut: Tokenizer, special: int) -> tuple[int, int, bool] | None:
-    """How many special tokens stand before and behind any text, and whether what is cut off is its beginning; None where a
-    tokenizer does something else, and has to cut itself, which takes it as long again as the whole text did."""
-    probe = Tokenizer.from_str(whole.to_str())
-    probe.encode_special_tokens = whole.encode_special_tokens
-    direction = cut.truncation["direction"] if cut.truncation else "right"
-    from_left = direction == "left"
-    probe.enable_truncation(special + PROBED_TOKENS, direction=direction)
-    text = "one 2 three, four; five 6 seven! eight"
-    row, expected = whole.encode(text).ids, probe.encode(text).ids
-    inner = whole.encode(text, add_special_tokens=False).ids
+def _find_frame(whole: Tokenizer, cut: Tokenizer, special: int, direction: str) -> _Frame | None:
+    """None where a tokenizer cuts in another way, and has to do it itself, which takes it as long again as the whole text did.
+
+    cut: is left with another limit.
+    """
+    limit = special + PROBED_TOKENS
+    cut.enable_truncation(limit, direction=direction)
+    row, inner = (whole.encode(PROBE, add_special_tokens=framed).ids for framed in (True, False))
     before = next((n for n in range(special + 1) if row[n : len(row) - special + n] == inner), None)
-    if before is None or len(inner) <= PROBED_TOKENS:
+    if before is None or len(row) <= limit:
         return None
-    kept = inner[-PROBED_TOKENS:] if from_left else inner[:PROBED_TOKENS]
-    framed = row[:before] + kept + row[len(row) - special + before :]
-    return (before, special - before, from_left) if framed == expected else None
+    frame = _Frame(before, special - before, from_left=direction == "left")
+    return frame if frame.cut(row, limit) == cut.encode(PROBE).ids else None
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -110,8 +118,8 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield first, list(texts[first:])
 
 
-def _load(backbone: Path, max_tokens: int) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizer as it is, and one that cuts.
+def _load(backbone: Path) -> tuple[Tokenizer, Tokenizer, str]:
+    """The tokenizer as it is, one that is to cut, and from which side.
 
     For the classes that say no more than their tokenizer.json it is read as it is: transformers would bring all of torch
     into every process that reads. The parity gate compares the ids with sentence-transformers' own either way.
@@ -130,7 +138,6 @@ def _load(backbone: Path, max_tokens: int) -> tuple[Tokenizer, Tokenizer]:
     if transformer_settings(backbone).get("do_lower_case") and "Lowercase" not in repr(whole.normalizer):
         whole.normalizer = Normalizers([Lowercase(), *([whole.normalizer] if whole.normalizer else [])])
     cut = Tokenizer.from_str(whole.to_str())
-    cut.enable_truncation(max_tokens, direction=direction)
     for tokenizer in (whole, cut):  # not in the JSON; True: "[SEP]" in a text is five characters, no special token
         tokenizer.encode_special_tokens = bool(settings.get("split_special_tokens", False))
-    return whole, cut
+    return whole, cut, direction
