@@ -25,6 +25,9 @@ ENVIRONMENTS = PROJECT / ".bench"
 TORCH = "torch>=2.13,<2.14"
 SENTENCE_TRANSFORMERS = "sentence-transformers>=5"
 SIZES = (8, 16, 32, 64, 128)
+UNIT_TEXTS = 4096
+"""That the engine is given at a time, as in a job."""
+
 ANSWER_S, END_S = 3600.0, 30.0
 """After that a contender counts as hanging."""
 
@@ -164,9 +167,15 @@ class Running:
 
 
 def round_settings(
-    folder: Path, model: str, texts: Sequence[str], max_tokens: int, device: str = "cpu"
+    folder: Path,
+    model: str,
+    texts: Sequence[str],
+    max_tokens: int,
+    device: str = "cpu",
+    unit_texts: int = UNIT_TEXTS,
 ) -> dict[str, Any]:
-    """What every contender is told: the texts, written to the folder, the model, where texts are cut, the device, all cores."""
+    """What every contender is told: the texts, written to the folder, the model, where texts are cut, the device, how many
+    texts the engine is given at a time, all cores."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "texts.json"
     file.write_text(json.dumps(texts), encoding="utf-8")
@@ -175,6 +184,7 @@ def round_settings(
         "model": model,
         "max_tokens": max_tokens,
         "device": device,
+        "unit_texts": unit_texts,
         "threads": len(os.sched_getaffinity(0)),
     }
 

@@ -9,15 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.contenders import ALL, DEFAULT, EXACT, FORMATS, GATED, Contender, PeerError, Running, round_settings
+from jobs.bench.contenders import (
+    ALL,
+    DEFAULT,
+    EXACT,
+    FORMATS,
+    GATED,
+    UNIT_TEXTS,
+    Contender,
+    PeerError,
+    Running,
+    round_settings,
+)
 from jobs.bench.texts import MIXED, make_texts
 from jobs.figures.parity import measure_parity
 from pipeline.text.tokens import Tokens
 
 PRODUCTS = Contender("products", "products.py")
 PARITY_TEXTS = 4096
-UNIT_TEXTS = 4096
-"""That the engine is given at a time, as in a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,8 @@ def measure_engine(
     """
     size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
     formats = FORMATS[device]
-    settings = round_settings(folder, model, texts, max_tokens, device)
-    settings |= {"shapes": size.shapes, "formats": formats, "unit_texts": unit_texts}
+    settings = round_settings(folder, model, texts, max_tokens, device, unit_texts)
+    settings |= {"shapes": size.shapes, "formats": formats}
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     rates, failed = [], {}
     with ExitStack() as stack:

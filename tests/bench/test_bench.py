@@ -11,7 +11,7 @@ import pytest
 
 from jobs.bench import contenders, models, report
 from jobs.bench.__main__ import NAMES, section
-from jobs.bench.contenders import DEFAULT, EXACT, REPLICAS, Contender, PeerError, Running
+from jobs.bench.contenders import DEFAULT, EXACT, REPLICAS, Contender, PeerError, Running, round_settings
 from jobs.bench.engine import Size, measure_engine
 from jobs.bench.peers.serve import fastest, versions
 from jobs.bench.texts import DOCUMENTS, MIXED, MIXES, TITLES, Mix, make_texts, texts_of, with_duplicates
@@ -139,14 +139,7 @@ def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path
 
 
 def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None:
-    (tmp_path / "texts.json").write_text(json.dumps(["a text", "another"]))
-    settings = {
-        "texts": str(tmp_path / "texts.json"),
-        "model": tiny_model,
-        "max_tokens": 64,
-        "device": "cpu",
-        "threads": 1,
-    }
+    settings = round_settings(tmp_path, tiny_model, ["a text", "another"], 64)
     with Running(EXACT, tmp_path / "one", settings) as running:
         (tmp_path / "one" / "err.txt").write_text("RuntimeError: out of luck\n")
         running._process.kill()

@@ -22,7 +22,7 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
     """
     if settings.get("compiled"):
         compiled.AFTER_S[settings["device"]] = 0.0
-    limit, unit = settings["max_tokens"], settings.get("unit_texts", len(texts))
+    limit, unit = settings["max_tokens"], settings["unit_texts"]
     tokens = Tokens(settings["model"], limit)
     encoder, gate = load_gated(
         resolve_model(settings["model"], None, None),
