@@ -22,7 +22,6 @@ from pipeline.plan import plan
 from pipeline.storage import create
 
 Replacement = tuple[Any, str, Any]
-LARGEST_MEMORY = 50_000
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def fast_records() -> list[Replacement]:
         (attempts, "asdict", lambda note: note),
         (snapshot, "encode_manifest", encode_manifest),
         (snapshot, "decode_manifest", decode_manifest),
-        (plan, "segment_id", cache(plan.segment_id)),
+        (plan, "segment_id", _segment_id),
     ]
 
 
@@ -97,7 +96,16 @@ def plain_json(value: object) -> bytes:
     return encode(value, order="sorted")
 
 
+_segment_id = cache(plan.segment_id)
 _manifests: dict[bytes, tuple[ManifestUnit, ...]] = {}
+_memories: list[dict[bytes, Any]] = [_manifests]
+
+
+def forget() -> None:
+    """Everything remembered: no history has records of another one."""
+    for memory in _memories:
+        memory.clear()
+    _segment_id.cache_clear()
 
 
 def encode_manifest(found: Sequence[ManifestUnit]) -> bytes:
@@ -115,8 +123,6 @@ def encode_manifest(found: Sequence[ManifestUnit]) -> bytes:
             for u in found
         ]
     ).encode()
-    if len(_manifests) > LARGEST_MEMORY:
-        _manifests.clear()
     _manifests[data] = tuple(found)
     return data
 
@@ -128,11 +134,10 @@ def decode_manifest(data: bytes) -> tuple[ManifestUnit, ...]:
 
 def _remembered(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     memory: dict[bytes, Any] = {}
+    _memories.append(memory)
 
     def remembered(data: bytes) -> Any:
         if data not in memory:
-            if len(memory) > LARGEST_MEMORY:
-                memory.clear()
             memory[data] = read(data)
         return memory[data]
 
