@@ -17,13 +17,14 @@ from pipeline.commit.success import clear_success
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
-from pipeline.sink.assemble import write_data_file
+from pipeline.sink.assemble import damaged, write_data_file
 from pipeline.sink.records import DataFilePlan
 from pipeline.sink.schema import Layout
 from pipeline.storage.create import create_file
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.open import open_store
 from pipeline.storage.retry import REQUESTS
+from pipeline.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,28 @@ class Assembling:
         return REQUESTS.tried + self._slices
 
     def make(self) -> AssemblyRecord:
-        """The record that stands: ours, or that of a driver who was quicker. Raises Overtaken, StorageError."""
+        """The record that stands: ours, or that of a driver who was quicker. A file that something outside took away since
+        is made again, under its name. Raises Overtaken, StorageError, VerificationError."""
         task = self.task
         apply_environment(task.environment)
         store = open_store(task.output)
         standing = read_assembled(store, task.base, task.assembly, task.file.k)
-        if standing is not None:
+        if standing is not None and _is_there(store, standing.file):
             return standing
         made = write_data_file(store, task.file, task.layout, self._count)
-        # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
-        key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
+        if standing is None:
+            # Drawn here, not by the driver: a task that Ray tries again must not use a name twice.
+            key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
+        elif made.sha256 == standing.file.sha256:
+            key = standing.file.key
+        else:
+            raise damaged(store, standing.file.key, "it is gone, and this program makes another file of its rows")
         create_file(store, key, made.data)
         # After the file, too: whoever has set the mark since this run began looks at data/ behind it, and has either seen the
         # file there or set the mark before this.
         clear_success(store)
+        if standing is not None:
+            return standing
         slices = []
         first = 0
         for source in task.file.slices:
@@ -98,3 +107,11 @@ class Assembling:
 
     def _count(self) -> None:
         self._slices += 1
+
+
+def _is_there(store: Store, file: FileRef) -> bool:
+    """Whether a file that somebody has made still stands. Raises VerificationError for another one in its place."""
+    size = store.size(file.key)
+    if size not in (None, file.bytes):
+        raise damaged(store, file.key, f"it has {size} bytes, its record says {file.bytes}")
+    return size is not None

@@ -5,9 +5,10 @@ never taken for covered.
 """
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 from pipeline.commit.attempts import list_unended
 from pipeline.commit.manifest import ManifestUnit
@@ -89,8 +90,9 @@ def plan_now(
     units = head.units if head and same_spec else ()
     redo = units_to_redo(store, units, generations, given_up)
     match = match_head(spec.spec_id, by_uri, units, job.extraction, append=append, redo=redo)
-    if same_spec:
-        check_drop(store.root, entry, match.gone_rows, allow_drop=allow_drop)
+    if not same_spec:
+        match = replace_fields(match, gone_rows=_rows_without(head, by_uri))
+    check_drop(store.root, entry, match.gone_rows, spec, allow_drop=allow_drop)
     if job.limit is None:
         segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
     else:
@@ -103,6 +105,12 @@ def plan_now(
     gate = gate_unit(spec.spec_id)
     plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
     return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0))
+
+
+def _rows_without(head: Snapshot | None, listed: Container[str]) -> int:
+    """Rows of a snapshot none of whose files is listed any more: a replacement can't have them, in append mode neither."""
+    units = head.units if head else ()
+    return sum(unit.rows_out for unit in units if not any(piece.uri in listed for piece in unit.pieces))
 
 
 def units_to_redo(

@@ -101,14 +101,17 @@ def _refusals(job: Job, planned: Planned, rows: int | None) -> list[str]:
     if planned.head is None:
         return []
     entry, root = planned.head.entry, job.store.root
-    try:
-        check_spec(job.spec, entry, read_stored_spec(job.store, entry.spec), replace=False, output=root)
-        if planned.same_spec:
-            lost = planned.plan.gone_rows if rows is None else entry.rows - rows
-            check_drop(root, entry, lost, allow_drop=False)
-    except RefusedError as error:
-        return [f"a run is refused: {error.message}"]
-    return []
+    lost = planned.plan.gone_rows if rows is None else entry.rows - rows
+    refusals = []
+    for check in (
+        lambda: check_spec(job.spec, entry, read_stored_spec(job.store, entry.spec), replace=False, output=root),
+        lambda: check_drop(root, entry, lost, job.spec, allow_drop=False),
+    ):
+        try:
+            check()
+        except RefusedError as error:
+            refusals.append(f"a run is refused: {error.message}")
+    return refusals
 
 
 def _sample(job: Job, segments: Sequence[Segment]) -> Sample:

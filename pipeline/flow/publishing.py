@@ -2,8 +2,8 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pipeline
 from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, list_unpublished
+from pipeline.commit.keys import DATA
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import NO_TIME, LogEntry
-from pipeline.commit.snapshot import list_versions, publish, read_head
+from pipeline.commit.snapshot import Snapshot, list_versions, publish, read_head
 from pipeline.commit.success import clear_success, is_exact, marked_version, settle_success
 from pipeline.commit.units import open_request, retire_unit
 from pipeline.errors import (
@@ -24,6 +25,7 @@ from pipeline.errors import (
     Overtaken,
     StorageError,
     TransientStorageError,
+    VerificationError,
 )
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
@@ -53,6 +55,10 @@ WRONG_MARK = ", soon: somebody has set _SUCCESS, and a plain glob of data/ gives
 NOT_ALONE = (
     "_SUCCESS is not written: data/ holds files made for a version that isn't published. If another run is at work, it will "
     "publish it; else `embedpipe gc --abandon` deletes them"
+)
+FOREIGN = (
+    "_SUCCESS is not written: data/ holds {} that this program did not put there ({} such files), which a plain glob would read. "
+    "Move them elsewhere and run again; `embedpipe files` is exact meanwhile"
 )
 
 
@@ -93,10 +99,9 @@ def publish_plan(
     """
     plan, head = planned.plan, planned.head
     failed = {**_still_without(planned), **failed}
-    if planned.same_spec:
-        rows = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
-        lost = (head.entry.rows if head else 0) - rows
-        check_drop(job.store.root, head.entry if head else None, lost, allow_drop=allow_drop)
+    rows = sum(unit.rows_out for unit in plan.kept) + sum(unit.rows_out for unit in plan.committed)
+    entry = head.entry if head else None
+    check_drop(job.store.root, entry, (entry.rows if entry else 0) - rows, job.spec, allow_drop=allow_drop)
     layout = make_layout(job)
     assembly = plan_assembly(
         planned.version,
@@ -117,7 +122,7 @@ def publish_plan(
         return publish(
             job.store,
             job.spec,
-            head.entry if head else None,
+            entry,
             units,
             retain=job.config.output.retain,
             failed=failed,
@@ -151,7 +156,7 @@ def retire_lost(store: Store, planned: Planned) -> int:
     """Give up committed units whose staged rows are gone although nobody has published since the plan: something outside took
     them away. How many there were; the next plan works them again.
 
-    Raises StorageError where it is the head itself that has lost a file.
+    Raises VerificationError where it is the head itself that has lost a file.
     """
     head = read_head(store)
     if (head.entry.version if head else 0) != planned.version:
@@ -161,39 +166,59 @@ def retire_lost(store: Store, planned: Planned) -> int:
     for unit in lost:
         request = open_request(store, unit, published.get(unit.unit, -1))
         retire_unit(store, unit, unit.generation + 1, request or "its staged rows were taken away")
-    missing = [] if lost or head is None else [key for key in head.files if store.size(key) is None]
-    if missing:
-        raise StorageError(
+    if head is not None and not lost:
+        _check_there(store, head, head.files)
+    return len(lost)
+
+
+def _check_there(store: Store, head: Snapshot, suspects: Iterable[str]) -> None:
+    """Raises VerificationError where one of these files of the head is gone, and nobody has published since."""
+    missing = [key for key in suspects if store.size(key) is None]
+    if missing and _newest(store) == head.entry.version:
+        raise VerificationError(
             f"{store.root}/{missing[0]} is gone, though the newest snapshot holds it ({len(missing)} such files): something "
             "outside embedpipe removed it. Restore it, or write the job's result to another output.path"
         )
-    return len(lost)
 
 
 def finish(store: Store, retain: int) -> Finish:
     """End a run: collect garbage and settle `_SUCCESS`. A writer without permission to delete does neither: it could not
-    take the mark away again."""
+    take the mark away again.
+
+    Raises VerificationError where the head has lost a file.
+    """
     head = read_head(store)
     if head is None:
         return Finish(marked=False, deleted=0, note="")
+    ended = _settle(store, head, retain)
+    if ended.marked:
+        return ended
+    there = {entry.key for entry in store.list(DATA)}
+    files = set(head.files)
+    _check_there(store, head, sorted(files - there))
+    if ended.note or retain != 1 or there == files:
+        return ended
+    if next(list_unpublished(store, head), None) is not None:
+        return replace(ended, note=NOT_ALONE)
+    foreign = sorted(there - files)
+    return replace(ended, note=FOREIGN.format(foreign[0], len(foreign))) if foreign else ended
+
+
+def _settle(store: Store, head: Snapshot, retain: int) -> Finish:
     if not can_delete(store):
         mark = marked_version(store)
         wrong = mark is not None and (mark != head.entry.version or not is_exact(store, set(head.files)))
         return Finish(marked=False, deleted=0, note=NOT_COLLECTED + WRONG_MARK * wrong)
     deleted = collect_now(store)
+    if retain != 1:
+        clear_success(store)
+        return Finish(marked=False, deleted=deleted, note="")
     try:
-        if retain == 1:
-            marked = settle_success(store, head.entry, set(head.files), _newest)
-        else:
-            clear_success(store)
-            marked = False
+        return Finish(settle_success(store, head.entry, set(head.files), _newest), deleted, "")
     except TransientStorageError:
         raise
     except StorageError as error:
         return Finish(marked=False, deleted=deleted, note=f"_SUCCESS is not settled: {error.message}")
-    if retain == 1 and not marked and next(list_unpublished(store, head), None) is not None:
-        return Finish(marked=False, deleted=deleted, note=NOT_ALONE)
-    return Finish(marked, deleted, "")
 
 
 def collect_now(store: Store) -> int:

@@ -53,7 +53,7 @@ class Throwaway:
             # Not `multiprocessing.Process`: it would run this process's main module once more, Ray's for example.
             code = f"from pipeline.flow.throwaway import serve; serve({name!r}, {theirs.fileno()}, {os.getpid()})"
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-P", "-c", code],  # -P: modules of the current folder are the user's, not ours
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

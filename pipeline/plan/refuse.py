@@ -28,9 +28,12 @@ def check_spec(spec: Spec, head: LogEntry | None, published: Spec, *, replace: b
     )
 
 
-def check_drop(output: str, head: LogEntry | None, lost_rows: int, *, allow_drop: bool) -> None:
-    """Raises RefusedError when the next snapshot would lack more than 10% of the head's rows."""
+def check_drop(output: str, head: LogEntry | None, lost_rows: int, spec: Spec, *, allow_drop: bool) -> None:
+    """Raises RefusedError when the next snapshot, of this spec, would lack more than 10% of the head's rows. What was a
+    limited try may be replaced by a smaller one."""
     if head is None or allow_drop or lost_rows <= head.rows * MAX_DROP_SHARE:
+        return
+    if head.spec != spec.spec_id and head.limit is not None:
         return
     raise RefusedError(
         f"{output}: the next snapshot would lack {lost_rows:,} of the {head.rows:,} rows of version {head.version} "

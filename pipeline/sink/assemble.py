@@ -60,7 +60,8 @@ def damaged(store: Store, key: str, how: str) -> VerificationError:
     """The error for a stored file that isn't as it was written. `how`: what tells."""
     return VerificationError(
         f"{store.root}/{key}: {how}: the file was changed or damaged since it was written. Nothing is published. Restore it; "
-        "or, for a file below _embedpipe/part, give up what is staged with `embedpipe gc --abandon` and run again"
+        "or, for a file below _embedpipe/part or one that no snapshot has yet, give up what is staged with `embedpipe gc "
+        "--abandon` and run again"
     )
 
 

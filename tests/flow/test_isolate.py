@@ -328,6 +328,20 @@ def test_a_process_that_closes_its_pipe_and_stays_is_killed(monkeypatch: pytest.
     assert process._process.poll() == -signal.SIGKILL
 
 
+def test_a_throw_away_process_runs_no_code_of_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder named `pipeline` there made every run fail; any module there would have been run."""
+    (tmp_path / "pipeline").mkdir()
+    for name in ("ctypes.py", "pipeline/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    process = Throwaway(throwaways.echo)
+    process.send("answer")
+    assert process.receive(60) == "answer"
+    process.end()
+
+
 def test_a_pause_of_our_own_does_not_count_against_the_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-Z, or on a machine that was frozen, both have stood still; a healthy text would pass for one that hangs."""
     process = Throwaway(throwaways.echo)

@@ -192,7 +192,21 @@ def test_losing_more_than_a_tenth_of_the_rows_is_refused_unless_allowed() -> Non
 
     units = published(done(SPEC, whole(input_file("a.jsonl")), rows=100))
     entry = publish(MemoryStore(), SPEC, None, units, retain=1, failed={}, facts={})
-    check_drop("out", entry, 10, allow_drop=False)
+    check_drop("out", entry, 10, SPEC, allow_drop=False)
     with pytest.raises(RefusedError, match="11 of the 100 rows"):
-        check_drop("out", entry, 11, allow_drop=False)
-    check_drop("out", entry, 100, allow_drop=True)
+        check_drop("out", entry, 11, SPEC, allow_drop=False)
+    check_drop("out", entry, 100, SPEC, allow_drop=True)
+    with pytest.raises(RefusedError, match="11 of the 100 rows"):
+        check_drop("out", entry, 11, spec(limit=5), allow_drop=False)
+
+
+def test_a_limited_try_may_be_replaced_by_a_smaller_one() -> None:
+    from support.memory import MemoryStore
+
+    from pipeline.commit.snapshot import publish
+
+    units = published(done(SPEC, whole(input_file("a.jsonl")), rows=100))
+    tried = publish(MemoryStore(), spec(limit=100), None, units, retain=1, failed={}, facts={})
+    check_drop("out", tried, 95, spec(limit=5), allow_drop=False)
+    with pytest.raises(RefusedError, match="20 of the 100 rows"):
+        check_drop("out", tried, 20, spec(limit=100), allow_drop=False)
