@@ -1,13 +1,16 @@
 """What the soak has proved so far: counts, added up over any number of sittings, for each part and version of its code."""
 
+import ast
 import datetime
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +22,40 @@ def _files(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"pipeline/{folder}/{name}.py" for name in names.split())
 
 
+PACKAGE = ("pipeline/**/*.py",)
+APART = (
+    "pipeline/evaluate/**/*.py",  # scores models; no job runs it
+    "pipeline/train/**/*.py",
+    *_files("config", "evaluation pairs training"),
+    "pipeline/encode/**/*.py",  # which numbers a vector has: tests of parity, and the gate, see to that; here they are scripted
+    *_files("quality", "neighbours settings"),  # what cheaper settings would cost
+    *_files("flow", "demand preflight speed metrics"),  # estimates and counters
+    *_files("cli", "card config evaluate files plan sample status train"),
+    *_files("export", "card"),
+    "pipeline/sample.py",
+)
+"""What no part exercises, or what can't change what is published, kept, deleted or told of it."""
+
+ENCODE = _files("encode", "blame settings")
+"""Of `APART` what decides whether a text, a model or a machine is at fault, and what a job is."""
+
 PROTOCOL = (
     "pipeline/errors.py",  # what is tried again, and what a run ends with
     "pipeline/spec.py",  # identities: what counts as the same work
     "pipeline/commit/**/*.py",  # the records, and who may delete what
     "pipeline/plan/**/*.py",  # what is pending
-    *_files("storage", "create local object object_store open probe retry s3 direct faults store"),  # conditional creates
-    *_files("sink", "assemble part records"),  # what parts and data files hold
-    *_files("flow", "acks context encoding engine gate_watch isolate job maintenance planning publishing reading rejected"),
-    *_files("flow", "refusals signals staging supervisor unit"),
-)  # fmt: skip
-"""The code that decides what is published, kept and deleted."""
+    *_files("source", "records segments"),  # which pieces are a unit
+    *_files("storage", "create faults probe retry store"),
+    *_files("sink", "records part"),
+    *_files("flow", "acks context encoding engine gate_watch isolate job maintenance planning publishing reading"),
+    *_files("flow", "refusals rejected signals staging supervisor unit"),
+)
+"""What the simulation runs of the program: the code that decides what is published, kept and deleted."""
 
-TEXTS = ("pipeline/text/**/*.py", "pipeline/flow/replica.py")  # which vector and hash are a row's
-SINK = ("pipeline/sink/**/*.py",)  # layout, partitions, duplicate ids
-STORAGE = ("pipeline/storage/**/*.py",)  # also sources and pinned reads
-SOURCE = ("pipeline/source/**/*.py",)  # one reader per format
-RAY = _files(
-    "flow", "cluster desk losses memory_limit ray_engine read_apart throwaway watchdog"
-)  # what dies and hangs on a cluster
-SERIAL = _files("flow", "overlap serial watchdog")  # what does without one
-GATE = ("pipeline/quality/gate.py",)  # what a text may do before anything is encoded
-CLUSTER_JOBS = (*PROTOCOL, *TEXTS, *SINK, *RAY, *_files("flow", "summary"), *_files("cli", "app run terminal"))
-"""Whole jobs on Ray, to their exit code."""
+PARTS = ("simulation", "sweep", "chaos", "poison", "store", "corpus", "ground", "repeats", "security")
 
-CODE: Mapping[str, tuple[str, ...]] = {
-    "simulation": PROTOCOL,
-    "sweep": (*PROTOCOL, *TEXTS, *SINK, *STORAGE, *SERIAL),  # whole jobs, without Ray
-    "chaos": CLUSTER_JOBS,
-    "poison": (*PROTOCOL, *TEXTS, *RAY, *SERIAL, *GATE),  # both engines
-    "store": (*PROTOCOL, *TEXTS, *SINK, *STORAGE, *SERIAL),  # whole jobs, without Ray
-    "corpus": (*SOURCE, *TEXTS, *_files("storage", "faults generic inputs pinned s3 uri glob")),  # bytes to rows
-    "ground": (*PROTOCOL, *TEXTS, *SOURCE, *STORAGE, *SERIAL, "pipeline/model/**/*.py", *_files("flow", "status summary")),
-    "repeats": (*CLUSTER_JOBS, *GATE, *_files("flow", "exposure")),  # of chaos, poison, ground and security what runs on Ray
-    "security": (
-        "pipeline/model/**/*.py",  # code in models
-        "pipeline/config/**/*.py",  # code and URLs in configs
-        "pipeline/commit/**/*.py",  # what stands in records
-        *STORAGE, *SOURCE, *SINK,  # names, URLs, secrets in messages
-        *_files("flow", "cluster exposure submit"),  # what is open to others
-        "pipeline/progress/**/*.py", *_files("cli", "app logs"),  # secrets in events, logs and last words
-    ),
-}  # fmt: skip
-"""Part → the code it exercises. Another version of that has to prove itself anew; other code can't undo what was proved."""
+BOOKS = ("faults.ledger", "faults.report", "faults.soak")
+"""Modules that only keep count."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +66,54 @@ class Chunk:
     counts: Mapping[str, int]  # added up by name; what must be 0 is counted too
 
 
-def code_of(part: str) -> list[Path]:
-    """The files a part proves."""
-    return sorted({path for pattern in CODE[part] for path in ROOT.glob(pattern)})
+@cache
+def code_of(part: str) -> tuple[Path, ...]:
+    """The files a part proves, and those it proves them with: of another version of either nothing was proved."""
+    if part == "simulation":
+        return (*_found(PROTOCOL), *apparatus(part))
+    return (*sorted({*_found(PACKAGE)} - {*_found(APART)} | {*_found(ENCODE)}), *apparatus(part))
+
+
+def _found(patterns: Iterable[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
+
+
+def apparatus(part: str) -> list[Path]:
+    """The part's modules below tests/faults and what they import of others: what does the damage, and what judges."""
+    folder = ROOT / "tests/faults"
+    todo = [path for path in (folder / part).glob("*.py") if not path.stem.startswith("test_")]
+    if part == "repeats":
+        todo += (path for path in folder.glob("*/test_*.py") if "mark.ray" in path.read_text())
+    todo += (folder / "hooks.py", *(folder / "site").glob("*.py"))
+    found: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += (module for name in _imported(path) if (module := _module(name)) is not None)
+    return sorted(found)
+
+
+def _module(name: str) -> Path | None:
+    """Where a module of the proof lies; None for a name in one, a folder, and what only keeps count."""
+    path = (ROOT / "tests" / name.replace(".", "/")).with_suffix(".py")
+    return path if path.exists() and name not in BOOKS else None
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Modules of the proof that a file imports or, as `python -m` and hooks do, names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "faults":
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("faults."))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"\bfaults\.[a-z_.]+[a-z]", node.value)
 
 
 def version_of(part: str) -> str:
-    """12 hexadecimal characters of the code a part proves, as it is now."""
+    """12 hexadecimal characters of `code_of`, as it is now."""
     digest = hashlib.sha256()
     for path in code_of(part):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")

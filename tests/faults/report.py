@@ -41,7 +41,7 @@ ROWS = (
     ("store", "timed_pairs", "jobs timed with a quiet store and with one that answers 503 to 30% for a minute"),
     ("store", "timed_quiet_ms", "milliseconds they took together, quiet"),
     ("store", "timed_busy_ms", "milliseconds they took together, with 503"),
-    ("store", "uploads_left", "multipart uploads left open"),
+    ("store", "uploads_left", "multipart uploads left open: none is ever begun, everything is written by one request"),
     ("corpus", "bad_files", "bad and odd input files"),
     ("corpus", "fuzzed_files", "mutated input files"),
     ("corpus", "wrong", "of both neither read right nor refused with file, place and reason"),
@@ -64,7 +64,7 @@ ROWS = (
 
 EVERYWHERE = (
     ("violations", "violations of an invariant, or of anything else that was checked"),
-    ("lost", "rows lost, in all of the above"),
+    ("lost", "rows lost"),
     ("duplicated", "rows there twice"),
     ("mispaired", "rows with vector, hash, token count or kept column of another one, or of no row of the source"),
     (
@@ -101,9 +101,19 @@ MUST_BE_ZERO = frozenset(
 ) | {name for name, _ in EVERYWHERE}
 
 
+def wrong(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of these counts what must be 0 and isn't."""
+    return {name: count for name, count in counts.items() if count and name in MUST_BE_ZERO}
+
+
+def findings(part: str) -> dict[str, int]:
+    """What was found wrong with a part's code as it is now."""
+    return wrong(ledger.counts(part))
+
+
 def table() -> str:
     """Markdown: of each part what was counted for its code as it is now or, where that is nothing yet, was before."""
-    versions = {part: ledger.newest(part) for part in ledger.CODE}
+    versions = {part: ledger.newest(part) for part in ledger.PARTS}
     every = {part: ledger.counts(part, version) for part, version in versions.items() if version}
     lines = ["| part | its code | hours | |", "|---|---|---:|---|"]
     lines += [f"| {part} | {_state(part, version)} |" for part, version in versions.items()]
@@ -132,7 +142,9 @@ def _rows(every: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str]]:
         elif name in counts:
             yield text, _shown(name, counts[name])
     for name, text in EVERYWHERE:
-        yield text, _shown(name, sum(counts.get(name, 0) for counts in every.values()))
+        looked = {part: counts[name] for part, counts in every.items() if name in counts}
+        if looked:  # else nobody has looked for it yet
+            yield f"{text} ({', '.join(looked)})", _shown(name, sum(looked.values()))
 
 
 def _matrix(counts: Mapping[str, int]) -> Iterator[str]:

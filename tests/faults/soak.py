@@ -23,6 +23,9 @@ from faults.chaos.strikes import PAIRS
 log = logging.getLogger(__name__)
 
 CHUNK_S = 300.0
+MOST_S = 3600.0
+"""What a chunk may take beyond its time: a round of chaos, or one run of the Ray share, is not cut short."""
+
 LANE = 10**9
 """Cases of the second process of a part begin here."""
 
@@ -73,7 +76,7 @@ def soak(parts: Sequence[Part], seconds: float) -> bool:
             if left > 0:
                 right &= all([*_chunks(part, min(CHUNK_S, left))])
                 report.write()
-    return right
+    return right and not any(report.findings(part.name) for part in parts)
 
 
 def is_done(part: Part) -> bool:
@@ -92,22 +95,31 @@ def _chunks(part: Part, seconds: float) -> Iterator[bool]:
     firsts = [ledger.begin(part.name, version, lane) or LANE * lane for lane in range(part.lanes)]
     children = [_start(part.name, first, seconds) for first in firsts]
     for lane, (first, child) in enumerate(zip(firsts, children, strict=True)):
-        chunk = _ended(child, first)
+        chunk = _ended(child, first, seconds)
         if chunk is None:
             log.error("%s: the chunk from %d was stopped; nothing of it is counted", part.name, first)
             yield False
             continue
+        if ledger.version_of(part.name) != version:
+            log.error("%s: the code has changed under the chunk from %d; nothing of it is counted", part.name, first)
+            yield False
+            continue
         ledger.add(part.name, version, chunk, time.monotonic() - started, lane)
-        wrong = {name: count for name, count in chunk.counts.items() if count and name in report.MUST_BE_ZERO}
+        wrong = report.wrong(chunk.counts)
         level = logging.ERROR if wrong else logging.INFO
         log.log(level, "%s.%d, next %d: %s", part.name, lane, chunk.next, dict(chunk.counts))
         yield not wrong
 
 
-def _ended(child: "subprocess.Popen[str]", first: int) -> ledger.Chunk | None:
+def _ended(child: "subprocess.Popen[str]", first: int, seconds: float) -> ledger.Chunk | None:
     """What a chunk did; None when somebody stopped it. One that ended otherwise than well is a finding itself, and is done again:
     what it would have told is lost, and may have been the worst there is."""
-    output = child.communicate()[0]
+    try:
+        output = child.communicate(timeout=seconds + MOST_S)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        log.error("the chunk from %d did not end: %s", first, child.communicate()[0][-2000:])
+        return ledger.Chunk(first, {"chunks_failed": 1})
     if child.returncode in INTERRUPTED:
         return None
     try:
