@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from pipeline.commit.attempts import list_unended
+from pipeline.commit.keys import SUCCESS
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.snapshot import Snapshot, read_head, read_stored_spec
+from pipeline.commit.success import marked_version
 from pipeline.commit.units import RETRY, list_generations, read_rulings
 from pipeline.errors import RefusedError
 from pipeline.flow.job import Job
@@ -74,10 +76,12 @@ def plan_now(
     """The plan as things stand. `alone`: URIs not to be grouped with others. `given_up`: segments of which something was tried
     in vain; what is published of them stays, but for what was worked again.
 
-    Raises RefusedError for what must not go on: an empty input, another spec, too many rows gone.
+    Raises RefusedError for what must not go on: an empty input, another spec, another program's output, too many rows gone.
     """
     store, spec = job.store, job.spec
     head = read_head(store)
+    if head is None:
+        _refuse_foreign(store)
     entry = head.entry if head else None
     published = read_stored_spec(store, entry.spec) if entry and entry.spec != spec.spec_id else spec
     same_spec = check_spec(spec, entry, published, replace=replace, output=store.root)
@@ -105,6 +109,15 @@ def plan_now(
     gate = gate_unit(spec.spec_id)
     plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
     return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0))
+
+
+def _refuse_foreign(store: Store) -> None:
+    """A mark that is another program's promises its files, and would be taken for a promise of ours, or be written over."""
+    if store.get(SUCCESS) is not None and marked_version(store) is None:
+        raise RefusedError(
+            f"{store.root} holds a {SUCCESS} that embedpipe did not write: it is the output of another program. Use another "
+            f"output.path, or remove that {SUCCESS} if nobody needs it"
+        )
 
 
 def _rows_without(head: Snapshot | None, listed: Container[str]) -> int:

@@ -101,7 +101,7 @@ class RayEngine:
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
-        with losses_told():
+        with self._work():
             check_shared(context.output, context.environment)
         ended = threading.Event()
         listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)

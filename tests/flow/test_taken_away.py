@@ -1,4 +1,4 @@
-"""What something outside took away from the output, or put there: made again where that can be done, told of where it can't."""
+"""What something outside took away from the output, or put there: made again where that can be, told of where it can't be."""
 
 import shutil
 from pathlib import Path
@@ -91,6 +91,18 @@ def test_a_foreign_file_beside_the_data_is_named_where_it_keeps_the_mark_away(co
     (output / "data" / "notes.txt").unlink()
     assert pipeline.run(config).messages == ()
     assert (output / "_SUCCESS").exists()
+
+
+def test_an_output_of_another_program_is_refused(config: Config, output: Path) -> None:
+    """Spark's mark says that its own files are whole; it was taken away, and ours put in its place."""
+    output.mkdir()
+    (output / "_SUCCESS").touch()
+    (output / "part-00000.parquet").touch()
+    with pytest.raises(RefusedError, match="the output of another program"):
+        pipeline.run(config)
+    assert (output / "_SUCCESS").read_bytes() == b""
+    (output / "_SUCCESS").unlink()
+    assert pipeline.run(config).exit_code == 0
 
 
 def test_a_replacement_that_would_lose_rows_is_refused_until_allowed(
