@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
+from pipeline.storage.faults import translated
 
 MAX_SOURCE_BYTES = 2 << 20
 """Larger source files are generated tables."""
@@ -48,7 +49,8 @@ class Sample:
 def write_sample(directory: Path, *, rows: int, shards: int, file_format: Literal["parquet", "jsonl"]) -> Sample:
     """Write up to `rows` docstrings to `shards` files in `directory`, in place of an earlier sample.
 
-    Fewer rows where the installation holds fewer. Raises ConfigError when other files stand in the directory.
+    Fewer rows where the installation holds fewer. Raises ConfigError when other files stand in the directory, StorageError
+    where they can't be written.
     """
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"{directory} is a file; name a directory")
@@ -56,6 +58,11 @@ def write_sample(directory: Path, *, rows: int, shards: int, file_format: Litera
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{directory} can't be made: {error.strerror}; name another directory") from error
+    with translated("writing", str(directory)):
+        return _write(directory, rows, shards, file_format)
+
+
+def _write(directory: Path, rows: int, shards: int, file_format: Literal["parquet", "jsonl"]) -> Sample:
     others = sorted(path.name for path in directory.iterdir() if not path.name.startswith(PREFIX))
     if others:
         raise ConfigError(f"{directory} holds other files ({others[0]}); name a directory of its own for the sample")

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 import pytest
+from support.space import nothing_fits
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StorageError
 from pipeline.sample import find_docstrings, write_sample
 
 SOURCES = {
@@ -118,3 +120,10 @@ def test_this_python_holds_real_text(tmp_path: Path) -> None:
     assert written.rows == len(texts) == 300
     assert written.packages > 5
     assert sum(len(text.split()) for text in texts) > 300 * 10
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_a_full_disk_is_no_bug(tmp_path: Path, file_format: Literal["parquet", "jsonl"]) -> None:
+    with nothing_fits(), pytest.raises(StorageError, match=f"writing {tmp_path / 'out'}: .*File too large"):
+        write_sample(tmp_path / "out", rows=3, shards=1, file_format=file_format)

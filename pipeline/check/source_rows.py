@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, cast
@@ -30,7 +32,9 @@ _BY_SUFFIX: dict[str, Kind] = {
     "text": "text",
 }
 BOM = b"\xef\xbb\xbf"
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP = b"\x1f\x8b"
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+"""How a frame begins, and one that readers pass over: some writers put one of those first."""
 _BATCH_ROWS = 1024
 
 
@@ -84,10 +88,7 @@ def read_rows(
     if kind == "parquet":
         yield from _parquet_rows(pq.ParquetFile(file), columns, window)
     elif kind == "arrow":
-        row = 0
-        for batch in _batches(file):
-            yield from _numbered(batch, row)
-            row += batch.num_rows
+        yield from _arrow_rows(file, columns)
     elif kind in ("csv", "tsv"):
         for row, values in enumerate(_csv(_inflated(file), "\t" if kind == "tsv" else delimiter)):
             if window is not None and window.measure == "rows" and row >= window.stop:
@@ -112,6 +113,18 @@ def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | 
                 yield from _numbered(batch, row)
                 row += batch.num_rows
         first = stop
+
+
+def _arrow_rows(file: BinaryIO, columns: list[str]) -> Iterator[RawRow]:
+    """Other columns may hold what Python has no values for: dates beyond the year 9999, zones that nobody knows."""
+    first = 0
+    for batch in _batches(file):
+        wanted = [at for at, name in enumerate(batch.schema.names) if name in columns]
+        if wanted:
+            yield from _numbered(batch.select(wanted), first)
+        else:  # Arrow gives no rows for no columns
+            yield from (RawRow(first + at, -1, {}) for at in range(batch.num_rows))
+        first += batch.num_rows
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> Iterator[RawRow]:
@@ -178,7 +191,7 @@ def is_compressed(file: BinaryIO) -> bool:
     """Whether the content is gzip or zstd; the stream stands at its beginning afterwards."""
     magic = file.read(4)
     file.seek(0)
-    return magic.startswith(_GZIP) or magic == _ZSTD
+    return magic.startswith(_GZIP) or _ZSTD.match(magic) is not None
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
@@ -187,7 +200,7 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     if magic.startswith(_GZIP):
         return cast(BinaryIO, gzip.open(file, "rb"))
-    if magic == _ZSTD:
+    if _ZSTD.match(magic):
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
     return file
 
@@ -235,7 +248,15 @@ def _text(line: bytes) -> dict[str, Any] | None:
 
 def _json(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _finite(written: str) -> float:
+    """A number of JSON, which has no NaN and no infinity, however either is written."""
+    value = float(written)
+    if not math.isfinite(value):
+        raise ValueError(written)
+    return value

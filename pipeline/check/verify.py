@@ -117,10 +117,17 @@ def _check_content(store: Store, ledger: Ledger, sample: int) -> tuple[list[Samp
 
 def _honest_pairing(check: Check, ledger: Ledger, digests: int) -> Check:
     """Say how much of `pairing` could be checked."""
-    due = sum(1 for unit in ledger.units if unit["rows_out"])
-    if check.name != "pairing" or not check.passed or digests == due:
+    due = [unit for unit in ledger.units if unit["rows_out"]]
+    if check.name != "pairing" or not check.passed or digests == len(due):
         return check
-    reason = f"{due - digests} of {due} units can't be checked: their rows are spread over several files"
+    open_units = len(due) - digests
+    spread = sum(1 for unit in due if len(unit["slices"]) > 1)
+    causes = {
+        "are spread over several files": spread,
+        "are missing, or in a file that can't be read": open_units - spread,
+    }
+    told = "; ".join(f"the rows of {count} {what}" for what, count in causes.items() if count > 0)
+    reason = f"{open_units} of {len(due)} units can't be checked: {told}"
     return unchecked("pairing", reason) if not digests else Check("pairing", True, f"{check.detail}; {reason}", 0)
 
 

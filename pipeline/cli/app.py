@@ -28,7 +28,7 @@ from pipeline.cli.run import run
 from pipeline.cli.sample import sample
 from pipeline.cli.status import status
 from pipeline.cli.submit import submit
-from pipeline.cli.terminal import ReaderGone, leave, stderr, write_json, write_line
+from pipeline.cli.terminal import keep_going, leave, stderr, write_json, write_line
 from pipeline.cli.train import train
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
@@ -85,6 +85,7 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code. Without `arguments` it is the program itself, and the process ends here."""
     if arguments is None:
+        keep_going()
         leave(_run(sys.argv[1:]))
     return _run(arguments)
 
@@ -103,8 +104,6 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(session, error.message, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(session, "stopped; what is committed stays, run again to go on", IncompleteError.exit_code)
-    except ReaderGone:
-        return 0
     except Exception as error:  # the one place where a bug ends
         _trace(session)
         return _fail(session, _bug(error, session), 1)

@@ -11,6 +11,9 @@ from rich.text import Text
 from pipeline.storage.environment import redact
 
 _OURS = ("pipeline", "embedpipe")
+_CLIENTS = ("botocore", "aiobotocore")
+"""Libraries that log a failed sign-in with its traceback, and raise it too: the error that follows says what to do."""
+
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red", logging.DEBUG: "dim"}
 
 
@@ -18,6 +21,8 @@ def set_up_logging(console: Console, *, json_lines: bool = False, debug: bool = 
     """Send this process's logs to `console`: ours from INFO (DEBUG) on, those of libraries from WARNING on."""
     handler = _ConsoleHandler(console)
     handler.setFormatter(JsonFormatter() if json_lines else TextFormatter())
+    if not debug:
+        handler.addFilter(_spare_traceback)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
@@ -25,6 +30,12 @@ def set_up_logging(console: Console, *, json_lines: bool = False, debug: bool = 
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     logging.captureWarnings(True)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers would draw bars into the lines
+
+
+def _spare_traceback(record: logging.LogRecord) -> bool:
+    if record.name.partition(".")[0] in _CLIENTS:
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class TextFormatter(logging.Formatter):

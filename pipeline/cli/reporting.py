@@ -1,13 +1,12 @@
 """Where a run's progress goes: a live view on a terminal, log lines otherwise, and a file where one is configured."""
 
-from pathlib import Path
-
 from rich.console import Console
 
 from pipeline.cli.terminal import is_live
 from pipeline.config.schema import Execution
 from pipeline.progress.events import ReporterContext, Tee
 from pipeline.progress.reporters import JsonLinesReporter, LineReporter
+from pipeline.storage.uri import local_path
 
 
 def open_reporter(execution: Execution, console: Console) -> Tee:
@@ -20,5 +19,5 @@ def open_reporter(execution: Execution, console: Console) -> Tee:
     else:
         reporters.append(LineReporter())
     if execution.events is not None:
-        reporters.append(JsonLinesReporter(Path(execution.events)))
+        reporters.append(JsonLinesReporter(local_path(execution.events)))
     return Tee(reporters)

@@ -1,38 +1,77 @@
-"""The two streams. Results go to stdout; logs, progress and errors go to stderr, so that stdout can be piped."""
+"""The two streams. Results go to stdout; logs, progress and errors go to stderr, so that stdout can be piped.
+
+Neither decides how a command ends: whoever reads it may go, like `head`, its disk be full or its terminal closed.
+"""
 
 import atexit
 import contextlib
+import io
 import json
+import logging
 import os
+import select
 import sys
-from typing import Any, NoReturn, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from pipeline.progress.controls import PICTURES
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
-class ReaderGone(Exception):
-    """Whoever read stdout, like `head`, has closed it: the command has no more to say."""
+log = logging.getLogger(__name__)
 
-    def __init__(self) -> None:
-        super().__init__()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own flush at exit may go
+
+class _Outlet(io.FileIO):
+    """Where a stream's bytes go, as long as they are taken there. What comes after the first that aren't is dropped: a result
+    with a hole in it would pass for a whole one."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._dropping = False
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Never raises. How many bytes were taken; the buffer above comes again with the others."""
+        if not self._dropping:
+            try:
+                return super().write(data) or self._wait()
+            except OSError as error:
+                self._dropping = True  # before anything is logged, which may come here again
+                self._tell(error)
+        return memoryview(data).nbytes
+
+    def _wait(self) -> int:
+        """For whoever reads a stream that somebody has set not to block."""
+        select.select((), (self,), ())
+        return 0
+
+    def _tell(self, error: OSError) -> None:
+        """A reader that has gone has read enough; everybody else misses something."""
+        if self.fileno() == 1 and not isinstance(error, BrokenPipeError):
+            log.warning("stdout can't be written: %s; what this command has to say there is lost", error.strerror)
+
+
+def keep_going() -> None:
+    """From now on nothing that becomes of the streams is an error of this process."""
+    sys.stdout, sys.stderr = _lenient(sys.stdout), _lenient(sys.stderr)
+
+
+def _lenient(stream: TextIO | None) -> TextIO:
+    if stream is None:  # it was closed when the process began
+        return Path(os.devnull).open("w", encoding="utf-8")
+    buffer = io.BufferedWriter(_Outlet(stream.fileno()))
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.isatty())
 
 
 class _Console(Console):
-    """Where nobody reads any more, results end the command, and logs end the logs. Control characters show as pictures."""
+    """Control characters show as pictures."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Text and strings without anything a terminal would obey; what else there is passes as it is."""
         super().print(*map(_harmless, objects), **options)
-
-    def on_broken_pipe(self) -> None:
-        """Rich itself would end the process with exit code 1."""
-        self.quiet = True
-        if self.file is sys.stdout:
-            raise ReaderGone
 
 
 def stdout() -> Console:
@@ -62,11 +101,8 @@ def write_line(text: str) -> None:
 
 def write_text(text: str) -> None:
     """Print text as it is, at once."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise ReaderGone from None
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_json(value: Any) -> None:

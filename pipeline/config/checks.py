@@ -8,9 +8,10 @@ import string
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import quote
 
 from pipeline.config.schema import Config, Execution, Input, Model, Output
-from pipeline.storage.uri import parse
+from pipeline.storage.uri import local_path, parse
 
 PLACES = (
     "input.paths",
@@ -24,6 +25,8 @@ PLACES = (
 """Keys that hold a path or a URL."""
 
 _USER_INFO = re.compile(r"://(?:[^/\s:@]*:[^\s@]*|[^/\s@]*)@")  # a secret key may hold slashes
+_CONTAINER = re.compile(r"(?:abfs|wasb)s?://[\w-]+@[\w.-]+(?:/|$)", re.IGNORECASE)
+"""Azure's own spelling of <container>@<account>, which is no credential."""
 _SIGNED = re.compile(
     r"[?&;](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=|awsaccesskeyid=|(?:account|sharedaccess)key=|password=|secret=)",
     re.IGNORECASE,
@@ -44,7 +47,7 @@ def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
         part = raw.get(section)
         value = part.get(name) if isinstance(part, Mapping) else None
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and (_USER_INFO.search(text) or _SIGNED.search(text)):
+            if isinstance(text, str) and _holds_secret(text):
                 yield f"{key}: {_SECRET}"
                 break
 
@@ -52,10 +55,15 @@ def find_credentials(raw: Mapping[str, Any]) -> Iterator[str]:
 def find_unusable(raw: Any, key: str = "") -> Iterator[str]:
     """For a file that is no job: URLs with a secret, and text that nothing takes, wherever they stand in unchecked values."""
     for place, text in _strings(raw, key):
-        if _USER_INFO.search(text) or _SIGNED.search(text):
+        if _holds_secret(text):
             yield f"{place}: {_SECRET}"
         else:
             yield from _unusable(text, place)
+
+
+def _holds_secret(url: str) -> bool:
+    user_info = _USER_INFO.search(_CONTAINER.sub("", url))
+    return user_info is not None or _SIGNED.search(url) is not None
 
 
 def find_contradictions(config: Config) -> Iterator[str]:
@@ -67,6 +75,8 @@ def find_contradictions(config: Config) -> Iterator[str]:
     yield from _of_output(config.output, config.input)
     if not unusable:
         yield from _of_places(config.input, config.output)
+        yield from _beside_model(config.model, config.output)
+        yield from _of_own_files(config)
     yield from _of_execution(config.execution)
 
 
@@ -112,8 +122,16 @@ def _of_output(output: Output, source: Input) -> Iterator[str]:
         if column in (source.id, source.text):
             what = "id" if column == source.id else "text"
             yield f"output.partition_by: {column!r} is the {what} column; partition by a column with few values"
-        elif not column or "=" in column or "/" in column:
-            yield f"output.partition_by: {column!r} can't be the name of a folder; rename the column at the source"
+        elif column.startswith(("_", ".")):
+            yield (
+                f"output.partition_by: {column!r} can't be the name of a folder: many readers pass over those that begin with "
+                "`_` or `.`, and would see no row; rename the column at the source"
+            )
+        elif quote(column, safe="") != column:
+            yield (
+                f"output.partition_by: {column!r} can't be the name of a folder: some readers would see "
+                f"{quote(column, safe='')!r}; rename the column at the source, to letters, digits and `_`"
+            )
 
 
 def _of_places(source: Input, output: Output) -> Iterator[str]:
@@ -138,12 +156,49 @@ def _of_places(source: Input, output: Output) -> Iterator[str]:
             yield f"input.paths: {path!r} lies in output.path ({output.path!r}); put them side by side"
 
 
+def _of_own_files(config: Config) -> Iterator[str]:
+    """What a run writes beside its output must be neither its input, which would change under its reader for ever, nor part of
+    the output, where a plain glob would meet it and _SUCCESS would never stand."""
+    execution, output = config.execution, config.output.path
+    for key, place, below in (
+        ("events", execution.events, []),
+        ("model_cache", execution.model_cache, ["models", "folder", "file.json"]),
+    ):
+        if place is None or _is_remote(place):
+            continue
+        spellings = _on_disk(str(local_path(place).absolute()))
+        for path in config.input.paths:
+            if any(_reaches(pattern, [*own, *below]) for pattern in _spellings(path) for own in spellings):
+                yield (
+                    f"execution.{key}: {place!r} lies in what input.paths covers ({path!r}), so a run would take what it writes "
+                    "there for input; put it elsewhere"
+                )
+        if any(own[: len(target)] == target for target in _spellings(output) for own in spellings):
+            yield f"execution.{key}: {place!r} lies in output.path ({output!r}), which is for the result; put it elsewhere"
+
+
+def _beside_model(model: Model, output: Output) -> Iterator[str]:
+    """What is written into a model's directory makes it another model, and no run would end."""
+    if model.name.startswith("package:") or _HUB_ID.fullmatch(model.name):
+        return
+    pairs = itertools.product(_spellings(model.name), _spellings(output.path))
+    if any(place[: len(directory)] == directory for directory, place in pairs):
+        yield (
+            f"output.path: {output.path!r} lies in the directory of the model ({model.name!r}), and every file there is part of "
+            "what a model is; put them side by side"
+        )
+
+
 def _of_execution(execution: Execution) -> Iterator[str]:
     if execution.engine == "serial" and execution.address is not None:
         yield "execution.address: there is no cluster with execution.engine serial; leave one of them out"
     for key, place in (("model_cache", execution.model_cache), ("events", execution.events)):
-        if place is not None and ("://" in place or "::" in place):
+        if place is not None and _is_remote(place):
             yield f"execution.{key}: {place!r} is no local path; what is written there lies on the machine's own disk"
+
+
+def _is_remote(place: str) -> bool:
+    return "://" in place or "::" in place
 
 
 def _unusable(value: Any, key: str = "") -> Iterator[str]:
@@ -175,8 +230,15 @@ def _repeated(key: str, values: tuple[str, ...]) -> Iterator[str]:
 def _spellings(place: str) -> list[list[str]]:
     """A place as scheme and names, as it is written and, on local disk, where its links lead."""
     parsed = parse(place)
-    paths = [parsed.path, os.path.realpath(parsed.path)] if parsed.scheme == "file" else [parsed.path]
-    return [[f"{parsed.scheme}:", *(part for part in path.split("/") if part)] for path in dict.fromkeys(paths)]
+    return _on_disk(parsed.path) if parsed.scheme == "file" else [_names(parsed.scheme, parsed.path)]
+
+
+def _on_disk(path: str) -> list[list[str]]:
+    return [_names("file", spelling) for spelling in dict.fromkeys((os.path.normpath(path), os.path.realpath(path)))]
+
+
+def _names(scheme: str, path: str) -> list[str]:
+    return [f"{scheme}:", *(part for part in path.split("/") if part)]
 
 
 def _reaches(pattern: list[str], file: list[str]) -> bool:

@@ -6,10 +6,26 @@ Only the first five decide what a row of the result is; the others may change be
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["parquet", "arrow", "jsonl", "csv", "tsv", "text"]
 Verdict = Literal["quarantine", "embed", "refuse"]
+
+
+def _named(column: str) -> str:
+    if not column:
+        raise ValueError("an empty name is no column's; name one, or leave the key out")
+    return column
+
+
+Column = Annotated[str, AfterValidator(_named)]
+
+MOST_TEXT_BYTES = 1 << 30
+MOST_UNIT_ROWS = 1 << 30
+MOST_COUNT = 1 << 20
+MOST_THREADS = 4096
+MOST_SECONDS = 30 * 24 * 3600
+"""Beyond what anybody needs, and within what the libraries below take for a number."""
 
 
 class Section(BaseModel):
@@ -28,10 +44,10 @@ class Input(Section):
     root: str | None = Field(
         None, description="Folder that generated ids are relative to. Default: the folder all paths have in common."
     )
-    text: str | None = Field(None, description="Column holding the text; `a.b` reaches into nested columns.")
+    text: Column | None = Field(None, description="Column holding the text; `a.b` reaches into nested columns.")
     template: str | None = Field(None, description="Text from several columns, for example `{title}\\n\\n{body}`.")
-    id: str | None = Field(None, description="Column holding the row's id. Default: generated from file and row.")
-    keep: tuple[str, ...] = Field((), description="Columns carried to the output as they are.")
+    id: Column | None = Field(None, description="Column holding the row's id. Default: generated from file and row.")
+    keep: tuple[Column, ...] = Field((), description="Columns carried to the output as they are.")
     csv_delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
         ",", description="For .csv files; .tsv files use a tab. Neither a quote nor a line end."
     )
@@ -62,10 +78,10 @@ class Model(Section):
     prompt: str | None = Field(None, description="Text put before every row.")
     prompt_name: str | None = Field(None, description="Name of one of the model's own prompts.")
     task: str | None = Field(None, description="Route of a model with a Router: for example `query` or `document`.")
-    max_tokens: Annotated[int, Field(ge=2)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=2, le=MOST_COUNT)] | None = Field(
         None, description="Cut texts at this many tokens instead of the model's own limit."
     )
-    truncate_dim: Annotated[int, Field(ge=1)] | None = Field(
+    truncate_dim: Annotated[int, Field(ge=1, le=MOST_COUNT)] | None = Field(
         None, description="Keep the first dimensions only; renormalised where the model normalises."
     )
     precision: Literal["gated", "exact"] = Field(
@@ -98,13 +114,15 @@ class Rows(Section):
     duplicate_id: Literal["keep", "refuse"] = Field(
         "keep", description="`keep` counts them too, of up to 250 million rows."
     )
-    max_text_bytes: Annotated[int, Field(ge=1)] = Field(8 << 20, description="Cap on one text, in bytes of UTF-8.")
+    max_text_bytes: Annotated[int, Field(ge=1, le=MOST_TEXT_BYTES)] = Field(
+        8 << 20, description="Cap on one text, in bytes of UTF-8."
+    )
 
 
 class Units(Section):
     """Caps on one unit of work, the unit of retry and of progress. Whichever is reached first cuts."""
 
-    rows: Annotated[int, Field(ge=1)] = 16_384
+    rows: Annotated[int, Field(ge=1, le=MOST_UNIT_ROWS)] = 16_384
     text_mib: Annotated[int, Field(ge=1, le=1024)] = 32
     vector_mib: Annotated[int, Field(ge=1, le=1024)] = 64
 
@@ -117,10 +135,10 @@ class Output(Section):
         "mirror",
         description="`mirror`: the snapshot follows the input, also when files go. `append`: nothing is dropped.",
     )
-    partition_by: tuple[str, ...] = Field((), description="Columns that become `column=value` folders.")
+    partition_by: tuple[Column, ...] = Field((), description="Columns that become `column=value` folders.")
     vector_type: Literal["list", "fixed_size_list"] = "list"
     file_mib: Annotated[int, Field(ge=1, le=4096)] = Field(192, description="Size a data file aims at.")
-    retain: Annotated[int, Field(ge=1)] = Field(1, description="How many snapshots stay readable.")
+    retain: Annotated[int, Field(ge=1, le=MOST_COUNT)] = Field(1, description="How many snapshots stay readable.")
     max_rejected_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01, description="Past this share of rows quarantined or in failed units, nothing is published."
     )
@@ -143,14 +161,20 @@ class Execution(Section):
     engine: Literal["ray", "serial"] = "ray"
     address: str | None = Field(None, description="A running Ray cluster; default: a Ray of its own on this machine.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    replicas: Annotated[int, Field(ge=1)] | None = Field(
+    replicas: Annotated[int, Field(ge=1, le=MOST_COUNT)] | None = Field(
         None, description="Model replicas. Default: one per GPU; without GPUs as many as fill the cores."
     )
-    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU threads of one replica.")
-    token_budget: Annotated[int, Field(ge=64)] | None = Field(None, description="Tokens of one forward pass.")
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = Field(
+        None, description="CPU threads of one replica."
+    )
+    token_budget: Annotated[int, Field(ge=64, le=MOST_UNIT_ROWS)] | None = Field(
+        None, description="Tokens of one forward pass."
+    )
     wave_units: Annotated[int, Field(ge=1, le=100_000)] = Field(20_000, description="Segments of one Ray Data graph.")
-    max_attempts: Annotated[int, Field(ge=1)] = Field(3, description="Rounds without any progress before giving up.")
-    unit_timeout_s: Annotated[int, Field(ge=1)] = Field(
+    max_attempts: Annotated[int, Field(ge=1, le=MOST_COUNT)] = Field(
+        3, description="Rounds without any progress before giving up."
+    )
+    unit_timeout_s: Annotated[int, Field(ge=1, le=MOST_SECONDS)] = Field(
         600, description="A worker without any progress for this long is killed; a forward pass is progress."
     )
     model_cache: str | None = Field(None, description="Where models are staged on a node. Default: ~/.cache/embedpipe.")

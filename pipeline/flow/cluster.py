@@ -20,7 +20,7 @@ from ray._private import ray_constants
 from ray.exceptions import AuthenticationError, RayError
 
 from pipeline.config.schema import Execution
-from pipeline.errors import ConfigError, IncompleteError, StorageError
+from pipeline.errors import ConfigError, IncompleteError, StorageError, first_line
 from pipeline.flow.exposure import refuse_open_dashboard, refuse_unpickling
 from pipeline.storage.environment import WorkerEnvironment, apply_environment
 from pipeline.storage.open import open_store
@@ -34,6 +34,9 @@ READ_CPUS, STAGE_CPUS = 0.5, 0.25
 CONNECT_S = 5.0
 START_S = 15.0  # for a cluster that is just starting
 _RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
+
+_PLACE = re.compile(r"(?:ray://)?(?P<host>[^/]+):(?P<port>\d+)/?")
+_LAST_PORT = 65_535
 
 OBJECT_STORE_BYTES = 1 << 30
 MAX_THREADS = 8
@@ -106,6 +109,7 @@ def _init(address: str | None) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
     if address is not None:
+        _check_place(address)
         _check_listening(address)
         try:
             with connecting(address):
@@ -281,6 +285,23 @@ def _away(address: str, why: str = "") -> IncompleteError:
         f"no Ray cluster answers at {address!r}{why}. Check that it is up, and that execution.address and RAY_AUTH_TOKEN are "
         "right, and run again"
     )
+
+
+def _check_place(address: str) -> None:
+    """Raises ConfigError for a host or port that can be nobody's: asking for them isn't even an OSError, and Ray's own client
+    would wait for half a minute."""
+    place = _PLACE.fullmatch(address)
+    if place is None:
+        return  # `auto`, and what Ray says something of itself
+    try:
+        place["host"].strip("[]").encode("idna")
+    except UnicodeError as error:
+        raise ConfigError(
+            f"execution.address {address!r}: {place['host']!r} can't be the name of a host ({first_line(error)}); expected "
+            "HOST:PORT, as in head:6379"
+        ) from error
+    if len(place["port"]) > len(str(_LAST_PORT)) or not 0 < int(place["port"]) <= _LAST_PORT:
+        raise ConfigError(f"execution.address {address!r}: expected a port from 1 to {_LAST_PORT}, as in head:6379")
 
 
 def _check_listening(address: str) -> None:

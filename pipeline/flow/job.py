@@ -21,7 +21,7 @@ from pipeline.model.resolve import portable_name, resolve_model
 from pipeline.quality.sample import stratify
 from pipeline.sink.schema import Layout, find_alike
 from pipeline.source.discover import discover
-from pipeline.source.links import check_apart, leading_out
+from pipeline.source.links import check_apart, check_kept, leading_out
 from pipeline.source.read import read_segment
 from pipeline.source.records import Extraction, InputFile, Segment, SourceUnit, UnitPolicy
 from pipeline.source.schema import Fits, inspect
@@ -84,6 +84,8 @@ def resolve(config: Config, limit: int | None = None) -> Job:
 def _find_input(config: Config, store: Store) -> list[InputFile]:
     files = discover(config.input)
     check_apart(files, store.root)
+    execution = config.execution
+    check_kept(files, {"execution.events": execution.events, "execution.model_cache": execution.model_cache})
     return files
 
 

@@ -16,9 +16,10 @@ from typing import Any
 from pipeline.commit.records import NO_TIME
 from pipeline.commit.snapshot import Snapshot, read_head
 from pipeline.config.schema import Config, Execution
-from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError, Overtaken
+from pipeline.errors import ConfigError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.demand import check_demand
+from pipeline.flow.ending import telling_failure
 from pipeline.flow.engine import Engine
 from pipeline.flow.gate_watch import GateWatch
 from pipeline.flow.job import Job, make_context, resolve
@@ -76,13 +77,6 @@ def run_job(
         run = _Run(config, limit, allow_drop, replace, reporter or NullReporter(), stop)
         try:
             return run.go()
-        except RuntimeError as error:
-            if "can't start new thread" not in str(error):
-                raise
-            raise IncompleteError(
-                "this process may start no more threads: the limit on processes (ulimit -u, or a container's pids limit) is "
-                "reached. What is committed stays; raise the limit and run again"
-            ) from error
         finally:
             run.close()
 
@@ -134,11 +128,8 @@ class _Run:
 
     def go(self) -> Summary:
         """Rounds of planning and encoding until nothing is pending, then publish."""
-        try:
+        with telling_failure(self.reporter):
             summary = self._go()
-        except EmbedpipeError as error:
-            self.reporter.emit(RunEnded(state="failed", exit_code=error.exit_code))
-            raise
         self.reporter.emit(RunEnded(state=summary.state, exit_code=summary.exit_code))
         return summary
 

@@ -3,10 +3,13 @@
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, StorageError
 from pipeline.model.inspect import UNSAFE_SUFFIXES, inspect_model
+from pipeline.storage.faults import translated
 
 INDEX = "pytorch_model.bin.index.json"
 """Which tensor lies in which file, where the weights are in several."""
@@ -16,7 +19,7 @@ def convert_model(source: str, target: str) -> list[str]:
     """Copy a model, turning each `pytorch_model*.bin` into `model*.safetensors`; gives the files converted.
 
     Weights are read with `weights_only`, which runs no code. Raises ModelError when they can't be, or when the result is
-    still refused; then there is no new directory.
+    still refused, StorageError when it can't be written; then there is no new directory.
     """
     origin, copy = Path(source), Path(target)
     if not (origin / "modules.json").is_file():
@@ -25,17 +28,40 @@ def convert_model(source: str, target: str) -> list[str]:
         raise ModelError(f"{copy} is not empty; name a new directory")
     draft = copy.absolute().with_name(f".{copy.absolute().name}.{uuid.uuid4().hex}")
     try:
-        shutil.copytree(origin, draft, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES), INDEX))
-        converted = [
-            name for weights in sorted(origin.rglob("pytorch_model*.bin")) for name in _convert(weights, origin, draft)
-        ]
-        for index in origin.rglob(INDEX):
-            _convert_index(index, draft / index.relative_to(origin).parent)
-        inspect_model(draft, str(copy), None)
-        draft.replace(copy)
+        with _writing(copy):
+            converted = _fill(draft, origin)
+            inspect_model(draft, str(copy), None)
+            draft.replace(copy)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return converted
+
+
+def _fill(draft: Path, origin: Path) -> list[str]:
+    shutil.copytree(origin, draft, ignore=shutil.ignore_patterns(*(f"*{s}" for s in UNSAFE_SUFFIXES), INDEX))
+    for index in origin.rglob(INDEX):
+        _convert_index(index, draft / index.relative_to(origin).parent)
+    weights = sorted(origin.rglob("pytorch_model*.bin"))
+    return [name for each in weights for name in _convert(each, origin, draft)]
+
+
+@contextmanager
+def _writing(copy: Path) -> Iterator[None]:
+    """What is said of a full disk leaves this block as a StorageError, whoever says it."""
+    from safetensors import SafetensorError
+
+    with translated("writing", str(copy)):
+        try:
+            yield
+        except shutil.Error as error:  # copytree's list of all files that it could not copy
+            _, _, said = error.args[0][0]
+            raise StorageError(
+                f"writing {copy}: a file of the model can't be copied: {said}; mend that and run again"
+            ) from error
+        except SafetensorError as error:
+            raise StorageError(
+                f"writing {copy}: {error}; free some space or choose another place, and run again"
+            ) from error
 
 
 def _convert(weights: Path, origin: Path, draft: Path) -> list[str]:

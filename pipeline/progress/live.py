@@ -15,6 +15,7 @@ from pipeline.progress.controls import PICTURES
 from pipeline.progress.events import Event
 from pipeline.progress.reporters import duration_text, size_text
 from pipeline.progress.tally import Counts, Tally
+from pipeline.storage.environment import redact
 
 
 class LiveReporter:
@@ -63,7 +64,8 @@ def draw(counts: Counts) -> RenderableType:
     if counts.files:
         lines.append(_figures(counts))
     if counts.note:
-        lines.append(Text(counts.note.translate(PICTURES), style="yellow", overflow="ellipsis", no_wrap=True))
+        note = redact(counts.note).translate(PICTURES)
+        lines.append(Text(note, style="yellow", overflow="ellipsis", no_wrap=True))
     return Group(*lines)
 
 

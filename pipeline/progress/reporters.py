@@ -9,11 +9,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from pipeline.errors import ConfigError
 from pipeline.progress.events import Event, Note, PlanReady, Published, UnitFailed
 from pipeline.progress.tally import Counts, Tally
+from pipeline.storage.environment import redact
 
 log = logging.getLogger("embedpipe.progress")
 
@@ -103,11 +104,16 @@ class JsonLinesReporter:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            line = json.dumps({"time": now, "event": type(event).__name__, **asdict(event)})
+            line = json.dumps({"time": now, "event": type(event).__name__, **_redacted(asdict(event))})
             self._file.write(line + "\n")
         except OSError as error:
             log.warning("%s: no more events are written: %s", self._path, error.strerror)
             self._file = None
+
+
+def _redacted(values: dict[str, Any]) -> dict[str, Any]:
+    """Before it is JSON, where a secret may be spelt otherwise. Reasons repeat what others say: stores, servers, files."""
+    return {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def plan_text(plan: PlanReady) -> str:

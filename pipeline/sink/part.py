@@ -64,10 +64,10 @@ def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, t
         return rows, (FolderRows("", 0, rows.num_rows),)
     columns = [_values(name, rows[KEEP_PREFIX + name]) for name in partition_by]
     names: dict[tuple[object, ...], str] = {}
-    by_row = []
+    by_row: list[str] = []
     for values in zip(*columns, strict=True):
         if values not in names:
-            names[values] = folder_of(partition_by, values)
+            names[values] = _folder(partition_by, values, rows, len(by_row))
         by_row.append(names[values])
     order = sorted(range(rows.num_rows), key=by_row.__getitem__)
     folders: list[FolderRows] = []
@@ -78,6 +78,15 @@ def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, t
         else:
             folders.append(FolderRows(by_row[row], place, 1))
     return rows.take(pa.array(order)), tuple(folders)
+
+
+def _folder(partition_by: Sequence[str], values: tuple[object, ...], rows: pa.Table, row: int) -> str:
+    """The folder of a row. Raises InputError with its place: it is to be found among millions."""
+    try:
+        return folder_of(partition_by, values)
+    except InputError as error:
+        position, name = rows["position"][row].as_py(), rows["id"][row].as_py()
+        raise InputError(f"position {position:,}, id {name!r}: {error.message}") from error
 
 
 def _values(name: str, column: pa.ChunkedArray) -> list[object]:

@@ -17,6 +17,9 @@ from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_col
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed, one_line
 
+LEAST_LONGEST = 1 << 17
+"""Characters that a line may have at least, however little of it may be text."""
+
 
 class _Blocks(io.RawIOBase):
     """Checked blocks as a raw stream."""
@@ -70,7 +73,7 @@ def csv_rows(
     raw = cast(io.RawIOBase, _Blocks(blocks(decompressed(stream, file), file)))
     buffered = io.BufferedReader(raw, BLOCK_BYTES)
     text = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    longest = max(longest, 1 << 17)
+    longest = max(longest, LEAST_LONGEST)
     csv.field_size_limit(longest)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     delimiter = "\t" if file.format == "tsv" else delimiter
@@ -90,7 +93,10 @@ def _lines(text: io.TextIOWrapper, longest: int) -> Iterator[str]:
     """Lines, so that one without end doesn't come into memory whole."""
     while line := text.readline(longest + 1):
         if len(line) > longest:
-            raise csv.Error(f"a line is longer than {longest:,} characters, four times rows.max_text_bytes")
+            raise csv.Error(
+                f"a line is longer than {longest:,} characters, the larger of {LEAST_LONGEST:,} and four times "
+                "rows.max_text_bytes, so that the end of its row isn't looked for"
+            )
         yield line
 
 

@@ -71,11 +71,11 @@ def _input_file(file: Found, root: str, source: Input) -> InputFile:
 
 def _format(uri: str, source: Input) -> tuple[Format, Compression]:
     name = PurePosixPath(uri)
-    if name.suffix.lower() in UNREADABLE:
-        raise InputError(f"{uri}: {name.suffix} files can't be read; unpack it, or pack single files with gzip or zstd")
     compression = COMPRESSIONS.get(name.suffix.lower(), "none")
     if compression != "none":
         name = name.with_suffix("")
+    if name.suffix.lower() in UNREADABLE:  # below .gz too, as in .tar.gz
+        raise InputError(f"{uri}: {name.suffix} files can't be read; unpack it, or pack single files with gzip or zstd")
     kind = SUFFIXES.get(name.suffix.lower()) if source.format == "auto" else source.format
     if kind is None:
         raise InputError(

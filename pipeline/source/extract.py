@@ -1,5 +1,6 @@
 """Extraction: a file's columns → rows of `unit_schema`, each either with a text or with the reason it has none."""
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ REASONS = {
     "malformed": "the line is not a JSON object",
     "oversize": "the text is longer than rows.max_text_bytes, or its line than four times that",
 }
+_BEYOND = re.compile(rb"[:,\[]\s*(-?\d[\d.]{,20}[eE]\+?\d{3,6})\s*[,}\]]")
+"""A number of JSON with an exponent of three digits, which is what makes it one that no 64 bits hold."""
 BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 """What readers hand on at a time, about."""
 
@@ -49,11 +52,17 @@ def template_fields(template: str) -> tuple[str, ...]:
     return tuple(name for _, name, _, _ in string.Formatter().parse(template) if name)
 
 
+def text_paths(extraction: Extraction) -> tuple[str, ...]:
+    """Columns that the text is taken from."""
+    if extraction.template is not None:
+        return template_fields(extraction.template)
+    return ("text",) if extraction.text is None else (extraction.text,)
+
+
 def needed_paths(extraction: Extraction) -> tuple[str, ...]:
     """Every column a reader must provide, each once."""
-    text = template_fields(extraction.template) if extraction.template is not None else (extraction.text or "text",)
-    own_id = (extraction.id,) if extraction.id else ()
-    return tuple(dict.fromkeys((*text, *own_id, *(name for name, _ in extraction.keep))))
+    own_id = (extraction.id,) if extraction.id is not None else ()
+    return tuple(dict.fromkeys((*text_paths(extraction), *own_id, *(name for name, _ in extraction.keep))))
 
 
 def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extraction: Extraction) -> pa.Table:
@@ -117,7 +126,7 @@ def _objects(array: pa.Array | None, n: int) -> Objects:
 
 def _text(rows: _Rows, extraction: Extraction) -> pa.Array:
     if extraction.template is None:
-        name = extraction.text or "text"
+        [name] = text_paths(extraction)
         if not is_text(rows.array(name).type):
             raise _drifted(rows, name, "text")
         text = _valid_strings(rows, name)
@@ -153,6 +162,11 @@ def _written(rows: _Rows, name: str) -> pa.Array:
             raise pa.ArrowInvalid("another type")
         return array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+            raise InputError(
+                f"{rows.file.uri}: column {name!r} is {array.type}, whose time zone is not one that is known here ({error}); "
+                "give it another at the source, or leave the column out of input.template"
+            ) from error
         raise _drifted(rows, name, "text, numbers, booleans, dates or times") from error
 
 
@@ -248,11 +262,18 @@ def _drifted(rows: _Rows, name: str, expected: str) -> InputError:
 def _check_verdict(rows: _Rows, row: int, extraction: Extraction) -> None:
     kind = rows.kinds[row]
     if dict(extraction.reject).get(kind) == "refuse":
-        document = kind == "malformed" and rows.raw[row].strip() in (b"[", b"{", b"[{")
         raise InputError(
             f"{rows.place(row)}: {REASONS[kind]}. Mend the source, or set rows.{kind} to quarantine to keep such rows aside"
-            + ("; one JSON document over many lines must be written as JSON lines first" if document else "")
+            f"{_of_json(rows.raw[row]) if kind == 'malformed' else ''}"
         )
+
+
+def _of_json(line: bytes) -> str:
+    """What more there is to say of a line that isn't JSON here, though it may be elsewhere."""
+    if line.strip() in (b"[", b"{", b"[{"):
+        return "; one JSON document over many lines must be written as JSON lines first"
+    number = _BEYOND.search(line)
+    return f"; {number[1].decode()} is beyond the numbers of 64 bits" if number else ""
 
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"

@@ -106,7 +106,7 @@ def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, parti
     text, template = source.text, source.template
     types = _by_name(first, found)
     if first.format == "text":
-        if text not in (None, "text") or template or source.id:
+        if text not in (None, "text") or template or source.id is not None:
             raise ConfigError(
                 "plain text has no columns but its line: leave out input.text, input.template and input.id"
             )

@@ -34,8 +34,16 @@ FOREIGN = {
     rb"ARROW1\0": "an Arrow file",
     rb"ORC[\0-\x08\x0e-\x1f]": "an ORC file",  # not a line, or a column, of that name
     rb"Obj\x01": "an Avro file",
+    rb"%PDF-": "a PDF document",
+    rb"(?s:.{257})ustar(?:\0|  \0)": "a tar archive",
 }
-MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
+MAGIC = {
+    rb"\x1f\x8b": ("gzip", ".gz"),
+    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": (
+        "zstd",
+        ".zst",
+    ),  # a frame, or one to pass over, as pzstd writes first
+}
 
 
 def check_not_empty(file: InputFile) -> None:
@@ -103,8 +111,11 @@ def _check_head(head: bytes, file: InputFile) -> None:
     """Binary files tell themselves by their magic number, UTF-16 and UTF-32 by their mark or by the zeros beside letters; as
     lines of UTF-8 they would be rows of rubbish."""
     for magic, (name, suffix) in MAGIC.items():
-        if file.compression == "none" and head.startswith(magic):
-            raise InputError(f"{file.uri}: holds {name} data, but its name doesn't end in {suffix}; rename it")
+        if re.match(magic, head):
+            wrong = f"but its name doesn't end in {suffix}; rename it"
+            if file.compression != "none":
+                wrong = f"packed once more with {file.compression}; unpack it once"
+            raise InputError(f"{file.uri}: holds {name} data, {wrong}")
     for pattern, name in FOREIGN.items():
         if re.match(pattern, head):
             raise InputError(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from pipeline.source.extract import (
     Columns,
     folder_values,
     needed_paths,
-    template_fields,
+    text_paths,
 )
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import blocks, decompressed, lines, range_lines
@@ -52,10 +53,9 @@ class Batch:
     def __init__(self, file: InputFile, extraction: Extraction) -> None:
         self.file, self.extraction = file, extraction
         self.names = needed_paths(extraction)
-        template = extraction.template
         self.folders = folder_values(file)
         self.id_type = pa.int64() if extraction.id_type == "int64" else pa.string()
-        self.text_names = set(template_fields(template)) if template is not None else {extraction.text or "text"}
+        self.text_names = set(text_paths(extraction))
         self.positions: list[int] = []
         self.next: list[int] = []
         self.kinds: list[str | None] = []
@@ -137,10 +137,11 @@ class Batch:
 
 
 def parse_object(data: bytes) -> dict[str, Any] | None:
-    """A line as a JSON object; None where it isn't one. Raises UnicodeDecodeError for bytes that aren't UTF-8."""
+    """A line as a JSON object; None where it isn't one, or holds a number that no float does. Raises UnicodeDecodeError for
+    bytes that aren't UTF-8."""
     text = data.decode()
     try:
-        row = json.loads(text, parse_constant=_refuse_constant)
+        row = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
@@ -192,5 +193,9 @@ def _has_surrogate(value: str) -> bool:
     return False
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _finite(written: str) -> float:
+    """A number as its row has it. NaN and Infinity are no JSON, and 1e999 would be kept as an infinity that no row holds."""
+    value = float(written)
+    if not isfinite(value):
+        raise ValueError(f"{written[:20]} is no number of 64 bits")
+    return value

@@ -27,10 +27,19 @@ _CODES = {  # where the code says more than the status
     "InvalidAccessKeyId": _ANSWERS[401],
     "SignatureDoesNotMatch": _ANSWERS[401],
 }
+_SIGN_INS = {  # that have ended before any store was asked
+    "UnauthorizedSSOTokenError": _EXPIRED,
+    "TokenRetrievalError": _EXPIRED,
+    "LoginRefreshRequired": _EXPIRED,
+}
+_NAMES = {**_SIGN_INS, "NoCredentialsError": _ANSWERS[401]}
 _SYSTEM = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted here; on a file system without hard links choose another place",
+    errno.EFBIG: "the file is larger than this file system, or the limit of this process (`ulimit -f`), allows",
+    errno.EIO: "the disk, or the way to it, fails; look into the system's log (`dmesg`)",
     errno.EDQUOT: "the disk quota is used up",
+    errno.ELOOP: "a link there leads round in a circle; remove it, or put back what it is to lead to",
     errno.EMFILE: "this process has too many files open; raise its limit (`ulimit -n`) and run again",
     errno.ENFILE: "this machine has too many files open; raise its limit (`sysctl fs.file-max`) and run again",
     errno.ENOMEM: "no memory left; give this process more, or run less beside it, and run again",
@@ -71,10 +80,8 @@ def translate(error: BaseException, doing: str, uri: str) -> StorageError:
         advice = known
     elif isinstance(error, PermissionError):
         advice = _ANSWERS[403]
-    elif type(error).__name__ == "NoCredentialsError":
-        advice = _ANSWERS[401]
     else:
-        advice = "the request failed for good"
+        advice = _NAMES.get(type(error).__name__, "the request failed for good")
     return StorageError(redact(f"{doing} {uri}: {advice} ({said})"))
 
 
@@ -99,7 +106,7 @@ def as_input_error() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        if is_own(error) or http_answer(error)[1] in _CODES:
+        if is_own(error) or http_answer(error)[1] in _CODES or type(error.__cause__).__name__ in _SIGN_INS:
             raise
         raise InputError(error.message) from error
 

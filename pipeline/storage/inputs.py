@@ -42,9 +42,10 @@ def expand(patterns: Sequence[str]) -> list[Found]:
         with as_input_error():
             matches = _expand_one(parse(pattern))
         if not matches:
+            bracket = "; a bracket that is part of a name is written `[[]`" if "[" in pattern else ""
             raise InputError(
                 f"{redact(pattern)!r} matches no file: nothing is there, or only names that start with `_` or `.`; "
-                "check the path"
+                f"check the path{bracket}"
             )
         for match in matches:
             known = found.get(match.uri)

@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.errors import ConfigError, StorageError, TransientStorageError
 from pipeline.storage.faults import translated
@@ -127,26 +127,29 @@ class LocalStore:
     @contextmanager
     def _written(self, value: bytes) -> Iterator[Path]:
         """A temporary file holding `value`, on disk for good; removed at the end if it's still there."""
-        with self._temporary() as file:
+        with (
+            translated("writing", self.root),
+            self._temporary() as file,
+        ):  # some disks refuse only when a file is closed
             path = Path(file.name)
             try:
                 with translated("writing", str(path)):
-                    file.write(value)
-                    file.flush()
+                    _write_whole(file, value)
                     os.fsync(file.fileno())
                 yield path
             finally:
                 with suppress(OSError):
                     path.unlink()
 
-    def _temporary(self) -> BinaryIO:
-        """A new file, locked until it is closed. Somebody tidying up may be quicker than the lock; then it's another one."""
+    def _temporary(self) -> FileIO:
+        """A new file without a buffer, locked until it is closed. Somebody tidying up may be quicker than the lock; then it's
+        another one."""
         folder = Path(self.root, TEMPORARY)
         for _ in range(_ATTEMPTS):
             try:
                 with translated("writing", str(folder)):
                     _make_folder(folder)
-                    file = (folder / uuid.uuid4().hex).open("xb")
+                    file = (folder / uuid.uuid4().hex).open("xb", buffering=0)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise StorageError(
                     f"{self.root}: no folder can be made there ({error.strerror}); choose another place"
@@ -210,6 +213,14 @@ class LocalStore:
                     else:
                         with suppress(FileNotFoundError):  # deleted since
                             yield Entry(key, entry.stat().st_size)
+
+
+def _write_whole(file: FileIO, value: bytes) -> None:
+    """A file without a buffer may take less than it is given. One with a buffer would try again when it is closed, and what it
+    says then would take the place of the first refusal."""
+    left = memoryview(value)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _make_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from pipeline.errors import StorageError, TransientStorageError
+from pipeline.storage.aws_settings import check_client, mistakes_named
 from pipeline.storage.direct import DirectSession
 from pipeline.storage.environment import keep_secret, redact
 from pipeline.storage.faults import client_errors, translate, translated
@@ -54,10 +55,12 @@ class _Discreet(s3fs.S3FileSystem):  # type: ignore[misc]
 
     async def set_session(self, *arguments: Any, **options: Any) -> Any:
         """Comes before every request, as does the look at the credentials here: a role's are renewed now and then."""
-        client = await super().set_session(*arguments, **options)
-        credentials = await self.session.get_credentials()
-        if credentials is not None:
-            used = await credentials.get_frozen_credentials()
+        with mistakes_named():
+            client = await super().set_session(*arguments, **options)
+            check_client(client.meta.endpoint_url, self.session.get_config_variable("ca_bundle"))
+            credentials = await self.session.get_credentials()
+            used = await credentials.get_frozen_credentials() if credentials is not None else None
+        if used is not None:
             keep_secret(used.secret_key)
             keep_secret(used.token or "")
         return client

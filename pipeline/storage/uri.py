@@ -12,6 +12,8 @@ Scheme = Literal["file", "s3", "gs", "az"]
 _LIKE_A_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 SCHEMES: dict[str, Scheme] = {"file": "file", "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az"}
 
+_AZURE = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -38,6 +40,11 @@ def parse(uri: str) -> Place:
             f"{redact(uri)!r}: chained URIs (`::`) are not supported; give the path of the files themselves"
         )
     scheme = SCHEMES.get(name.lower())
+    if name.lower() in _AZURE:
+        raise ConfigError(
+            f"{redact(uri)!r}: {name}:// is spelled az://<container>/<path> here; the account is set in the environment, by "
+            "AZURE_STORAGE_ACCOUNT_NAME"
+        )
     if scheme is None:
         raise ConfigError(f"{redact(uri)!r}: unknown scheme {name!r}; use a local path, s3://, gs:// or az://")
     if scheme == "file":

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from support.jobs import make_config, text_of, write_jsonl, write_parquet
+from support.jobs import LONG, make_config, text_of, write_jsonl, write_parquet
 
 import pipeline
 from pipeline.check.report import Report
@@ -180,8 +180,26 @@ def test_units_spread_over_partitions_are_said_not_to_be_checked_for_pairing(tmp
     changes = {"input__keep": ["lang"], "output__partition_by": ["lang"]}
     pipeline.run(make_config(tmp_path / "in", output, tiny_model, **changes))
     report = verify(output, sample=20)
-    assert {check.name for check in report.checks if check.passed is not True} == {"pairing"}
+    (pairing,) = (check for check in report.checks if check.passed is not True)
+    assert pairing.name == "pairing"
+    assert pairing.detail == "1 of 1 units can't be checked: the rows of 1 are spread over several files"
     assert report.passed
+
+
+def test_units_whose_file_is_missing_are_not_said_to_be_spread(tmp_path: Path, tiny_model: str) -> None:
+    """Of two partitions one file is gone; a unit of the other partition alone is checked, one over both can't be."""
+    for name, rows in (("a", range(0, 20, 2)), ("b", range(1, 20, 2)), ("c", range(20, 40))):  # languages take turns
+        write_parquet(tmp_path / "in" / f"{name}.parquet", rows, words=4 * LONG)
+    output = str(tmp_path / "out")
+    changes = {"input__keep": ["lang"], "output__partition_by": ["lang"], "units__text_mib": 1}
+    pipeline.run(make_config(tmp_path / "in", output, tiny_model, **changes))
+    next((tmp_path / "out" / "data" / "lang=de").glob("*.parquet")).unlink()
+    report = verify(output, source=False)
+    details = {check.name: check.detail for check in report.checks}
+    assert details["pairing"].endswith(
+        "2 of 3 units can't be checked: the rows of 1 are spread over several files; the rows of 1 are missing, or in a file "
+        "that can't be read"
+    )
 
 
 def test_a_source_on_s3_that_was_rewritten_in_place_is_noticed(s3_bucket: str, tmp_path: Path, tiny_model: str) -> None:

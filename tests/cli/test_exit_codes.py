@@ -90,6 +90,19 @@ def test_2_the_command_or_the_config_is_wrong(cli: Cli, job: Job, arguments: lis
     assert not job.out.exists()
 
 
+@pytest.mark.parametrize("link", ["in/l.jsonl", ""])
+def test_2_a_run_whose_own_events_would_be_its_input(cli: Cli, job: Job, link: str) -> None:
+    """It read them, found them changed meanwhile, and was incomplete with every run."""
+    events = job.file.parent / ("events.jsonl" if link else "in/events.jsonl")
+    if link:
+        (job.file.parent / link).symlink_to(events)
+    job.change(execution__events=str(events))
+    ended = cli("run", "-c", job.file)
+    assert ended.code == 2
+    assert "execution.events: " in ended.err
+    assert not (job.out / "data").exists()
+
+
 @pytest.mark.parametrize("command", ["run", "plan"])
 @pytest.mark.parametrize(
     ("changes", "said"),

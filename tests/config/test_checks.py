@@ -135,6 +135,35 @@ def test_places_beside_each_other_are_fine_behind_a_link_too(tmp_path: Path) -> 
     check({"input.paths": [str(tmp_path / "link/in")], "output.path": str(tmp_path / "real/out")})
 
 
+@pytest.mark.parametrize("key", ["input.paths", "model.name", "output.path"])
+def test_azures_own_spelling_of_a_container_is_no_credential(key: str) -> None:
+    url = "abfss://files@account.dfs.core.windows.net/x"
+    said = refusal({key: [url] if key == "input.paths" else url})
+    assert "abfss:// is spelled az://<container>/<path> here" in said
+    assert "credentials" not in said
+
+
+@pytest.mark.parametrize(
+    ("model", "output"),
+    [("./m", "m/out"), ("m/", "m"), ("s3://b/m", "s3://b/m/out"), ("./m/../n", "n/out"), ("./link", "real/m/out")],
+)
+def test_an_output_in_the_directory_of_the_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, output: str
+) -> None:
+    """What the run writes would be part of the model, which changes with it: no run would end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real" / "m").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "m")
+    where = {"input.paths": ["s3://b/in"]} if output.startswith("s3:") else {}
+    said = refusal({**where, "model.name": model, "output.path": output})
+    assert f"output.path: {output!r} lies in the directory of the model" in said
+
+
+@pytest.mark.parametrize(("model", "output"), [("./m", "m-out"), ("package:m", "m/out"), ("./out/m", "out")])
+def test_an_output_beside_a_model_or_above_it_is_fine(model: str, output: str) -> None:
+    check({"model.name": model, "output.path": output})
+
+
 @pytest.mark.parametrize(
     ("source", "output"),
     [
@@ -148,6 +177,71 @@ def test_places_beside_each_other_are_fine_behind_a_link_too(tmp_path: Path) -> 
 )
 def test_places_side_by_side_are_fine(source: str, output: str) -> None:
     check({"input.paths": [source], "output.path": output})
+
+
+@pytest.mark.parametrize("key", ["execution.events", "execution.model_cache"])
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("data", "data/x.jsonl"),
+        ("data/", "data/deep/x.jsonl"),
+        ("./data/../data", "data/x.jsonl"),
+        ("data/**", "data/deep/x.jsonl"),
+        ("real", "link/x.jsonl"),
+        ("link/**", "real/deep/x.jsonl"),
+        ("data/x.jsonl", "data/x.jsonl"),
+    ],
+)
+def test_what_a_run_writes_for_itself_is_not_its_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, source: str, place: str
+) -> None:
+    """It would read its own events, find that they have changed meanwhile, and never end well."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert f"{key}: {place!r} lies in what input.paths covers ({source!r})" in refusal(
+        {"input.paths": [source], key: place}
+    )
+
+
+@pytest.mark.parametrize("source", ["data/*.jsonl", "data/e*", "data/*"])
+def test_events_that_a_pattern_matches_are_refused(source: str) -> None:
+    assert "execution.events: 'data/events.jsonl' lies in" in refusal(
+        {"input.paths": [source], "execution.events": "data/events.jsonl"}
+    )
+
+
+def test_a_model_cache_whose_files_a_pattern_matches_is_refused() -> None:
+    """Models have .json files."""
+    assert "execution.model_cache: 'data/cache' lies in" in refusal(
+        {"input.paths": ["data/**/*.json"], "execution.model_cache": "data/cache"}
+    )
+
+
+@pytest.mark.parametrize("key", ["execution.events", "execution.model_cache"])
+@pytest.mark.parametrize("place", ["out", "out/x", "out/data/x.jsonl", "./out/../out/x", "link/data/x"])
+def test_what_a_run_writes_for_itself_is_no_part_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, place: str
+) -> None:
+    """A file that is none of the snapshot's keeps _SUCCESS away for ever."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    assert f"{key}: {place!r} lies in output.path ('out')" in refusal({key: place})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"execution.events": "events.jsonl", "execution.model_cache": "cache"},
+        {"execution.events": "out-events.jsonl", "execution.model_cache": "out-models"},
+        {"input.paths": ["in/*.parquet"], "execution.events": "in/events.jsonl"},
+        {"input.paths": ["s3://b/in"], "output.path": "s3://b/out", "execution.events": "b/in/events.jsonl"},
+        {"execution.events": "~/events", "execution.model_cache": "a:b"},
+    ],
+)
+def test_what_a_run_writes_for_itself_elsewhere_is_fine(changes: dict[str, Any]) -> None:
+    check(changes)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +259,10 @@ def test_places_side_by_side_are_fine(source: str, output: str) -> None:
         ({"input.keep": ["a", "a"]}, "input.keep: 'a' is given twice"),
         ({"input.paths": ["in", "in"]}, "input.paths: 'in' is given twice"),
         ({"output.partition_by": ["a=b"]}, "can't be the name of a folder"),
+        ({"output.partition_by": ["_x"]}, "'_x' can't be the name of a folder: many readers pass over"),
+        ({"output.partition_by": [".x"]}, "'.x' can't be the name of a folder: many readers pass over"),
+        ({"output.partition_by": ["a b"]}, "'a b' can't be the name of a folder: some readers would see 'a%20b'"),
+        ({"output.partition_by": ["É"]}, "some readers would see '%C3%89'"),
         ({"input.text": None, "input.template": "no field"}, "name a column in each pair of braces"),
         ({"input.text": None, "input.template": "{}"}, "name a column in each pair of braces"),
         ({"input.text": None, "input.template": "{title"}, "a brace that is meant as such is written twice"),

@@ -75,6 +75,10 @@ def job(**sections: dict[str, Any]) -> dict[str, Any]:
         ('input.csv_delimiter="\\n"', r"input.csv_delimiter: '\n' already quotes a field or ends a row"),
         ('input.csv_delimiter="\\r"', r"input.csv_delimiter: '\r' already quotes a field or ends a row"),
         ("output.max_rejected_share=2", "output.max_rejected_share"),
+        ('input.text=""', "input.text: an empty name is no column's; name one, or leave the key out"),
+        ('input.id=""', "input.id: an empty name is no column's"),
+        ('input.keep=["a", ""]', "input.keep[1]: an empty name is no column's"),
+        ('output.partition_by=[""]', "output.partition_by[0]: an empty name is no column's"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_wanted(file: Path, override: str, said: str) -> None:
@@ -83,6 +87,22 @@ def test_a_wrong_key_or_value_is_named_with_what_is_wanted(file: Path, override:
         load_config(file, [override])
     assert said in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+WHOLE_NUMBERS = [
+    f"{section}.{name}"
+    for section, part in Config.model_fields.items()
+    for name, field in part.annotation.model_fields.items()  # type: ignore[union-attr]
+    if "int" in str(field.annotation) or any("Ge" in str(rule) for rule in field.metadata)
+]
+
+
+@pytest.mark.parametrize("number", [2**61, 10**19])
+@pytest.mark.parametrize("key", WHOLE_NUMBERS)
+def test_no_number_is_larger_than_what_the_libraries_take(file: Path, key: str, number: int) -> None:
+    """They raise what ends the run as a bug, or do nothing for ever."""
+    with pytest.raises(ConfigError, match=rf"{key}: expected less than or equal to [\d,]+, given"):
+        load_config(file, [f"{key}={number}"])
 
 
 def test_all_problems_are_told_at_once_one_a_line(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from support.models import HIDDEN, SENTENCES, make_transformer, save_model
+from support.space import nothing_fits
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, StorageError
 from pipeline.model.convert import convert_model
 from pipeline.model.inspect import inspect_model
 
@@ -159,3 +160,19 @@ def test_an_empty_directory_may_be_the_target(old: Path, tmp_path: Path, monkeyp
     Path("new").mkdir()
     convert_model("old", "new")
     inspect_model(tmp_path / "new", "m", None)
+
+
+@pytest.mark.parametrize("copied", ["nothing", "all but the weights"])
+def test_a_full_disk_is_no_bug_and_leaves_nothing(old: Path, tmp_path: Path, copied: str) -> None:
+    others = [path.stat().st_size for path in old.rglob("*") if path.suffix not in (".bin", ".pt")]
+    room = 0 if copied == "nothing" else max(others)
+    assert room < max(path.stat().st_size for path in old.rglob("*.bin")) - 1000
+    with nothing_fits(beyond=room), pytest.raises(StorageError, match=f"writing {tmp_path / 'new'}: .*File too large"):
+        convert_model(str(old), str(tmp_path / "new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "old"]
+
+
+def test_a_file_that_cant_be_copied_is_named(old: Path, tmp_path: Path) -> None:
+    (old / "away.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(StorageError, match=r"a file of the model can't be copied: .*No such file.*away\.json"):
+        convert_model(str(old), str(tmp_path / "new"))

@@ -224,6 +224,29 @@ def test_events_are_json_lines_appended_run_after_run(tmp_path: Path) -> None:
     assert lines[6]["text"] == odd.text
 
 
+SECRET = 'planted "secret" \\ ü'
+"""Spelt otherwise in JSON."""
+
+
+def test_neither_events_nor_the_live_view_repeat_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reason is what somebody else said: a store may repeat the key it was given."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    failed = UnitFailed("v", f"https://me:{SECRET[:7]}@host/bad.jsonl", f"403: the key {SECRET} is not known")
+    tally = Tally(Clock())
+    with JsonLinesReporter(tmp_path / "events") as reporter:
+        for event in (failed, Note(f"planning again: {SECRET}")):
+            reporter.emit(event)
+            tally.add(event)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(draw(tally.counts()))
+    assert isinstance(console.file, io.StringIO)
+    lines = [json.loads(line) for line in (tmp_path / "events").read_text(encoding="utf-8").splitlines()]
+    assert lines[0]["uri"] == "https://***@host/bad.jsonl"
+    assert lines[0]["reason"] == "403: the key *** is not known"
+    assert lines[1]["text"] == "planning again: ***"
+    assert "planning again: ***" in console.file.getvalue()
+
+
 def test_a_place_where_events_cant_be_written_is_told_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"execution\.events"), JsonLinesReporter(tmp_path / "file" / "events"):

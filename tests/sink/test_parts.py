@@ -29,6 +29,7 @@ def rows(langs: list[str | None], vector: list[int] | None = None) -> pa.Table:
     n = len(langs)
     return pa.table(
         {
+            "position": pa.array(range(1000, 1000 + n), pa.int64()),
             "id": pa.array([f"r{i}" for i in range(n)]),
             "keep.lang": pa.array(langs, pa.string()),
             "token_count": pa.array(range(n), pa.int32()),
@@ -94,6 +95,12 @@ def test_partition_values_that_would_come_back_as_something_else_are_refused(val
     """pyarrow and Polars read the folders `k=007` and `k=7` both as 7."""
     with pytest.raises(InputError, match="partition column 'k'"):
         folder_of(["k"], [value])
+
+
+def test_a_value_that_names_no_folder_is_told_with_its_row() -> None:
+    """It has to be found among millions."""
+    with pytest.raises(InputError, match=r"position 1,002, id 'r2': partition column 'lang'.*'007'"):
+        build_part(rows(["en", "de", "007", "007"]), vectors(4), BY_LANG)
 
 
 @pytest.mark.parametrize(

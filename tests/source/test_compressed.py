@@ -1,9 +1,11 @@
 """gzip and zstd: several members, and no cut or damage that goes unnoticed."""
 
 import gzip
+import io
 import itertools
 import random
 import struct
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
+from pipeline.source.discover import discover
 
 from .conftest import PATIENT, jsonl_bytes, read_rows, read_units, source_of, zstd_bytes
 
@@ -87,6 +90,37 @@ def test_compressed_data_under_a_plain_name_is_named(tmp_path: Path, name: str, 
     path.write_bytes(PACK[suffix](DATA))
     with pytest.raises(InputError, match=rf"{name}: holds (gzip|zstd) data, but its name doesn't end in {suffix}"):
         read_rows(path, id=None)
+
+
+@pytest.mark.parametrize("inner", PACK)
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_data_that_is_packed_twice_is_named(tmp_path: Path, name: str, suffix: str, inner: str) -> None:
+    """Web servers pack what is packed already. Inflated once it is rubbish, line by line."""
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(PACK[suffix](PACK[inner](DATA)))
+    with pytest.raises(
+        InputError, match=rf"{name}{suffix}: holds (gzip|zstd) data, packed once more with (gzip|zstd);"
+    ):
+        read_rows(path, id=None)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.zst", "a.tar", "a.zip.gz", "a.tgz"])
+def test_an_archive_is_told_by_its_name_below_its_packing_too(tmp_path: Path, name: str) -> None:
+    """Where the format is configured nothing else of its name is looked at."""
+    (tmp_path / name).write_bytes(gzip.compress(DATA))
+    with pytest.raises(InputError, match=rf"{name}: \.\w+ files can't be read; unpack it"):
+        discover(source_of(tmp_path / name, format="text"))
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_an_archive_under_the_name_of_packed_lines_is_named(tmp_path: Path, suffix: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as members:
+        members.add(__file__, "a.txt")
+    (tmp_path / f"a.txt{suffix}").write_bytes(PACK[suffix](archive.getvalue()))
+    with pytest.raises(InputError, match=rf"a.txt{suffix}: is a tar archive, not lines of text; unpack it"):
+        read_rows(tmp_path, id=None)
 
 
 @pytest.mark.parametrize("suffix", PACK)

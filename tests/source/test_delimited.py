@@ -138,6 +138,15 @@ def test_a_text_beyond_the_cap_is_a_row_and_a_field_without_end_is_named(tmp_pat
         read_table(source_of(path), rows)
 
 
+def test_a_line_too_long_is_told_with_the_limit_it_met(tmp_path: Path) -> None:
+    """However small the cap on a text, lines may be of 128 KiB: four times the cap is another number."""
+    path = write(tmp_path, f"id,text\n1,{'x' * 131_072}\n")
+    with pytest.raises(
+        InputError, match=r"longer than 131,072 characters, the larger of 131,072 and four times rows\.max"
+    ):
+        read_table(source_of(path), Rows(max_text_bytes=1000))
+
+
 def test_a_quoted_field_of_many_lines_without_end_is_named(tmp_path: Path) -> None:
     """Each line is short; what is between the quotes would take the rest of the file into memory."""
     path = write(tmp_path, 'id,text\n1,a\n2,"' + "x\n" * 100_000)

@@ -14,6 +14,7 @@ from pipeline.check.source_rows import kind_of
 from pipeline.check.source_rows import read_rows as raw_rows
 from pipeline.check.source_text import columns_of, text_of
 from pipeline.config.schema import Rows
+from pipeline.errors import InputError
 
 from .conftest import (
     FORMATS,
@@ -144,6 +145,16 @@ def test_times_and_decimals_stand_in_a_template_as_arrow_writes_them(tmp_path: P
     path.write_bytes(parquet_bytes(pa.table(columns)))
     assert read_rows(path, text=None, template=template) == [("1", text, None)]
     assert checked_texts(path, template) == [text]
+
+
+def test_a_time_zone_that_nobody_knows_is_what_is_said_to_be_wrong(tmp_path: Path) -> None:
+    """All files have the column in one type, so that no file can be mended by giving it that."""
+    table = pa.table({"id": ["1"], "when": pa.array([0], pa.timestamp("us", "Foo/Bar"))})
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(table))
+    said = r"a\.parquet: column 'when' is timestamp\[us, tz=Foo/Bar\], whose time zone is not one that is known here"
+    with pytest.raises(InputError, match=said):
+        read_rows(path, text=None, template="{when}")
 
 
 def test_a_missing_field_of_a_template_is_a_null_one(tmp_path: Path) -> None:

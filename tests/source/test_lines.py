@@ -2,10 +2,12 @@
 
 import bz2
 import gzip
+import io
 import itertools
 import json
 import lzma
 import random
+import tarfile
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,6 +151,9 @@ def test_text_has_a_row_per_line_blank_ones_too(tmp_path_factory: pytest.TempPat
         ('{"id": "1", "text": ' + '{"a": ' * 5000 + "1" + "}" * 5001, "malformed"),
         ('{"id": "1", "text": NaN}', "malformed"),
         ('{"id": "1", "text": "a", "n": Infinity}', "malformed"),
+        ('{"id": "1", "text": "a", "n": 1e999}', "malformed"),
+        ('{"id": "1", "text": "a", "n": [{"m": -2.5E+400}]}', "malformed"),
+        ('{"id": "1", "text": "a", "n": 1e-999}', None),
         ('{"id": "1", "text": %s}' % ("9" * 5000), "malformed"),
         ('{"id": "1", "text": "a"} {"id": "2", "text": "b"}', "malformed"),
         ('{"id": "1", "text": "no", "text": "a"}', None),
@@ -220,6 +225,13 @@ def test_a_whole_number_that_no_float_can_hold_is_named(tmp_path: Path) -> None:
         read_table(source_of(path, id=None, keep=("n",)))
 
 
+def test_a_number_beyond_what_rows_hold_is_refused_and_not_kept_as_infinity(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "n": 1.5}\n{"text": "a 1e998", "n": 1e999}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"byte 24: .*rows\.malformed .*; 1e999 is beyond the numbers of 64 bits"):
+        read_table(source_of(path, id=None, keep=("n",)), Rows())
+
+
 @pytest.mark.parametrize("document", ['[\n  {\n    "id": "1"\n  }\n]\n', '{\n  "id": "1"\n}\n'])
 def test_one_json_document_over_many_lines_is_refused_with_the_way_out(tmp_path: Path, document: str) -> None:
     """.json is the suffix of both."""
@@ -248,6 +260,16 @@ def test_one_endless_line_is_one_row_in_bounded_memory_and_read_once(tmp_path: P
 
 LETTERS = "a line of text\n" * 100
 NOISE = random.Random(1).randbytes(1000)
+
+
+def tar(name: str, data: bytes, kind: int) -> bytes:
+    packed, entry = io.BytesIO(), tarfile.TarInfo(name)
+    entry.size = len(data)
+    with tarfile.open(fileobj=packed, mode="w", format=kind) as archive:
+        archive.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
 NOT_LINES = {
     "UTF-16": (LETTERS.encode("utf-16"), "byte 0: the file is UTF-16, not UTF-8"),
     "UTF-16 without a mark": (LETTERS.encode("utf-16-le"), "byte 0: the file is UTF-16LE, not UTF-8"),
@@ -268,8 +290,15 @@ NOT_LINES = {
     "ORC": (b"ORC\x08\x03" + bytes(range(256)), "is an ORC file, not lines of text"),
     "zip": (b"PK\x03\x04" + bytes(range(256)), "is a zip archive, not lines of text"),
     "UTF-32": (LETTERS.encode("utf-32"), "byte 0: the file is UTF-32, not UTF-8"),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3" + bytes(range(256)), "is a PDF document, not lines of text"),
+    "tar": (tar("in/a.txt", LETTERS.encode(), tarfile.USTAR_FORMAT), "is a tar archive, not lines of text"),
+    "tar of GNU": (tar("in/a.txt", LETTERS.encode(), tarfile.GNU_FORMAT), "is a tar archive, not lines of text"),
     "gzip": (gzip.compress(NOISE), "holds gzip data, but its name doesn't end in .gz; rename it"),
     "zstd": (zstd_bytes(NOISE), "holds zstd data, but its name doesn't end in .zst; rename it"),
+    "zstd after a frame without data": (
+        b"\x5f\x2a\x4d\x18\x04\0\0\0skip" + zstd_bytes(NOISE),
+        "holds zstd data, but its name doesn't end in .zst; rename it",
+    ),
 }
 
 
@@ -304,6 +333,7 @@ def test_what_is_no_file_of_lines_is_refused_by_each_of_its_readers(tmp_path: Pa
         (LETTERS + "\0\0\n").encode() * 3,
         "“Ah” — 東京\n".encode() * 100,
         b"\0" * 2000 + b"\n",
+        b"m" * 256 + b"mustard\n",  # where a tar has its mark
     ],
 )
 def test_lines_of_utf8_that_look_a_little_like_another_kind_are_read(tmp_path: Path, data: bytes) -> None:

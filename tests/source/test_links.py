@@ -1,4 +1,4 @@
-"""Links in an input: followed and told of, but never into the output."""
+"""Links in an input: followed and told of, but never into the output or what a run keeps beside it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.source.discover import discover
-from pipeline.source.links import check_apart, leading_out
+from pipeline.source.links import check_apart, check_kept, leading_out
 from pipeline.source.records import InputFile
 
 from .conftest import source_of
@@ -59,6 +59,41 @@ def test_a_result_whose_data_are_elsewhere_is_refused_there_too(tmp_path: Path, 
     (tmp_path / "out" / "data").symlink_to(folder / "published")
     with pytest.raises(ConfigError, match=r"in/published/file\.parquet lies in output\.path"):
         check_apart(discover(source_of(folder)), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("partition", ["lang=en", "lang=en/day=1"])
+def test_a_partition_that_was_moved_to_another_disk_is_refused_there_too(
+    tmp_path: Path, output: Path, folder: Path, partition: str
+) -> None:
+    """Its folder in `data` is a link, and so is the one that leads there from the input."""
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "file.parquet").touch()
+    (output / "data" / partition).parent.mkdir(exist_ok=True)
+    (output / "data" / partition).symlink_to(tmp_path / "moved")
+    (folder / "l").symlink_to(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"in/l/file\.parquet lies in output\.path"):
+        check_apart(discover(source_of(folder)), str(output))
+
+
+@pytest.mark.parametrize(
+    ("link", "target"), [("in/l.jsonl", "kept/events.jsonl"), ("in/l", "kept"), ("in/deep/l", ".")]
+)
+@pytest.mark.parametrize("place", ["kept/events.jsonl", "kept", "spelling/events.jsonl"])
+def test_what_a_run_writes_for_itself_is_refused_whatever_link_led_to_it(
+    tmp_path: Path, folder: Path, link: str, target: str, place: str
+) -> None:
+    """Nothing that is known from the config's paths alone tells that the one lies in the other."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "events.jsonl").touch()
+    (tmp_path / "spelling").symlink_to("kept")
+    (tmp_path / link).symlink_to(tmp_path / target)
+    with pytest.raises(ConfigError, match=r"execution\.events: \S+\.jsonl of input\.paths is what a run writes there"):
+        check_kept(discover(source_of(folder)), {"execution.events": str(tmp_path / place)})
+
+
+def test_what_lies_beside_what_a_run_writes_for_itself_is_taken(folder: Path) -> None:
+    places = {"execution.events": f"{folder}/deep/a", "execution.model_cache": None}
+    check_kept(discover(source_of(folder)), places)
 
 
 @pytest.mark.parametrize("place", ["out", "output", "in-embedded", "in/deep/o"])

@@ -1,6 +1,7 @@
 """Finding input files, and noticing when they change."""
 
 import os
+import re
 import resource
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,6 +112,16 @@ def test_a_pattern_that_means_nothing_is_an_error(base: str, write: Write, patte
     write("hidden/_a.txt", b"1")
     with pytest.raises(InputError, match="matches no file"):
         expand([f"{base}/a.txt", base + pattern])
+
+
+def test_brackets_of_a_name_are_told_how_to_be_written(tmp_path: Path) -> None:
+    """The folder is there by that very name, and the message said that nothing is."""
+    folder = tmp_path / "data[1]"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"1")
+    with pytest.raises(InputError, match=re.escape("a bracket that is part of a name is written `[[]`")):
+        expand([f"{folder}/*.txt"])
+    assert [found.uri for found in expand([f"{tmp_path}/data[[]1]/*.txt"])] == [str(folder / "a.txt")]
 
 
 def test_the_listing_and_the_file_agree_on_its_version(base: str, write: Write) -> None:
@@ -281,6 +292,12 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     """Skipping it would lose the rows it stands for."""
     (tmp_path / "a.txt").symlink_to(tmp_path / "none")
     with pytest.raises(InputError, match="leads nowhere"):
+        expand([str(tmp_path)])
+
+
+def test_a_link_to_itself_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"a link there leads round in a circle; remove it, or put back .*a\.txt"):
         expand([str(tmp_path)])
 
 

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
 import pytest
+from support.space import nothing_fits
 
 from pipeline.errors import ConfigError, StorageError, TransientStorageError
 from pipeline.storage.local import LocalStore
@@ -166,6 +169,51 @@ def test_what_the_file_system_refuses_is_said_in_words(
     assert not caught.value.retry
     with pytest.raises(StorageError, match=message):
         probe(store)
+
+
+@pytest.mark.parametrize("size", [1, 8191, 1 << 20])
+@pytest.mark.parametrize("put", [LocalStore.put_new, LocalStore.put])
+def test_a_disk_that_is_full_before_the_first_byte_is_a_refusal_of_the_store(
+    store: LocalStore, put: Callable[[LocalStore, str, bytes], object], size: int
+) -> None:
+    """A record is smaller than the buffer of a file, which is written once more when that is closed: what the system says then
+    must not end a run as a bug."""
+    store.put_new("a/there", b"")
+    with nothing_fits(), pytest.raises(StorageError, match=r"writing .*_embedpipe/tmp/.*File too large"):
+        put(store, "a/x", b"1" * size)
+    assert store.get("a/x") is None
+    assert list(Path(store.root, "_embedpipe/tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO])
+def test_a_disk_that_refuses_when_a_file_is_closed_is_a_refusal_of_the_store(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As network file systems do."""
+
+    class Refusing(FileIO):
+        def close(self) -> None:
+            if not self.closed:
+                super().close()
+                raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, *_, **__: Refusing(path, mode))
+    with pytest.raises(StorageError, match=re.escape(os.strerror(number))):
+        store.put_new("a", b"1")
+
+
+def test_a_value_is_written_whole_where_the_system_takes_it_in_pieces(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes 2 GiB at most at once."""
+
+    class Slow(FileIO):
+        def write(self, value: memoryview) -> int:  # type: ignore[override]
+            return super().write(value[:3])
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, *_, **__: Slow(path, mode))
+    store.put_new("a", b"0123456789")
+    assert store.get("a") == b"0123456789"
 
 
 def test_a_file_where_a_folder_belongs_is_named(store: LocalStore) -> None:

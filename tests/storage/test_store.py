@@ -152,6 +152,8 @@ def test_a_new_endpoint_in_the_environment_is_used(s3_bucket: str, monkeypatch: 
         ("https://user:hunter2hunter2@host/out", "unknown scheme"),
         ("simplecache::s3://bucket/out", "chained"),
         ("hdfs://host/out", "unknown scheme"),
+        ("abfs://files@account.dfs.core.windows.net/out", "abfs:// is spelled az://<container>/<path> here"),
+        ("wasbs://key:hunter2hunter2@account/out", "wasbs:// is spelled az://<container>/<path> here"),
         ("s3:///out", "names no bucket"),
         ("s3://bucket/a//b", "empty"),
         ("s3://bucket/../b", "`..`"),
