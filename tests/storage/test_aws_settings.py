@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage.inputs import expand
 from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.s3 import s3_filesystem
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret"}
 HERE = {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
@@ -133,3 +134,19 @@ def test_a_sign_in_that_fails_is_told_without_the_library_s_traceback(debug: boo
         root.setLevel(before[1])
     assert "refresh attempt failed" in shown.getvalue()
     assert shown.getvalue().count("Traceback") == (2 if debug else 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "region"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-north-1"}, "eu-north-1"),
+    ],
+)
+def test_the_region_is_the_environments(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], region: str) -> None:
+    """botocore passes over AWS_REGION, which containers of AWS and most other clients have."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    filesystem = s3_filesystem(attempts=1)
+    filesystem.connect()
+    assert filesystem.s3.meta.region_name == region
