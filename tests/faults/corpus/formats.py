@@ -20,6 +20,9 @@ IDS = tuple(str(number) for number in range(1, len(TEXTS) + 1))
 GROUP_ROWS = 14
 """Rows of the first of two row groups."""
 
+CHUNK_ROWS = 10
+"""Rows of each Arrow record batch but the last."""
+
 
 def table(ids: Sequence[Any] = IDS, texts: Sequence[Any] = TEXTS) -> pa.Table:
     """The rows as strings."""
@@ -37,7 +40,9 @@ def parquet(rows: pa.Table | None = None, **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def arrow(rows: pa.Table | None = None, *, streamed: bool = False, chunk: int = 10, codec: str | None = None) -> bytes:
+def arrow(
+    rows: pa.Table | None = None, *, streamed: bool = False, chunk: int = CHUNK_ROWS, codec: str | None = None
+) -> bytes:
     """An Arrow file or stream of a few record batches."""
     rows = table() if rows is None else rows
     sink = io.BytesIO()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import pyarrow as pa
 from faults.corpus.formats import FILES, LINES, PACK
 
 NUMBERS = tuple(
@@ -39,10 +40,10 @@ class Mutant:
 
     @property
     def plain(self) -> bytes | None:
-        """What the file holds once inflated; None where it can't be inflated, or only by what is tested here."""
-        if self.name.endswith(".zst"):
-            return None
+        """What the file holds once inflated; None where it can't be."""
         try:
+            if self.name.endswith(".zst"):
+                return pa.CompressedInputStream(pa.BufferReader(self.data), "zstd").read()
             return gzip.decompress(self.data) if self.name.endswith(".gz") else self.data
         except (OSError, EOFError, ValueError, zlib.error):
             return None

@@ -39,7 +39,7 @@ def _members() -> Iterator[Case]:
             "nothing in it": (lambda p=pack: p(b""), rows()),  # type: ignore[misc]
             "packed twice": (
                 lambda p=pack: p(p(LINE)),
-                Refused("not a JSON object|none of its first 1 lines is a JSON object"),
+                Refused("holds (gzip|zstd) data, packed once more with (gzip|zstd); unpack it once"),
             ),  # type: ignore[misc]
             "half a header behind it": (lambda p=pack: p(LINE) + p(NEXT)[:3], Refused(DAMAGED)),  # type: ignore[misc]
             "half a member behind it": (lambda p=pack: p(LINE) + p(whole)[:-20], Refused(DAMAGED)),  # type: ignore[misc]

@@ -5,9 +5,9 @@ import os
 import resource
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +17,7 @@ from faults.ground.model import swap_letters
 from faults.ground.moments import ALL, INPUT, MODEL, OUTPUT, S3, at_moment
 from faults.ground.running import Outcome, config_of, exact, mixed, run, settle
 from faults.ground.world import Bucket, Folder, World
+from faults.leftovers import manifest_units
 
 from pipeline.config.schema import Config
 
@@ -52,6 +53,7 @@ class Proof:
     mixed: tuple[str, ...]  # files of which the first run has published a mixture
     struck: bool  # whether the moment came at all
     may_end: tuple[int, ...]  # what the first run may end with besides 0, if it came
+    untold: str = ""  # what a user should have been told and was not
 
     @property
     def ended_well(self) -> bool:
@@ -61,11 +63,12 @@ class Proof:
     @property
     def right(self) -> bool:
         """Whether everything ended as it must."""
-        return self.ended_well and self.again.code == 0 and self.verdict.right and not self.mixed
+        well = self.ended_well and self.again.code == 0
+        return well and self.verdict.right and not self.mixed and not self.untold
 
     def __str__(self) -> str:
         first = f"first {self.first} (allowed: 0 and {self.may_end})"
-        return f"{first}\nagain {self.again}\nmixed {self.mixed}, {self.verdict}, struck {self.struck}"
+        return f"{first}\nagain {self.again}\nmixed {self.mixed}, {self.verdict}, struck {self.struck} {self.untold}"
 
 
 def source_changes(ground: Ground, kind: str, how: str, moment: int, name: str = "b") -> Proof:
@@ -191,6 +194,58 @@ def clock_jumps(ground: Ground, seconds: float, moment: int) -> Proof:
     first, struck = interrupted(config, moment)
     with another_day(seconds):
         return _settled(config, world, ground.model, first, struck=struck, may_end=(INCOMPLETE,))
+
+
+SAME_SPEC: Mapping[str, Mapping[str, Any]] = {
+    "threads": {"execution__threads": 2},
+    "batches": {"execution__token_budget": 512},
+    "patience": {"execution__max_attempts": 1, "execution__unit_timeout_s": 60},
+    "file size": {"output__file_mib": 1},
+    "append": {"output__mode": "append"},
+}
+"""Settings that decide no row: what is committed is gone on with."""
+
+OTHER_SPEC: Mapping[str, Mapping[str, Any]] = {
+    "smaller units": {"units__rows": 50},
+    "another precision": {"model__precision": "exact"},
+    "fewer tokens": {"model__max_tokens": 100},
+    "another policy for rows": {"rows__empty": "quarantine"},
+}
+"""Settings that make another spec, though of these texts the same vectors."""
+
+
+def config_changes(ground: Ground, kind: str, change: str, moment: int) -> Proof:
+    """A run is interrupted; the next one has a setting changed. Where a spec is published already, another one is refused until
+    its user says that it is meant."""
+    world = ground.world(kind)
+    config = config_of(world, ground.output, ground.model)
+    first, struck = interrupted(config, moment)
+    published = oracle.newest(oracle.reader(ground.output)) is not None
+    other = config_of(world, ground.output, ground.model, **{**SAME_SPEC, **OTHER_SPEC}[change])
+    proof = _settled(other, world, ground.model, first, struck=struck, may_end=(INCOMPLETE,))
+    if not published or change in SAME_SPEC:
+        return proof
+    taken = "" if proof.again.code == REFUSED else "another spec went on where one is published"
+    again = run(other, replace=True)
+    return replace(proof, again=again, verdict=exact(other, world, ground.model), untold=taken)
+
+
+def dtype_changes(ground: Ground, moment: int) -> Proof:
+    """A run is interrupted on a machine with bfloat16 and goes on on one without: its user is told, where both are published."""
+    world = ground.world("jsonl")
+    config = config_of(world, ground.output, ground.model)
+    first, struck = interrupted(config, moment, dtype="bfloat16")
+    proof = _settled(config, world, ground.model, first, struck=struck, may_end=(INCOMPLETE,))
+    due = {"bfloat16", "float32"} <= formats(ground.output)
+    messages = proof.again.summary.messages if proof.again.summary else ()
+    told = any("computed in bfloat16" in text for text in messages)
+    return proof if told == due else replace(proof, untold=f"both number formats: {due}, told: {told}")
+
+
+def formats(output: str) -> set[str]:
+    """Number formats of the units in the newest manifest."""
+    entry = oracle.newest(oracle.reader(output))
+    return {unit["dtype"] for unit in manifest_units(oracle.reader(output), entry)} if entry else set()
 
 
 @contextmanager

@@ -1,4 +1,10 @@
-"""The scenarios at random moments, for as long as wanted: case n is the same wherever it is run."""
+"""The scenarios at random moments, for as long as wanted: case n is the same wherever it is run.
+
+Only tests of this folder have, at chosen moments: a full object store (on Ray, and so a part of `repeats`); a disk that is really
+full, or read-only; permissions, links that lead nowhere, a listing that shrinks or comes to nothing; a model on S3, its cache,
+and another model under the same name; another root of generated ids; an output that was moved or copied; another hash seed,
+locale, time zone, folder and umask.
+"""
 
 import logging
 import os
@@ -15,10 +21,14 @@ from unittest.mock import patch
 from faults.ground.model import save_letters
 from faults.ground.scenarios import (
     NO_SPACE,
+    OTHER_SPEC,
+    SAME_SPEC,
     Ground,
     Proof,
     clock_jumps,
+    config_changes,
     disk_is_full,
+    dtype_changes,
     handles_run_out,
     model_changes,
     output_goes,
@@ -32,9 +42,12 @@ from support.s3 import s3_server, s3_settings
 log = logging.getLogger(__name__)
 
 ZERO = ("lost", "duplicated", "mispaired", "unreadable", "mixed", "stuck", "wrong_exits", "tracebacks", "violations")
-"""What must be 0. `violations`: cases that could not even be judged."""
+"""What must be 0. `violations`: cases that could not even be judged, or of which something was not told that should have been."""
 
-SHARES = {"source": 10, "object": 3, "model": 3, "output": 2, "disk": 3, "handles": 3, "threads": 1, "clock": 2}
+SHARES = {
+    "source": 10, "object": 3, "model": 3, "output": 2, "disk": 3, "handles": 3, "threads": 1, "clock": 2, "config": 4,
+    "dtype": 2,
+}  # fmt: skip
 """How often each scenario comes up."""
 
 
@@ -73,6 +86,11 @@ def play(number: int, folder: Path, model: str) -> tuple[str, Proof]:
         return scenario, handles_run_out(ground, kind, draw.randint(0, 4), draw.randint(1, 200))
     if scenario == "threads":
         return scenario, threads_run_out(ground, draw.randint(1, 12))
+    if scenario == "config":
+        change = draw.choice([*SAME_SPEC, *OTHER_SPEC])
+        return scenario, config_changes(ground, kind, change, draw.randint(1, 230))
+    if scenario == "dtype":
+        return scenario, dtype_changes(ground, draw.randint(1, 230))
     return scenario, clock_jumps(ground, draw.choice((86_400.0, -86_400.0)), draw.randint(1, 230))
 
 
@@ -90,6 +108,7 @@ def _count(number: int, folder: Path, model: str, counts: Counter[str]) -> None:
     counts["wrong_exits"] += not proof.ended_well
     counts["tracebacks"] += (proof.first.code == 1) + (proof.again.code == 1)
     counts["stuck"] += proof.again.code != 0
+    counts["violations"] += bool(proof.untold)
     if not proof.right:
         log.error(
             "ground case %d (%s): faults.ground.soak.play(%d, folder, model)\n%s", number, scenario, number, proof

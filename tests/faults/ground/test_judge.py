@@ -1,6 +1,7 @@
 """Who counts the cases sees what they are there for."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,4 +50,5 @@ def test_what_is_wrong_is_counted_and_told(monkeypatch: pytest.MonkeyPatch, capl
     unreadable = Proof(DONE, DONE, oracle.Verdict(0, lost=["a"], unreadable="gone"), (), True, ())
     assert count(monkeypatch, unreadable)["unreadable"] == 1
     assert count(monkeypatch, AssertionError("a head that can't be read")) == {"violations": 1}
-    assert caplog.text.count("play(7, folder, model)") == 3
+    assert count(monkeypatch, replace(proof(DONE), untold="another number format"))["violations"] == 1
+    assert caplog.text.count("play(7, folder, model)") == 4

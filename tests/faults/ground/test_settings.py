@@ -3,15 +3,25 @@ what doesn't changes nothing and keeps what is committed."""
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults import oracle
+from faults.encoder import EXIT
 from faults.ground.model import save_letters
 from faults.ground.running import Outcome, config_of, exact, run
-from faults.ground.scenarios import Ground, interrupted
-from faults.ground.world import World
+from faults.ground.scenarios import (
+    OTHER_SPEC,
+    SAME_SPEC,
+    Ground,
+    config_changes,
+    dtype_changes,
+    formats,
+    interrupted,
+)
+from faults.ground.world import World, clear
 from faults.hooks import environment
 from support.jobs import make_config, text_of, write_jsonl
 
@@ -20,26 +30,19 @@ from pipeline.flow.status import read_status
 
 RUN = Path(__file__).parents[2] / "support" / "run_job.py"
 MIDDLE = 130  # of what a run asks of disk and model
-OTHER_SPEC: dict[str, dict[str, Any]] = {
-    "smaller units": {"units__rows": 50},
+OTHER: Mapping[str, Mapping[str, Any]] = {
+    **OTHER_SPEC,
     "another text column": {"input__text": "id"},
     "a template": {"input__text": None, "input__template": "{text}"},
-    "another precision": {"model__precision": "exact"},
     "a prompt": {"model__prompt": "query: "},
-    "fewer tokens": {"model__max_tokens": 100},
     "partitions": {"output__partition_by": ["lang"]},
     "kept columns": {"input__keep": ["lang"]},
     "generated ids": {"input__id": None},
-    "another policy for rows": {"rows__empty": "quarantine"},
 }
-SAME_SPEC: dict[str, dict[str, Any]] = {
+SAME: Mapping[str, Mapping[str, Any]] = {
+    **SAME_SPEC,
     "another root": {"input__root": "/"},
     "the files one by one": {"input__paths": None},
-    "threads": {"execution__threads": 2},
-    "batches": {"execution__token_budget": 512},
-    "patience": {"execution__max_attempts": 1, "execution__unit_timeout_s": 60},
-    "file size": {"output__file_mib": 1},
-    "append": {"output__mode": "append"},
 }
 
 
@@ -59,11 +62,11 @@ def texts() -> dict[str, str]:
     return {f"id-{row}": text_of(row) for name in "abc" for row in range(ord(name) * 1000, ord(name) * 1000 + 240)}
 
 
-@pytest.mark.parametrize("change", OTHER_SPEC)
+@pytest.mark.parametrize("change", OTHER)
 def test_a_setting_that_decides_rows_makes_another_spec(ground: Ground, change: str) -> None:
     """Nothing of the killed run's is used, and once one spec is published the other one is refused."""
     world, _ = killed(ground)
-    other = config_of(world, ground.output, ground.model, **OTHER_SPEC[change])
+    other = config_of(world, ground.output, ground.model, **OTHER[change])
     outcome = run(other)
     assert outcome.code == 0, outcome
     assert outcome.summary is not None
@@ -74,10 +77,10 @@ def test_a_setting_that_decides_rows_makes_another_spec(ground: Ground, change: 
     assert "another spec" in refused.message
 
 
-@pytest.mark.parametrize("change", SAME_SPEC)
+@pytest.mark.parametrize("change", SAME)
 def test_a_setting_that_decides_nothing_keeps_what_is_committed(ground: Ground, change: str) -> None:
     world, committed = killed(ground)
-    changes = dict(SAME_SPEC[change])
+    changes = dict(SAME[change])
     if "input__paths" in changes:
         changes["input__paths"] = [f"{world.place.path}/{name}.jsonl" for name in "cab"]
     outcome = run(config_of(world, ground.output, ground.model, **changes))
@@ -119,24 +122,30 @@ def test_half_in_bfloat16_and_half_in_float32_is_told_for_each_unit(ground: Grou
     outcome = run(config, dtype="float32")
     assert outcome.code == 0, outcome
     assert exact(config, world, ground.model).right
-    assert _formats(ground) == {"bfloat16", "float32"}
+    assert formats(ground.output) == {"bfloat16", "float32"}
     assert outcome.summary is not None
     for messages in (outcome.summary.messages, read_status(ground.output).messages):
         assert any("computed in bfloat16" in text and "and float32" in text for text in messages)
 
 
-def _formats(ground: Ground) -> set[str]:
-    """Number formats in the newest manifest."""
-    import io
+@pytest.mark.parametrize("moment", [40, MIDDLE, 225])
+def test_what_the_soak_does_at_any_moment(ground: Ground, moment: int) -> None:
+    """At the last one the first run has published already."""
+    change = next(iter(OTHER_SPEC if moment > MIDDLE else SAME_SPEC))
+    proof = config_changes(ground, "jsonl", change, moment)
+    assert proof.struck
+    assert proof.right, proof
+    clear(Path(ground.output))
+    proof = dtype_changes(ground, moment)
+    assert proof.struck
+    assert proof.right, proof
 
-    import pyarrow.parquet as pq
 
-    output = oracle.reader(ground.output)
-    entry = oracle.newest(output)
-    assert entry is not None
-    manifest = output.read(entry["manifest"]["key"])
-    assert manifest is not None
-    return set(pq.read_table(io.BytesIO(manifest))["dtype"].to_pylist())
+def test_a_number_format_that_nobody_is_told_of_is_a_finding(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.flow.supervisor.mixed_formats", lambda _: ())
+    proof = dtype_changes(ground, MIDDLE)
+    assert proof.untold
+    assert not proof.right
 
 
 def test_hash_seed_locale_time_zone_folder_and_umask_change_nothing(tmp_path: Path, letters: str) -> None:
@@ -148,7 +157,7 @@ def test_hash_seed_locale_time_zone_folder_and_umask_change_nothing(tmp_path: Pa
     config = make_config("in", "out", letters, units__rows=100)
     first = {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "FAULTS_POISON": '{"zyzzyva": "exit"}'}
     killed_run = _subprocess(config.model_dump_json(), tmp_path, 0o022, first)
-    assert killed_run.returncode == 3
+    assert killed_run.returncode == EXIT
     committed = killed_run.stdout.count("unit ")
     (tmp_path / "elsewhere").mkdir()
     moved = make_config("../in", "../out", letters, units__rows=100)

@@ -1,5 +1,5 @@
 """Secrets planted in the environment and the AWS profile of whole jobs, and every byte that those jobs write, looked through
-for them."""
+for them: as it lies there, and unpacked."""
 
 import base64
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 from faults import hooks
+from faults.security.unpacked import readings
 from support.jobs import write_parquet
 
 NAMES = (
@@ -50,14 +51,21 @@ def as_profile(settings: dict[str, str], home: Path) -> dict[str, str]:
 
 
 def found(settings: dict[str, str], pieces: Iterator[tuple[str, bytes]]) -> list[str]:
-    """Which secret is in which piece, as it is, percent-encoded or in base64."""
+    """Which secret is in which piece or in what is packed there, as it is, percent-encoded or in base64; each once."""
     needles = []
     for name in NAMES:
         value = settings[name]
         spelled = {value, urllib.parse.quote(value, safe=""), urllib.parse.quote(value)}
         needles += [(name, text.encode()) for text in spelled]
         needles.append((name, base64.b64encode(value.encode())[:-4]))
-    return [f"{name} in {where}" for where, data in pieces for name, needle in needles if needle in data]
+    hits = (
+        f"{name} in {where}"
+        for where, data in pieces
+        for text in readings(data)
+        for name, needle in needles
+        if needle in text
+    )
+    return list(dict.fromkeys(hits))
 
 
 def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
@@ -76,7 +84,8 @@ def objects(settings: dict[str, str], bucket: str) -> Iterator[tuple[str, bytes]
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", ()):
             answer = client.get_object(Bucket=bucket, Key=entry["Key"])
-            yield entry["Key"], json.dumps(answer["Metadata"]).encode() + answer["Body"].read()
+            yield f"the name and metadata of {entry['Key']}", json.dumps([entry["Key"], answer["Metadata"]]).encode()
+            yield entry["Key"], answer["Body"].read()
 
 
 def run_command(

@@ -1,12 +1,13 @@
-"""The security cases by number, for as long as there is time.
+"""The security cases by number, pass after pass, for as long as there is time.
 
-With each pass over all of them comes a whole job on S3, whose every byte is searched for secrets.
+At the end of each pass come two whole jobs on S3, one of each engine, whose every byte is searched for secrets.
 """
 
 import logging
 import tempfile
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import boto3
@@ -20,37 +21,45 @@ from support.s3 import s3_server
 
 log = logging.getLogger(__name__)
 
+ENGINES = ("serial", "ray")
+PASS = len(ALL) + len(ENGINES)
+"""Numbers of one pass: the cases, then a search with each engine."""
+
 
 def soak(first: int, seconds: float) -> Chunk:
-    """Cases from number `first` on; the number after the last of a pass is that of its job."""
-    counts = {"security_cases": 0, "security_violations": 0, "canaries_fired": 0, "secrets_found": 0}
+    """Cases from number `first` on. `security_cases` counts each case once, in the first pass, and `repeated_cases` all others:
+    all were made when there are `all_security_cases`. What was not looked for (secrets, canaries) is not counted, not even as 0.
+    """
+    counts: Counter[str] = Counter(all_security_cases=len(ALL)) if first == 0 else Counter()
     end = time.monotonic() + seconds
     number = first
     with tempfile.TemporaryDirectory(prefix="s-") as folder:
         model = save_tiny_bert(Path(folder), find_minilm())
         with Canary(Path(folder)) as canary:
             while number == first or time.monotonic() < end:
-                place = number % (len(ALL) + 1)
+                turn, place = divmod(number, PASS)
                 if place < len(ALL):
                     _attack(place, model, canary, counts)
+                    counts["repeated_cases" if turn else "security_cases"] += 1
                 else:
-                    _search(model, number // (len(ALL) + 1), counts)
-                counts["security_cases"] += 1
+                    _search(model, ENGINES[place - len(ALL)], turn, counts)
                 number += 1
-    return Chunk(number, counts)
+    return Chunk(number, dict(counts))
 
 
-def _attack(place: int, model: str, canary: Canary, counts: dict[str, int]) -> None:
+def _attack(place: int, model: str, canary: Canary, counts: Counter[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         violation = ALL[place].violation(World(Path(folder), model, canary))
     if violation:
         log.error("security case %d: %s", place, violation)
-        counts["security_violations"] += 1
-        counts["canaries_fired"] += "canary: alive" not in violation
+    counts["security_violations"] += bool(violation)
+    counts["canaries_fired"] += bool(violation) and "canary: alive" not in violation
 
 
-def _search(model: str, turn: int, counts: dict[str, int]) -> None:
-    engine, in_profile = ("serial", "ray")[turn % 2], turn // 2 % 2
+def _search(model: str, engine: str, turn: int, counts: Counter[str]) -> None:
+    """Credentials are in the environment of one engine's job and in the profile of the other's: in the first pass the two that
+    tests leave out."""
+    in_profile = (engine == "ray") != bool(turn % 2)
     with s3_server() as endpoint, tempfile.TemporaryDirectory(prefix="s-") as folder:
         settings = planted(endpoint)
         bucket = f"b-{uuid.uuid4().hex[:12]}"
@@ -62,5 +71,6 @@ def _search(model: str, turn: int, counts: dict[str, int]) -> None:
         secrets = found(settings, iter([*objects(settings, bucket), *files(Path(folder)), ("output", said)]))
     if code or secrets:
         log.error("a whole job with engine %s: exit code %d, %s", engine, code, secrets)
+    counts[f"searches.{engine}"] += code == 0
     counts["security_violations"] += code != 0
     counts["secrets_found"] += len(secrets)

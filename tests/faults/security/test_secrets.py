@@ -1,11 +1,16 @@
 """No secret of the environment is in anything that a job writes or says, however it ends."""
 
+import gzip
+import io
 import tempfile
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from botocore.config import Config
 from faults.security.canary import Canary
@@ -13,7 +18,10 @@ from faults.security.secrets import NAMES, as_profile, files, found, objects, pl
 from support.jobs import make_config
 
 from pipeline.cli.app import main
+from pipeline.commit.manifest import ManifestUnit, encode_manifest
+from pipeline.commit.records import PieceRef
 from pipeline.config.load import dump_config
+from pipeline.source.records import Span
 
 DENIED = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n"
@@ -55,6 +63,70 @@ def test_the_scan_finds_what_it_looks_for(moto_endpoint: str) -> None:
     settings = planted(moto_endpoint)
     secret = settings["AWS_SECRET_ACCESS_KEY"]
     assert found(settings, iter([("log", f"key={secret}".encode())])) == ["AWS_SECRET_ACCESS_KEY in log"]
+
+
+def _manifest(secret: str) -> bytes:
+    """A secret in one of sixty URIs: in no statistics of a page, only in the page, and that is compressed."""
+    return encode_manifest([_unit(f"{number:032x}", uri) for number, uri in enumerate(_uris(secret))])
+
+
+def _uris(secret: str) -> list[str]:
+    uris = [f"s3://{uuid.uuid4().hex}/in" for _ in range(60)]
+    uris[30] = f"s3://{'7' * 32}/in?key={secret}"
+    return uris
+
+
+def _lines(secret: str) -> bytes:
+    """Enough for a compressor to spell every letter otherwise."""
+    return "\n".join(_uris(secret)).encode()
+
+
+def _unit(name: str, uri: str) -> ManifestUnit:
+    pieces, spans = (PieceRef(uri, "v", "bytes", 0, 1, last=True),), (Span(uri, "v", "bytes", 0, 1),)
+    return ManifestUnit(name, 0, "a" * 32, 0, True, pieces, spans, 1, 1, 0, "", "d", "cpu", "float32", "{}", ())
+
+
+def _footer(secret: str) -> bytes:
+    """Arrow's own schema is kept in base64 in a footer: there a field's metadata can be seen by nobody who doesn't decode it."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table([[1]], schema=pa.schema([pa.field("a", pa.int64(), metadata={"told": secret})])), sink)
+    return sink.getvalue()
+
+
+def _dictionary(secret: str) -> bytes:
+    values = pa.array(_uris(secret) * 2).dictionary_encode()
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"s": pa.StructArray.from_arrays([values], ["deep"])}), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _zipped(secret: str) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", _lines(secret))
+    return sink.getvalue()
+
+
+PACKED: dict[str, Callable[[str], bytes]] = {
+    "a manifest": _manifest,
+    "metadata of a field": _footer,
+    "a dictionary in a struct": _dictionary,
+    "an archive": _zipped,
+    "gzip": lambda secret: gzip.compress(_lines(secret)),
+    "a member of gzip, cut off": lambda secret: (gzip.compress(b"x") + gzip.compress(_lines(secret)))[:-4],
+    "zstd": lambda secret: pa.compress(_lines(secret), "zstd", asbytes=True),
+    "a frame of zstd, cut off": lambda secret: pa.compress(_lines(secret) + bytes(2 << 20), "zstd", asbytes=True)[:-4],
+    "Parquet in gzip": lambda secret: gzip.compress(_manifest(secret)),
+}
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_the_scan_finds_what_is_packed(how: str) -> None:
+    settings = planted("")
+    data = PACKED[how](settings["HF_TOKEN"])
+    assert settings["HF_TOKEN"].encode() not in data, "it is there for all to see"
+    assert found(settings, iter([("it", data)])) == ["HF_TOKEN in it"]
+    assert found(planted(""), iter([("it", data)])) == []
 
 
 @pytest.mark.parametrize("failure", ["wrong endpoint", "access denied", "no such bucket"])

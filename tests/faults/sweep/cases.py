@@ -1,5 +1,8 @@
 """The cases of a sweep: each operation of each run × each kind of fault, and what one case is made of.
 
+The list of cases is the same whenever and wherever it is made: a run's operations follow from its seed (see `Forks`), and in its
+first turn a case has the seed of the run that the list was made from.
+
 `first`: the first run is faulty; then the same run. `changed`: so is it, and the source changes before the run after.
 `second`: the run after the source has changed is faulty. `gc`: collection is, of what a killed second run left.
 """
@@ -25,6 +28,10 @@ SWEPT = "swept"
 """The output of the case that is under way."""
 
 
+SEEDS = {"first": "published", "changed": "published", "second": "again", "gc": "tidied"}
+"""Of the runs without a fault whose operations are swept."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One point of the sweep."""
@@ -33,6 +40,7 @@ class Case:
     scenario: str
     at: int
     method: str  # of the operation that has this number in a run without faults
+    key: str
     kind: str
 
 
@@ -51,7 +59,6 @@ class Sweep:
 
     def _prepare(self) -> None:
         """Go through everything without a fault: the snapshots that cases begin from, and the operations there are."""
-        begin = "from-nothing"
         self.operations["first"] = self._clean("published", [self._run("published")], 1)
         self.place.copy("published", "again")
         self._source.show(2)
@@ -60,9 +67,9 @@ class Sweep:
         self.place.copy("published", "left")
         # Killed when all is staged and assembled and nothing published leaves the most to collect.
         publishing = [method == "put_new" and "/log/" in key for method, key in self.operations["second"]].index(True)
-        assert self.forks.run([self._run("left")], begin, Fault("die before", publishing)).died
+        assert self.forks.run([self._run("left")], SEEDS["second"], Fault("die before", publishing)).died
         self.place.copy("left", "tidied")
-        self.operations["gc"] = self.forks.run([self._gc("tidied")], begin).operations
+        self.operations["gc"] = self.forks.run([self._gc("tidied")], SEEDS["gc"]).operations
         for name in ("again", "tidied"):
             self.place.remove(name)
 
@@ -76,9 +83,9 @@ class Sweep:
     def cases(self) -> list[Case]:
         """All of them, in an order that jumps about."""
         found = [
-            Case(self.name, scenario, at, method, kind)
+            Case(self.name, scenario, at, method, key, kind)
             for scenario in SCENARIOS
-            for at, (method, _) in enumerate(self.operations[scenario])
+            for at, (method, key) in enumerate(self.operations[scenario])
             for kind, how in KINDS.items()
             if method in how.methods and self.name in how.places and (method != "tidy" or self.name == "local")
         ]
@@ -86,8 +93,8 @@ class Sweep:
         return found
 
     def go(self, case: Case, turn: int) -> Counter[str]:
-        """Do one case. `turn` varies what is left to chance: the order of work, how late is late. From the second turn on the
-        run after the faulty one is faulty too."""
+        """Do one case: in the first turn (0) exactly what the list says. Later turns vary what is left to chance, the order of
+        work and how late is late, and the run after the faulty one is faulty too."""
         seed = f"{case} {turn}"
         faults = [Fault(case.kind, case.at, random.Random(seed).choice((0, 3, 10, 30, 100)))]
         faults += [self._another(seed)] if turn else []
@@ -96,7 +103,8 @@ class Sweep:
         runs, wrong = [], []
         for number, fault in enumerate(faults):
             command = self._gc(SWEPT) if (case.scenario, number) == ("gc", 0) else self._run(SWEPT)
-            runs.append(self.forks.run([command], f"{seed} faulty {number}", fault))
+            by_chance = SEEDS[case.scenario] if turn == 0 else f"{seed} faulty {number}"
+            runs.append(self.forks.run([command], by_chance, fault))
             wrong += check_moment(self.place.root(SWEPT), self._model, map(expected, EDITIONS))
             self._source.show(edition)
         runs.append(self.forks.run([self._run(SWEPT)], f"{seed} again"))
@@ -108,7 +116,7 @@ class Sweep:
         wrong += before.wrong + after.wrong + _wrong_ends(runs)
         if wrong:
             log.error("%s, turn %s, %s at %s: %s", case, turn, faults, [run.fired for run in runs], "\n".join(wrong))
-        return _counts(case, runs, before, after, wrong)
+        return _counts(case, turn, runs, before, after, wrong)
 
     def _begin(self, case: Case) -> None:
         """Output and source as they are when the faulty run begins."""
@@ -141,12 +149,20 @@ def _wrong_ends(runs: Sequence[Ended]) -> list[str]:
     return [f"a run ended with {run.lost or run.codes}:\n{run.told}" for run in wrong]
 
 
-def _counts(case: Case, runs: Sequence[Ended], before: Findings, after: Findings, wrong: list[str]) -> Counter[str]:
+def _done(case: Case, turn: int, faulty: Ended) -> dict[str, int]:
+    """As what a case counts. A point is one of the list, and its fault has happened to the very operation that the list names."""
+    if turn:
+        return {"double_faults": int(faulty.fired is not None), "double_faults_unfired": int(faulty.fired is None)}
+    struck = faulty.fired == (case.method, case.key) and faulty.died == case.kind.startswith("die")
+    return {"points": int(struck), f"points.{case.kind}": int(struck), "unfired": int(not struck)}
+
+
+def _counts(
+    case: Case, turn: int, runs: Sequence[Ended], before: Findings, after: Findings, wrong: list[str]
+) -> Counter[str]:
     return Counter(
         {
-            "points": 1,
-            f"points.{case.kind}": 1,
-            "unfired": int(not runs[0].died and runs[0].fired is None),
+            **_done(case, turn, runs[0]),
             "reruns": len(runs) - 2,
             "rows": after.rows,
             "lost": max(before.lost, after.lost),
@@ -167,5 +183,5 @@ def open_sweep(name: str, folder: Path, model: str) -> Iterator[Sweep]:
         source = Source(folder / "source")
         config = folder / "job.yaml"
         write_config(config, source, model)
-        forks = stack.enter_context(Forks(folder / "forks", place.settings))
+        forks = stack.enter_context(Forks(folder / "forks", folder, source.files(), place.settings))
         yield Sweep(name, place, forks, source, config, model)

@@ -4,6 +4,8 @@ Through `HOOKS` it stands between the program and every store it opens; a proces
 """
 
 import contextlib
+import json
+import os
 import pickle
 import random
 import threading
@@ -22,6 +24,9 @@ class Script:
     """This process's operations so far, its fault, and requests still on their way to the store."""
 
     fault: Fault | None = None
+    witness: Path | None = (
+        None  # gets the operation that the fault happens to, before it does: dead processes tell nothing
+    )
     log: list[tuple[str, str]] = field(default_factory=list)
     fired: tuple[str, str] | None = None
     outstanding: list[tuple[int, Call]] = field(default_factory=list)  # operations to wait, what arrives then
@@ -46,6 +51,8 @@ class Script:
         if self.fired is not None:
             return kind if kind.lasts(self.fired[0], call.method) else None
         self.fired = call.name
+        if self.witness is not None:
+            self.witness.write_text(json.dumps(call.name))
         if kind.late:
             self.outstanding.append((self.fault.late_by, call))
         return kind
@@ -70,10 +77,10 @@ def arrive(late: Call) -> None:
 SCRIPT = Script()
 
 
-def begin(fault: Fault | None, late: Path, seed: str) -> Script:
+def begin(fault: Fault | None, late: Path, witness: Path, seed: str) -> Script:
     """Start counting in this process, with names that follow from `seed`."""
     global SCRIPT
-    SCRIPT = Script(fault)
+    SCRIPT = Script(fault, witness)
     if late.exists():
         SCRIPT.outstanding = pickle.loads(late.read_bytes())
     draw = random.Random(seed)
@@ -133,7 +140,27 @@ def _no_pauses(module: ModuleType) -> None:
     module.pauses = lambda *arguments, **named: (0.0 for _ in real(*arguments, **named))  # type: ignore[attr-defined]
 
 
+def _name_versions(inputs: ModuleType) -> None:
+    """Files of the source have versions that tell nothing of when and where they were written: the names of units follow from
+    them, and from those the order of what is done. Any other state of a file has the version that it always has."""
+    real = inputs._local_version  # type: ignore[attr-defined]
+    named = json.loads(os.environ[SOURCE_FILES])
+    names = {real(Path(path).stat()): name for name, path in named.items()}
+    inputs._local_version = lambda status: names.get(real(status), real(status))  # type: ignore[attr-defined]
+
+
+def _one_at_a_time(probe: ModuleType) -> None:
+    """Who is first in the probe's race is left to chance; here they ask one after the other."""
+    real = probe.ThreadPoolExecutor  # type: ignore[attr-defined]
+    probe.ThreadPoolExecutor = lambda _, **named: real(1, **named)  # type: ignore[attr-defined]
+
+
+SOURCE_FILES = "FAULTS_SOURCE_FILES"
+"""Setting: JSON, name of a version → path of the file that has it now."""
+
 HOOKS = {
+    "pipeline.storage.inputs": _name_versions,
     "pipeline.storage.open": _wrap_store,
+    "pipeline.storage.probe": _one_at_a_time,
     "pipeline.storage.retry": _no_pauses,
 }

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from faults.hooks import environment
-from faults.sweep.faulty import begin
+from faults.sweep.faulty import SOURCE_FILES, begin
 from faults.sweep.kinds import DIED, Fault
 from faults.sweep.mutants import MUTANTS
 
@@ -33,14 +33,18 @@ class Ended:
     died: bool  # by its fault
     lost: str  # what else ended it, "" where nothing did: a signal (SIGALRM when it hung), an exception nobody caught
     operations: tuple[tuple[str, str], ...]  # (method, key), where it lived to tell
-    fired: tuple[str, str] | None  # the operation its fault happened to, where it lived to tell
+    fired: tuple[str, str] | None  # the operation its fault happened to
     told: str  # stdout and stderr
 
 
 class Forks:
-    """The process that forks; a context manager. With a `mutant` its children run a program broken in that way."""
+    """The process that forks; a context manager. With a `mutant` its children run a program broken in that way.
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    Wherever `home` is, children find it under the same name: `HERE` of `faults.sweep.job`. That, fixed names for versions of the
+    source (`source_files`: name → path) and fixed hashes of strings make a seed's operations the same in every process.
+    """
+
+    def __init__(self, folder: Path, home: Path, source_files: Mapping[str, str], settings: Mapping[str, str]) -> None:
         self.mutant = ""
         self._number = 0
         self._folder = folder
@@ -48,7 +52,11 @@ class Forks:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.sweep.forks"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment("faults.encoder", "faults.sweep.faulty", TOKENIZERS_PARALLELISM="false", **settings),
+            cwd=home,
+            env=environment(
+                "faults.encoder", "faults.sweep.faulty", TOKENIZERS_PARALLELISM="false", PYTHONHASHSEED="0",
+                **{SOURCE_FILES: json.dumps(dict(source_files))}, **settings,
+            ),
         )  # fmt: skip
 
     def __enter__(self) -> "Forks":
@@ -92,9 +100,16 @@ class Forks:
             if status == 0 or os.waitstatus_to_exitcode(status) == DIED
             else f"exit {os.waitstatus_to_exitcode(status)}",
             operations=tuple((method, key) for method, key in found.get("operations", ())),
-            fired=found.get("fired") and tuple(found["fired"]),
+            fired=_operation(self._folder / "fired"),
             told=(self._folder / "told").read_text(errors="replace"),
         )
+
+
+def _operation(file: Path) -> tuple[str, str] | None:
+    if not file.exists():
+        return None
+    method, key = json.loads(file.read_text())
+    return method, key
 
 
 def serve() -> None:
@@ -116,7 +131,8 @@ def serve() -> None:
     for line in sys.stdin:
         task = json.loads(line)
         folder = Path(task["folder"])
-        (folder / "report").unlink(missing_ok=True)
+        for name in ("report", "fired"):
+            (folder / name).unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
             _be_child(task, folder)
@@ -146,14 +162,14 @@ def _run(task: Mapping[str, Any], folder: Path) -> None:
     if task["mutant"]:
         MUTANTS[task["mutant"]]()
     late = folder / "late"
-    script = begin(fault, late, task["seed"])
+    script = begin(fault, late, folder / "fired", task["seed"])
     codes = []
     for command in task["commands"]:
         codes.append(main(command))
         if fault is None:
             script.arrive_all()
     script.save(late)
-    report = {"codes": codes, "operations": script.log, "fired": script.fired}
+    report = {"codes": codes, "operations": script.log}
     (folder / "report").write_text(json.dumps(report))
 
 

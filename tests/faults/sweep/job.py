@@ -13,6 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+HERE = "/proc/self/cwd"
+"""What a process that works in the sweep's folder calls it: a path that's the same whatever temporary folder that is. Identities
+of the job's units follow from the paths of its source, and the order of operations from those."""
+
 UNIT_ROWS = 6
 FILLER = " and goes on to speak of the hills beyond, the towns below, and the long way home" * 5
 """Makes a file of five such rows bigger than those that are grouped with others."""
@@ -61,10 +65,10 @@ def expected(edition: int) -> Expected:
 
 
 class Source:
-    """The input folder, a link to the edition that counts. Files that stay are the same files in both."""
+    """The input folder, a link to the edition that counts. Files that stay are the same files in both. Its own folder lies
+    right below the one that the job's processes work in."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "in"
         self._folder = folder
         for edition, names in EDITIONS.items():
             place = folder / f"edition-{edition}"
@@ -78,11 +82,21 @@ class Source:
                     _write(file, rows_of(name, edition))
         self.show(1)
 
+    @property
+    def path(self) -> str:
+        """As the swept job calls it."""
+        return f"{HERE}/{self._folder.name}/in"
+
+    def files(self) -> dict[str, str]:
+        """Name → path of each version of each file, a file that stays only once."""
+        found = {path.stat().st_ino: path for path in sorted(self._folder.glob("edition-*/*"), reverse=True)}
+        return {f"{path.name} of {path.parent.name}": str(path) for path in found.values()}
+
     def show(self, edition: int) -> None:
         """Let the input be that edition."""
         link = self._folder / "link"
         link.symlink_to(f"edition-{edition}", target_is_directory=True)
-        link.rename(self.path)
+        link.rename(self._folder / "in")
 
 
 def _write(file: Path, rows: list[Row]) -> None:
@@ -94,10 +108,12 @@ def _write(file: Path, rows: list[Row]) -> None:
 
 
 def write_config(file: Path, source: Source, model: str) -> None:
-    """The job as YAML; the output is left to the command line."""
+    """The job as YAML; the output is left to the command line. Files name the model's folder, so that is below `HERE` too."""
+    here = file.parent / "model"
+    here.symlink_to(model, target_is_directory=True)
     config = {
-        "input": {"paths": [str(source.path)], "text": "text", "id": "id", "keep": [*KEPT]},
-        "model": {"name": model},
+        "input": {"paths": [source.path], "text": "text", "id": "id", "keep": [*KEPT]},
+        "model": {"name": f"{HERE}/{here.name}"},
         "output": {"path": "set-by-the-command", "partition_by": ["lang"], "max_rejected_share": 0.5},
         "units": {"rows": UNIT_ROWS, "text_mib": 1},
         "execution": {"engine": "serial", "device": "cpu", "model_cache": str(file.parent / "models")},

@@ -2,9 +2,13 @@
 
 import itertools
 import random
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.sweep.cases import SCENARIOS, Case, Sweep, open_sweep
@@ -12,7 +16,7 @@ from faults.sweep.check import check
 from faults.sweep.job import expected
 from faults.sweep.kinds import KINDS, OPERATIONS
 from faults.sweep.mutants import MUTANTS
-from faults.sweep.soak import ZERO, go
+from faults.sweep.soak import ZERO, digest, go, numbered
 
 POINTS = {"local": 30, "s3": 10}
 """Of all scenarios. A point takes longer on S3, most of it in the server."""
@@ -53,7 +57,7 @@ def sweep_sample(sweep: Sweep) -> Counter[str]:
 def found_nothing(counts: Counter[str], place: str) -> bool:
     """Whether all that must be 0 is, and every kind of fault was there."""
     kinds = [kind for kind, how in KINDS.items() if place in how.places]
-    return not any(counts[name] for name in (*ZERO, "unfired")) and all(counts[f"points.{kind}"] for kind in kinds)
+    return not any(counts[name] for name in ZERO) and all(counts[f"points.{kind}"] for kind in kinds)
 
 
 def test_a_fault_at_any_operation_loses_and_doubles_nothing_on_a_local_disk(local: Sweep) -> None:
@@ -133,5 +137,31 @@ def test_the_soak_goes_on_where_it_stopped_and_then_takes_two_faults_at_once(loc
     cases = len(local.cases())
     chunk = go({"local": local}, 0, until=0.0)
     assert (chunk.next, chunk.counts["points"], chunk.counts["violations"]) == (1, 1, 0)
+    assert chunk.counts[f"cases.{digest(numbered({'local': local}))}"] == 1
     second_turn = go({"local": local}, cases, until=0.0)
     assert (second_turn.next, second_turn.counts["violations"]) == (cases + 1, 0)
+    assert (second_turn.counts["points"], second_turn.counts["double_faults"]) == (0, 1)
+
+
+def test_a_number_stands_for_the_same_case_wherever_the_sweep_is_prepared(
+    local: Sweep, tmp_path: Path, tiny_model: str
+) -> None:
+    """Chunks of the soak each prepare anew, and go on by number: else some cases would be done twice and others never."""
+    model = tmp_path / "another" / "place"
+    shutil.copytree(tiny_model, model)
+    with open_sweep("local", tmp_path / "sweep", str(model)) as again:
+        assert numbered({"local": again}) == numbered({"local": local})
+
+
+def test_another_list_of_cases_has_another_digest(local: Sweep) -> None:
+    cases = numbered({"local": local})
+    assert len({(case.scenario, case.at, case.kind) for case in cases}) == len(cases)
+    assert digest(cases) == digest([replace(case, key=re.sub("[0-9a-f]{32}", "0" * 32, case.key)) for case in cases])
+    assert len({digest(cases), digest(cases[1:]), digest([*cases[1:], cases[0]])}) == 3
+
+
+@pytest.mark.parametrize("change", [{"at": 10_000}, {"key": "another key"}])
+def test_a_fault_that_does_not_happen_where_it_should_makes_no_point(local: Sweep, change: dict[str, Any]) -> None:
+    case = next(case for case in local.cases() if (case.kind, case.scenario) == ("no answer once", "gc"))
+    counts = local.go(replace(case, **change), 0)
+    assert (counts["points"], counts["points.no answer once"], counts["unfired"], counts["violations"]) == (0, 0, 1, 0)
