@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 32  # those of tests/support/models.py's tiny model, whose tokenizer and lock the job uses
 
+EXIT = 77
+"""How a process ends by itself over a text: with none of the program's own codes, so that a refusal can't pass for a death."""
+
 
 def vector_of(token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """float32 [DIMENSIONS] of a text's token ids. Different texts have different vectors."""
+    """float32 [DIMENSIONS] of a text's token ids. Different texts have different vectors. `oracle.vector_due` says the same in
+    its own way."""
     digest = hashlib.blake2b(np.ascontiguousarray(token_ids, np.int32).tobytes(), digest_size=DIMENSIONS).digest()
     return np.frombuffer(digest, np.uint8).astype(np.float32) - np.float32(127.5)
 
@@ -117,7 +121,7 @@ def note(word: str) -> None:
 def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
     """Do to this process what a poisonous text does."""
     if what == "exit":
-        os._exit(3)
+        os._exit(EXIT)
     elif what == "segfault":
         ctypes.string_at(0)
     elif what == "kill":  # as the kernel does when memory runs out
@@ -128,9 +132,6 @@ def suffer(what: str, vector: npt.NDArray[np.float32], *, alone: bool) -> None:
     elif what == "hang":
         while True:
             time.sleep(1)
-    elif what == "spin":
-        while True:
-            pass
     elif what == "memory":
         raise MemoryError
     elif what == "all memory":

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,9 +155,7 @@ def newest(output: Reader) -> dict[str, Any] | None:
 
 def rows(output: Reader, entry: Mapping[str, Any]) -> list[Row]:
     """Every row of a snapshot. Raises one of UNREADABLE where a file is gone, or a hash or count is wrong."""
-    manifest = _whole(output, entry["manifest"]["key"], entry["manifest"]["sha256"])
-    units = pq.ParquetFile(io.BytesIO(manifest)).read(use_threads=False).to_pylist()
-    files = {part["file"]: part for unit in units for part in unit["slices"]}
+    files = {part["file"]: part for unit in _units(output, entry) for part in unit["slices"]}
     found: list[Row] = []
     for key, part in files.items():
         here = rows_of(_whole(output, key, part["sha256"]))
@@ -168,13 +167,42 @@ def rows(output: Reader, entry: Mapping[str, Any]) -> list[Row]:
 
 def rows_of(data: bytes) -> list[Row]:
     """The rows of a data file."""
-    table = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
+    table = _parquet(data)
     columns = {name: table[name].to_pylist() for name in table.column_names}
     own = zip(*(columns.pop(name) for name in OWN), strict=True)
     return [
         Row(str(row), np.array(vector, np.float32), *rest, {name: values[at] for name, values in columns.items()})
         for at, (row, vector, *rest) in enumerate(own)
     ]
+
+
+def set_aside(root: str) -> dict[str, dict[str, Any]]:
+    """id → what the newest snapshot keeps aside of that row: uri, position, kind, reason, raw. Raises one of UNREADABLE.
+
+    Read from the files that its manifest names. The same row twice, or another number of rows than the log tells, is wrong too.
+    """
+    output = reader(root)
+    entry = newest(output)
+    assert entry is not None, "nothing is published"
+    found: list[dict[str, Any]] = []
+    for key in sorted({unit["quarantine"] for unit in _units(output, entry) if unit["quarantine"]}):
+        data = output.read(key)
+        if data is None:
+            raise Overtaken(key)
+        found.extend(_parquet(data).to_pylist())
+    by_id = {row["id"]: row for row in found}
+    assert len(by_id) == len(found) == entry["rows_quarantined"], f"{found}, the log tells {entry['rows_quarantined']}"
+    return by_id
+
+
+def _units(output: Reader, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The units of a snapshot, as its manifest has them."""
+    manifest = _whole(output, entry["manifest"]["key"], entry["manifest"]["sha256"])
+    return list(_parquet(manifest).to_pylist())
+
+
+def _parquet(data: bytes) -> Any:
+    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
 
 
 def published(output: Reader, entry: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
@@ -211,14 +239,19 @@ def judge(found: Iterable[Row], texts: Mapping[str, str], model: str, kept: Kept
 
 def _is_of(row: Row, text: str, ids: Sequence[int]) -> bool:
     """Whether all that a row says of its text is true of this one."""
-    from faults.encoder import vector_of
-
     return (
-        np.array_equal(row.vector, vector_of(np.array(ids, np.int32)))
+        np.array_equal(row.vector, vector_due(ids))
         and row.text_hash == hashlib.sha256(text.encode()).hexdigest()[:32]
         and row.token_count == len(ids)
         and not row.truncated  # as its vector is that of the whole text
     )
+
+
+def vector_due(ids: Sequence[int]) -> np.ndarray:
+    """The vector a text must have under the scripted encoder: each byte of the BLAKE2b digest, of 32 bytes, of its token ids as
+    little-endian 32-bit integers, less 127.5. Said once more, as who judges takes nothing from who writes."""
+    digest = hashlib.blake2b(struct.pack(f"<{len(ids)}i", *ids), digest_size=32).digest()
+    return np.array([byte - 127.5 for byte in digest], np.float32)
 
 
 def check(root: str, texts: Mapping[str, str], model: str, kept: Kept | None = None) -> Verdict:

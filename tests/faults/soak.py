@@ -49,13 +49,14 @@ PARTS = (
     Part(
         "chaos",
         {"kills": 500, "zombies": 50, "rows": 2_000_000, "polls": 100_000}
+        | {f"rounds.{kind}": 3 for kind in ("collected", "two_drivers", "two_specs", "s3")}
         | {f"kills.{phase}.{victim}": 1 for phase, victim in PAIRS},
     ),
-    Part("poison", {"poisonous_rows": 200}),
+    Part("poison", {"poisonous_rows": 200, "poisonous_rows.nan": 10, "nan_in_company_rows": 10}),
     Part("store", {"jobs": 100, "radosgw_jobs": 40, "timed_pairs": 3}),
     Part("corpus", {"bad_files": 300, "fuzzed_files": 20_000}),
     Part("ground", {"ground_cases": 300}),
-    Part("security", {"security_cases": 150}),
+    Part("security", {"security_cases": "all_security_cases", "searches.serial": 1, "searches.ray": 1}),
     Part("repeats", {"repeats": 20}),
 )
 

@@ -256,6 +256,15 @@ def test_a_soak_that_was_done_with_findings_is_not_well(book: Path) -> None:
     assert report.findings("repeats") == {"repeats_failed": 1}
 
 
+def test_points_of_two_lists_are_a_finding(book: Path) -> None:
+    """Each number would stand for another point, and the sum for points that nobody made."""
+    version = ledger.version_of("sweep")
+    ledger.add("sweep", version, ledger.Chunk(1, {"points": 1, "cases.a1b2": 1}), 1.0)
+    assert report.findings("sweep") == {}
+    ledger.add("sweep", version, ledger.Chunk(2, {"points": 1, "cases.c3d4": 1}), 1.0)
+    assert report.findings("sweep") == {"lists": 2}
+
+
 @pytest.mark.parametrize("number", [2, 15])
 def test_a_chunk_that_somebody_stopped_counts_for_nothing(
     book: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -15,6 +15,7 @@ from faults.chaos.processes import MARK, Process, family, gone, strike, until
 from faults.hooks import environment
 
 NODES = 3
+JOB = re.compile(r"(?:worker-[0-9a-f]+|python-core-driver)-([0-9a-f]{8})")
 RAY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or it listens on every interface
     "RAY_AUTH_MODE": "token",
@@ -99,6 +100,13 @@ class Cluster:
     def strike(self, process: int, number: signal.Signals) -> bool:
         """Send a signal to one of its processes; whether it was one."""
         return strike(process, self.name, number)
+
+    def job_of(self, process: int) -> str:
+        """Ray's number for the job that a driver or worker belongs to, by the names of its logs; "" where they don't tell."""
+        names = [path.name for path in self.folder.glob(f"session_latest/logs/*-{process}.out")]
+        names += [path.name for path in self.folder.glob(f"session_latest/logs/python-core-driver-*_{process}.log")]
+        found = [match[1] for name in names if (match := JOB.match(name))]
+        return found[0] if found else ""
 
     def _kill_all(self) -> int:
         return sum(strike(process.id, self.name, signal.SIGKILL) for process in self.processes())

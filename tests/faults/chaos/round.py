@@ -17,8 +17,10 @@ from faults.chaos.job import Driver, make_config
 from faults.chaos.processes import MARK, until
 from faults.chaos.striker import Caught, Striker
 from faults.chaos.strikes import Fault
+from faults.chaos.tracebacks import tracebacks
 from faults.chaos.watch import Watch
 from faults.chaos.world import State, World
+from faults.chaos.zombies import Zombies
 from faults.leftovers import leftovers
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,10 @@ MAY_END = (0, 4)
 """Exit codes of a run under which processes die: done, or incomplete and to be run again. And -9, where it was killed itself."""
 
 REFUSED = 3  # the exit code of a run that would replace another spec's snapshot
+BUG = 1  # … of one that met what nobody has thought of; the traceback is shown on request only
 OTHER_PROMPT = "passage: "
 ZERO = (
-    "partial_reads", "lost", "duplicated", "mispaired", "unreadable", "leftovers", "failed_runs", "wrong_exits"
+    "partial_reads", "lost", "duplicated", "mispaired", "unreadable", "leftovers", "failed_runs", "wrong_exits", "tracebacks"
 )  # fmt: skip
 
 
@@ -67,6 +70,7 @@ class Round:
         self.world = World(folder / "in", folder.name)
         self.output, self.model = output, model
         self._clusters, self._settings = clusters, dict(settings)
+        self._competed: set[int] = set()  # numbers of the states over which two specs have competed
         self._config = make_config(self.world.folder, output, model, folder / "cache")
 
     def watch(self) -> Watch:
@@ -93,20 +97,22 @@ class Round:
     def publish(self, faults: Sequence[Fault], *options: str, drivers: int = 1) -> bool:
         """Run the job, again and again, until it ends well. `drivers`: how many the first time, at once."""
         todo = list(faults)
-        for _ in range(MAX_RUNS):
-            striker = Striker(self._clusters.get(), self.counts)
-            striker.set(todo)
-            running = [self.start(*options) for _ in range(drivers)]
-            drivers = 1
-            self._suffer(striker, todo, running)
-            if 0 in [self._end(driver) for driver in running]:
-                return True
+        with Zombies(self.counts) as zombies:
+            for _ in range(MAX_RUNS):
+                striker = Striker(self._clusters.get(), self.counts)
+                striker.set(todo)
+                running = [self.start(*options) for _ in range(drivers)]
+                drivers = 1
+                self._suffer(striker, zombies, todo, running)
+                if 0 in [self._end(driver) for driver in running]:
+                    return True
         log.error("%s: %d runs did not end well; the last said: %s", self.output, MAX_RUNS, running[-1].told)
         self.counts["failed_runs"] += 1
         return False
 
     def compete(self) -> None:
         """Two specs at once, both asked to replace what is there: each is published or refused, whichever comes last."""
+        self._competed.add(self.world.states[-1].number)
         running = [self.start("--replace"), self.start("--replace", prompt=OTHER_PROMPT)]
         codes = [self._end(driver, REFUSED) for driver in running]
         if not set(codes) <= {0, REFUSED}:
@@ -143,49 +149,52 @@ class Round:
         return leftovers(oracle.reader(self.output))
 
     def _states(self) -> Sequence[State]:
-        states = list(self.world.states)
-        # A reader that was late sees the other prompt's version of a state that is over.
-        return [one for state in states for one in (state, state.prompted(OTHER_PROMPT))]
+        """What a version may hold: the other prompt's rows only where that spec was asked for."""
+        return [
+            one
+            for state in list(self.world.states)
+            for one in (state, *([state.prompted(OTHER_PROMPT)] if state.number in self._competed else []))
+        ]
 
-    def _suffer(self, striker: Striker, todo: list[Fault], running: list[Driver]) -> None:
+    def _suffer(self, striker: Striker, zombies: Zombies, todo: list[Fault], running: list[Driver]) -> None:
         """Faults, as somebody comes by, as long as somebody runs. What could not be done is kept for the next run."""
-        stopped: list[Driver] = []
+        overtaken: list[Driver] = []
+
+        def at_work() -> list[Driver]:
+            return [driver for driver in running if driver not in overtaken]
 
         def over() -> bool:
-            return all(driver.code is not None for driver in running if driver not in stopped)
+            return all(driver.code is not None for driver in at_work())
 
         while todo and striker.cluster.alive and (found := striker.catch(todo, over)) is not None:
             fault, caught = found
             todo.remove(fault)
-            if fault.manner == "kill" and not striker.kill(fault, caught, running):
+            if fault.manner == "kill" and not striker.kill(fault, caught, at_work()):
                 todo += [] if over() else [fault]  # the victim wasn't there yet, or not any more
                 continue
             log.info("%s: process %d met %s", self.output, caught.process, fault)
             if fault.manner == "overtake":
-                stopped += self._overtake(caught, running)
+                overtaken += self._overtake(striker, zombies, caught, running)
             elif fault.manner != "kill":
-                striker.stop(caught, machine=fault.manner == "part")
+                zombies.stop(striker.cluster, caught, fault.phase, running, machine=fault.manner == "part")
         striker.clear()
         until(over, RUN_S)
-        striker.come_back()
-        for driver in stopped:
-            self._go_on(driver)
+        zombies.come_back(running)
+        for driver in overtaken:
+            self._end_overtaken(driver)
 
-    def _overtake(self, caught: Caught, running: list[Driver]) -> list[Driver]:
+    def _overtake(self, striker: Striker, zombies: Zombies, caught: Caught, running: list[Driver]) -> list[Driver]:
         """Stop a driver, and start another one that does its work."""
         stopped = [driver for driver in running if driver.id == caught.process]  # or it is one of an earlier run
-        for driver in stopped:
-            driver.strike(signal.SIGSTOP)
+        for _ in stopped:
+            zombies.stop(striker.cluster, caught, "", running, machine=False)
             running.append(self.start())
         caught.let_go()
         return stopped
 
-    def _go_on(self, driver: Driver) -> None:
-        """A driver that was stopped goes on: it finds that it was overtaken, and must end well."""
-        if driver.code is None:
-            driver.strike(signal.SIGCONT)
-            until(lambda: driver.code is not None, RUN_S)
-            self.counts.update(("zombies", "zombies.driver"))
+    def _end_overtaken(self, driver: Driver) -> None:
+        """A driver that was stopped and goes on finds that it was overtaken, and must end well."""
+        until(lambda: driver.code is not None, RUN_S)
         if driver.code not in (0, -signal.SIGKILL) and driver.cluster.alive:
             log.error("%s: a driver that was overtaken ended with %s: %s", self.output, driver.code, driver.told)
             self.counts["failed_runs"] += 1
@@ -200,6 +209,11 @@ class Round:
         elif driver.code not in (*MAY_END, *also, *([-signal.SIGKILL] if driver.killed else [])):
             log.error("%s: a run ended with %s, which none may: %s", self.output, driver.code, driver.told)
             self.counts["wrong_exits"] += 1
+        found = tracebacks(driver.told)
+        self.counts["tracebacks_of_ray"] += found.of_ray
+        if found.own or driver.code == BUG:
+            log.error("%s: a run ended as a bug or told of a traceback: %s", self.output, driver.told)
+            self.counts["tracebacks"] += 1
         log.info("%s: a run ended with %s after %.0f s", self.output, driver.code, time.monotonic() - driver.started)
         self.counts.update(("runs", f"exits.{driver.code}"))
         return driver.code

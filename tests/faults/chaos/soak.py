@@ -27,11 +27,15 @@ S3_EVERY = 5
 COLLECTED, TWICE, COMPETED = 0.4, 0.3, 0.2
 """How often a round has collections beside its runs, begins with two drivers at once, or has two specs at once."""
 
+KINDS = ("collected", "two_drivers", "two_specs", "s3")
+"""Of rounds, as they are counted: `rounds.<kind>`. A round may be of several."""
+
 
 def soak(first: int, seconds: float) -> Chunk:
     """Rounds from number `first` on for about `seconds`."""
     until = time.monotonic() + seconds
-    counts = Counter(dict.fromkeys((*ZERO, "kills", "zombies", *(f"kills.{phase}" for phase in PHASES)), 0))
+    counted = ("kills", "zombies", *(f"kills.{phase}" for phase in PHASES), *(f"rounds.{kind}" for kind in KINDS))
+    counts = Counter(dict.fromkeys((*ZERO, *counted), 0))
     number = first
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         model = save_tiny_bert(Path(folder), find_minilm())
@@ -75,7 +79,10 @@ def go(
             missing = [pair for pair in missing if not round_.counts[struck(*pair)]]
             round_.publish(draw(rng, rng.randint(14, 18), missing), "--allow-drop")
             round_.judge()
-        counts = Counter(round_.counts + watch.counts, rounds=1)
+        of_kind = dict(zip(KINDS, (collected, twice, competed, round_.output.startswith("s3://")), strict=True))
+        counts = Counter(
+            round_.counts + watch.counts, rounds=1, **{f"rounds.{kind}": int(is_so) for kind, is_so in of_kind.items()}
+        )
         wrong = {name: counts[name] for name in ZERO if counts[name]}
         if wrong:
             log.error("chaos round %d: %s; its input and output are kept in %s", number, wrong, _keep(round_, number))

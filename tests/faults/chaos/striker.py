@@ -10,11 +10,8 @@ from faults.chaos.cluster import Cluster
 from faults.chaos.job import Driver
 from faults.chaos.processes import gone, parent_of, until
 from faults.chaos.strikes import Fault
-from faults.chaos.traps import PHASES
 
 CATCH_S = 120
-STEPS = tuple(f"after {names[0]}" for modules in PHASES.values() for names in modules.values())
-"""Where a worker's step is over."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,12 @@ class Striker:
 
     def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
         self.cluster, self.counts = cluster, counts
-        # Workers, each with its raylet and all of its processes where the whole machine was stopped.
-        self._stopped: list[tuple[int, list[int]]] = []
 
     def set(self, faults: Sequence[Fault]) -> None:
         """Set a trap for each fault; the first process to come by is held."""
         for fault in faults:
             if self._held(fault) is None:
-                _lay(self._trap(fault), fault.chance)
+                lay(self._trap(fault), fault.chance)
 
     def catch(self, faults: Sequence[Fault], over: Callable[[], bool]) -> tuple[Fault, Caught] | None:
         """Wait for who is caught first; None when it's over before."""
@@ -76,62 +71,31 @@ class Striker:
             self.cluster.mend()
         return found
 
-    def stop(self, caught: Caught, *, machine: bool) -> None:
-        """Stop a worker in the middle of its work; with its machine nobody can kill it."""
-        raylet, frozen = parent_of(caught.process), []
-        if machine and raylet in self.cluster.nodes:
-            self.cluster.strike(raylet, signal.SIGSTOP)
-            frozen = [raylet, *(other.id for other in self.cluster.processes() if other.parent == raylet)]
-        for process in (caught.process, *frozen):
-            self.cluster.strike(process, signal.SIGSTOP)
-        caught.let_go()
-        if frozen:
-            self.cluster.give_up(frozen[0])
-        self._stopped.append((caught.process, frozen))
-
-    def come_back(self) -> None:
-        """What was stopped and still lives goes on, now that the runs are over."""
-        for process, frozen in self._stopped:
-            self.counts.update(("stopped.killed",) if gone(process) else ("zombies", "zombies.worker"))
-            self._go_on(process)
-            if frozen:
-                self._wake(frozen)
-        self._stopped.clear()
-
-    def _wake(self, frozen: Sequence[int]) -> None:
-        """A machine goes on; its raylet is told that it counts as dead, and ends."""
-        for process in reversed(frozen):
-            self.cluster.strike(process, signal.SIGCONT)
-        if not until(lambda: gone(frozen[0]), 20):
-            self.cluster.strike(frozen[0], signal.SIGKILL)
-
-    def _go_on(self, process: int) -> None:
-        """Let a stopped worker do what it was about to do, place by place, to the end of its step."""
-        traps = self.cluster.traps
-        trap = traps / str(process)
-        _lay(trap, 1.0)
-        self.cluster.strike(process, signal.SIGCONT)
-        while until(lambda: next(traps.glob(f"held {process} *"), None) or gone(process), 10) and not gone(process):
-            held = next(traps.glob(f"held {process} *"))
-            self.counts.update(("zombies.steps",))
-            if held.name.endswith(STEPS):
-                held.unlink()
-                break
-            _lay(trap, 1.0)
-            held.unlink()
-        trap.unlink(missing_ok=True)
-
     def _victim(self, fault: Fault, caught: Caught, drivers: Sequence[Driver]) -> int | None:
         if fault.victim == "holder":
             return caught.process
-        if fault.victim == "driver":
-            return next((driver.id for driver in drivers if driver.code is None), None)
         if fault.victim == "gcs":
             return self.cluster.gcs
+        if fault.victim == "driver":
+            return self._driver_of(caught, drivers)
         if fault.victim == "board":
-            return next((process.id for process in self.cluster.processes(r"ray::Board")), None)
+            return self._board_of(caught)
         parent = parent_of(caught.process)
         return parent if parent in self.cluster.nodes else self.cluster.nodes[0]
+
+    def _driver_of(self, caught: Caught, drivers: Sequence[Driver]) -> int | None:
+        """The one that is in that phase, as it's of the same job; another one is elsewhere. Any, where that can't be told."""
+        job = self.cluster.job_of(caught.process)
+        jobs = {driver.id: self.cluster.job_of(driver.id) for driver in drivers if driver.code is None}
+        fitting = [process for process, own in jobs.items() if "" in (own, job) or own == job]
+        return min(fitting, key=lambda process: jobs[process] != job, default=None)
+
+    def _board_of(self, caught: Caught) -> int | None:
+        """That of the same job: boards of others, and of runs that are over, are there too. A driver that has not met Ray yet has
+        none."""
+        job = self.cluster.job_of(caught.process)
+        boards = [process.id for process in self.cluster.processes(r"ray::Board")]
+        return next((board for board in boards if job and self.cluster.job_of(board) == job), None)
 
     def _trap(self, fault: Fault) -> Path:
         return self.cluster.traps / f"{fault.phase} {fault.place}"
@@ -145,8 +109,8 @@ class Striker:
         return None
 
 
-def _lay(trap: Path, chance: float) -> None:
-    """Written aside and renamed: who comes by in between finds none, not half of one."""
+def lay(trap: Path, chance: float) -> None:
+    """Set a trap. Written aside and renamed: who comes by in between finds none, not half of one."""
     new = trap.with_name(f"new {trap.name}")
     new.write_text(str(chance))
     new.rename(trap)

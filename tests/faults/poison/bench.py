@@ -4,25 +4,54 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from faults.encoder import EXIT
 from faults.hooks import environment
 from support.jobs import text_of
 
 from pipeline.config.schema import Config
 
 RUN = Path(__file__).parents[2] / "support" / "run_job.py"
-KINDS = {
-    "aardvark": ("exit", "ended with exit code 3"),
-    "badger": ("segfault", "SIGSEGV"),
-    "cheetah": ("kill", "memory runs out"),
-    "donkey": ("hang", "no answer within 5 s"),
-    "elephant": ("memory", "MemoryError"),
-    "ferret": ("device", "doesn't fit into the memory"),
-    "gorilla": ("raise", "the kernel failed"),
-    "mammoth": ("all memory", "MemoryError"),
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a text does to who encodes it, and what must become of its row."""
+
+    does: str  # as `faults.encoder.suffer` knows it
+    reason: str = ""  # what its reason must hold where it is set aside; "" where it must not be
+    kind: str = "poison"
+
+    def fits(self, aside: Mapping[str, Any]) -> bool:
+        """Whether that is how a row was set aside."""
+        return aside["kind"] == self.kind and self.reason in aside["reason"]
+
+
+DEADLY = {
+    "aardvark": Kind("exit", f"ended with exit code {EXIT}"),
+    "badger": Kind("segfault", "SIGSEGV"),
+    "cheetah": Kind("kill", "memory runs out"),
+    "donkey": Kind("hang", "no answer within 5 s"),
+    "elephant": Kind("memory", "MemoryError"),
+    "ferret": Kind("device", "doesn't fit into the memory"),
+    "gorilla": Kind("raise", "the kernel failed"),
+    "mammoth": Kind("all memory", "MemoryError"),
 }
-"""Word → what a text with it does, and what the reason must say."""
+"""Word → what a text with it does: nothing else of its unit can be encoded together with it."""
+
+NAN = {
+    "hyena": Kind("nan in company"),
+    "iguana": Kind("nan", "the model gives NaN or infinity for this text alone", "not_finite"),
+}
+"""What spoils no vector but its own."""
+
+KINDS = {**DEADLY, **NAN}
+SCRIPT = {word: kind.does for word, kind in KINDS.items()}
+"""For `run`: all of them."""
 
 
 def write(folder: Path, poison: dict[int, str], name: str = "x", rows: int = 200) -> dict[str, str]:

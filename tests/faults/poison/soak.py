@@ -11,30 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from faults import oracle
+from faults.encoder import EXIT
 from faults.ledger import Chunk
-from faults.poison.bench import KINDS, attempts, run, write
+from faults.poison.bench import DEADLY, KINDS, SCRIPT, attempts, run, write
 from support.jobs import make_config
 from support.models import find_minilm, save_tiny_bert
-
-from pipeline.errors import EmbedpipeError
-from pipeline.flow.maintenance import list_quarantine
 
 log = logging.getLogger(__name__)
 
 RAY_SHARE = 0.2
 ZERO = ("not_isolated", "unended", "wrong_exits", "lost", "duplicated", "mispaired", "unreadable", "over_attempts")
 
-MAY_END = {"ray": (0, 4), "serial": (0, 3, 4, -signal.SIGKILL, -signal.SIGSEGV)}
-"""Exit codes by engine. On Ray the run itself never dies; the serial one ends as the poison does, which exits with 3."""
+MAY_END = {"ray": (0, 4), "serial": (0, EXIT, 4, -signal.SIGKILL, -signal.SIGSEGV)}
+"""Exit codes by engine. On Ray the run itself never dies; the serial one ends as the poison does."""
 
 MAX_RUNS = 6
 """Two for a death each, one that tries texts apart; three more for hangs in other units."""
 
 
 def soak(first: int, seconds: float) -> Chunk:
-    """Each seed is a job with up to four poisonous rows."""
+    """Each seed is a job with up to four poisonous rows. Those whose vector is NaN in company only are counted on their own, as
+    they must keep it."""
     end = time.monotonic() + seconds
-    counts = Counter(dict.fromkeys(("poisonous_rows", *ZERO), 0))
+    counts = Counter(dict.fromkeys(("poisonous_rows", "nan_in_company_rows", *ZERO), 0))
     seed = first
     with tempfile.TemporaryDirectory(prefix="poison-") as folder:
         model = save_tiny_bert(Path(folder), find_minilm())
@@ -57,14 +56,15 @@ def _work(folder: Path, model: str, seed: int, counts: Counter[str]) -> None:
         execution__engine=engine, execution__max_attempts=10,
     )  # fmt: skip
     counts[f"{engine}_jobs"] += 1
-    words = {word: what for word, (what, _) in KINDS.items()}
     codes = []
     while (not codes or codes[-1] != 0) and len(codes) < MAX_RUNS:
-        codes.append(run(config, folder / "log", words).returncode)
+        codes.append(run(config, folder / "log", SCRIPT).returncode)
     found = _aside(str(folder / "out"))
-    expected = {f"x-{place}": KINDS[word][1] for place, word in poison.items()}
-    apart = [name for name, reason in expected.items() if name in found and reason in found[name]["reason"]]
+    expected = {f"x-{place}": KINDS[word] for place, word in poison.items() if KINDS[word].reason}
+    apart = [name for name, kind in expected.items() if name in found and kind.fits(found[name])]
     counts["poisonous_rows"] += len(expected)
+    counts.update(f"poisonous_rows.{kind.does}" for kind in expected.values())
+    counts["nan_in_company_rows"] += len(poison) - len(expected)
     counts["not_isolated"] += len(expected) - len(apart) + len(found.keys() - expected.keys())
     counts["unended"] += codes[-1] != 0
     wrong = [code for code in codes if code not in MAY_END[engine]]
@@ -72,6 +72,7 @@ def _work(folder: Path, model: str, seed: int, counts: Counter[str]) -> None:
     counts["over_attempts"] += sum(
         times > (2 * math.log2(rows) + 2) * list(poison.values()).count(word)
         for word, times in attempts(folder / "log").items()
+        if word in DEADLY
     )
     verdict = oracle.check(str(folder / "out"), {n: t for n, t in texts.items() if n not in expected}, model)
     counts.update(verdict.counts)
@@ -85,7 +86,7 @@ def _work(folder: Path, model: str, seed: int, counts: Counter[str]) -> None:
 def _aside(output: str) -> dict[str, dict[str, Any]]:
     """The rows set aside, by id; none where even that can't be read, so that it counts as not isolated."""
     try:
-        return {row["id"]: row for row in list_quarantine(output).to_pylist()}
-    except EmbedpipeError as error:
-        log.error("%s: %s", output, error.message)
+        return oracle.set_aside(output)
+    except oracle.UNREADABLE as error:
+        log.error("%s: the rows set aside can't be read: %r", output, error)
         return {}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from faults import oracle
-from faults.poison.bench import KINDS, attempts, run, write
+from faults.encoder import EXIT
+from faults.poison.bench import DEADLY, NAN, SCRIPT, attempts, run, write
 from support.jobs import make_config
 
 from pipeline.config.schema import Config
-from pipeline.flow.maintenance import list_quarantine
 
 ROWS = 200
 
@@ -27,7 +27,7 @@ def one_replica(folder: Path, model: str, **changes: Any) -> Config:
 
 def assert_only_x_3_is_set_aside(out: Path, texts: Mapping[str, str], model: str) -> None:
     """And all others have their vectors."""
-    assert list_quarantine(str(out))["id"].to_pylist() == ["x-3"]
+    assert list(oracle.set_aside(str(out))) == ["x-3"]
     kept = {name: text for name, text in texts.items() if name != "x-3"}
     assert oracle.check(str(out), kept, model).right
 
@@ -52,27 +52,25 @@ def test_on_ray_poison_is_set_aside_and_the_job_ends(tmp_path: Path, tiny_model:
     ((uri, reason),) = entry["failed"].items()
     assert uri.endswith("unreadable.jsonl")
     assert "reading it ends the process that does, every time: its process was ended by SIGSEGV" in reason
-    aside = list_quarantine(str(tmp_path / "out"))
-    assert sorted(aside["id"].to_pylist()) == [f"{word}-77" for word in poison]
-    assert set(aside["kind"].to_pylist()) == {"poison"}
-    kept = {name: text for name, text in texts.items() if name not in aside["id"].to_pylist()}
+    aside = oracle.set_aside(str(tmp_path / "out"))
+    assert {name: row["kind"] for name, row in aside.items()} == {f"{word}-77": "poison" for word in poison}
+    kept = {name: text for name, text in texts.items() if name not in aside}
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
     assert max(attempts(tmp_path / "log").values()) <= 2 * math.log2(ROWS) + 2
 
 
 def test_every_kind_of_poison_is_told_from_its_neighbours(tmp_path: Path, tiny_model: str) -> None:
     """Without Ray the process that dies is the run itself; what is left to know it by are the notes of its attempts."""
-    words = list(KINDS)
+    words = list(DEADLY)
     texts = write(tmp_path / "in", {20 * at: word for at, word in enumerate(words)})
     config = make_config(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1, execution__unit_timeout_s=5
     )
-    poison = {word: what for word, (what, _) in KINDS.items()}
-    assert [run(config, tmp_path / "log", poison).returncode for _ in range(3)] == [3, 3, 0]
-    aside = {row["id"]: row for row in list_quarantine(str(tmp_path / "out")).to_pylist()}
-    assert {name: row["kind"] for name, row in aside.items()} == {f"x-{20 * at}": "poison" for at in range(len(words))}
+    assert [run(config, tmp_path / "log", SCRIPT).returncode for _ in range(3)] == [EXIT, EXIT, 0]
+    aside = oracle.set_aside(str(tmp_path / "out"))
+    assert len(aside) == len(words)
     for at, word in enumerate(words):
-        assert KINDS[word][1] in aside[f"x-{20 * at}"]["reason"]
+        assert DEADLY[word].fits(aside[f"x-{20 * at}"])
     kept = {name: text for name, text in texts.items() if name not in aside}
     assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
     assert max(attempts(tmp_path / "log").values()) <= 2 * math.log2(ROWS) + 2
@@ -84,7 +82,7 @@ def test_poison_among_the_parity_gates_texts_ends_no_job(tmp_path: Path, tiny_mo
     texts = write(tmp_path / "in", {3: "aardvark"}, rows=20)
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1)
     codes = [run(config, tmp_path / "log", {"aardvark": "exit"}, FAULTS_GATE="1").returncode for _ in range(5)]
-    assert codes == [3, 3, 3, 3, 0]
+    assert codes == [EXIT, EXIT, EXIT, EXIT, 0]
     assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
@@ -108,7 +106,7 @@ def test_on_ray_a_worker_whose_device_is_of_no_use_any_more_makes_room_for_anoth
     done = run(config, tmp_path / "log", {"aardvark": "broken device"}, FAULTS_ENCODE_S="0.005")
     assert done.returncode == 0, done.stderr[-3000:]
     assert attempts(tmp_path / "log") == {"aardvark": 2, "deviceless": 1}
-    assert "an illegal memory access" in list_quarantine(str(tmp_path / "out"))["reason"][0].as_py()
+    assert "an illegal memory access" in oracle.set_aside(str(tmp_path / "out"))["x-3"]["reason"]
     assert_only_x_3_is_set_aside(tmp_path / "out", texts, tiny_model)
 
 
@@ -137,19 +135,37 @@ def test_the_smallest_units_need_no_more_than_their_share_of_attempts(
     )
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=1)
     deaths = 0
-    while run(config, tmp_path / "log", {"aardvark": "exit"}).returncode == 3:
+    while run(config, tmp_path / "log", {"aardvark": "exit"}).returncode == EXIT:
         deaths += 1
     assert deaths == rows
-    assert list_quarantine(str(tmp_path / "out")).num_rows == rows
+    assert len(oracle.set_aside(str(tmp_path / "out"))) == rows
     assert attempts(tmp_path / "log")["aardvark"] <= 2 * rows
 
 
-def test_a_text_that_gives_nan_only_in_company_keeps_its_vector(tmp_path: Path, tiny_model: str) -> None:
-    texts = write(tmp_path / "in", {3: "hyena"})
-    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model)
-    done = run(config, tmp_path / "log", {"hyena": "nan in company"})
+def test_a_text_that_gives_nan_even_alone_is_set_aside_and_one_that_does_so_in_company_keeps_its_vector(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    texts = write(tmp_path / "in", {3: "iguana", 4: "hyena", 5: "iguana"})
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1)
+    done = run(config, tmp_path / "log", SCRIPT)
     assert done.returncode == 0, done.stderr
-    assert oracle.check(str(tmp_path / "out"), texts, tiny_model).right
+    aside = oracle.set_aside(str(tmp_path / "out"))
+    assert {name: row["kind"] for name, row in aside.items()} == {"x-3": "not_finite", "x-5": "not_finite"}
+    assert all(NAN["iguana"].fits(row) for row in aside.values())
+    kept = {name: text for name, text in texts.items() if name not in aside}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
+    assert attempts(tmp_path / "log") == {"iguana": 4, "hyena": 2}, "each once in company, and once more alone"
+
+
+def test_nan_beside_poison_is_told_from_it(tmp_path: Path, tiny_model: str) -> None:
+    """Then its unit is encoded in groups, in a process that may die."""
+    texts = write(tmp_path / "in", {3: "iguana", 4: "aardvark", 5: "hyena"})
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.1)
+    assert [run(config, tmp_path / "log", SCRIPT).returncode for _ in range(3)] == [EXIT, EXIT, 0]
+    aside = oracle.set_aside(str(tmp_path / "out"))
+    assert {name: row["kind"] for name, row in aside.items()} == {"x-3": "not_finite", "x-4": "poison"}
+    kept = {name: text for name, text in texts.items() if name not in aside}
+    assert oracle.check(str(tmp_path / "out"), kept, tiny_model).right
 
 
 def test_a_serial_run_that_hangs_ends_itself(tmp_path: Path, tiny_model: str) -> None:
@@ -171,7 +187,7 @@ def test_a_healthy_text_alone_in_its_unit_is_asked_once_more_though_both_process
     codes = [run(config, tmp_path / "log", {"jackal": "kill twice"}).returncode for _ in range(2)]
     assert codes == [-9, 0]
     assert attempts(tmp_path / "log")["jackal"] == 3
-    assert list_quarantine(str(tmp_path / "out")).num_rows == 0
+    assert oracle.set_aside(str(tmp_path / "out")) == {}
 
 
 def test_a_healthy_unit_whose_process_was_taken_away_twice_loses_nothing(tmp_path: Path, tiny_model: str) -> None:
@@ -182,4 +198,4 @@ def test_a_healthy_unit_whose_process_was_taken_away_twice_loses_nothing(tmp_pat
     done = run(config, tmp_path / "log", {})
     assert done.returncode == 0, done.stderr
     assert oracle.check(str(tmp_path / "out"), texts, tiny_model).right
-    assert list_quarantine(str(tmp_path / "out")).num_rows == 0
+    assert oracle.set_aside(str(tmp_path / "out")) == {}

@@ -9,7 +9,7 @@ from faults.store import radosgw
 from faults.store.bench import Bench, Ended, change, through
 from faults.store.mixes import MIXES
 from faults.store.rules import Rule
-from faults.store.soak import MUST_BE_ZERO, work_case
+from faults.store.soak import MUST_BE_ZERO, _hold_against, work_case
 
 from pipeline.cli.app import main
 from pipeline.storage import s3
@@ -151,6 +151,20 @@ def test_a_soak_counts_what_is_wrong_and_goes_on(
     assert counts["wrong_exits"] > 0
     assert "a run ended with 1: a bug" in caplog.text
     assert "soak(7, 0.1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("busy", "store", "violations", "pairs"),
+    [(70.0, 30.0, 0, 1), (90.0, 50.0, 1, 1), (46.0, 4.0, 0, 0)],
+    ids=["right", "too slow", "an encoder that hides the store"],
+)
+def test_a_pair_of_times_counts_only_where_a_slow_store_would_have_been_noticed(
+    busy: float, store: float, violations: int, pairs: int
+) -> None:
+    """Where the encoder takes nearly all of the time, a store many times as slow doesn't double it."""
+    counts: Counter[str] = Counter()
+    _hold_against({"quiet": 43.0, "busy": busy, "store": store}, counts)
+    assert (counts["violations"], counts["timed_pairs"]) == (violations, pairs)
 
 
 def test_what_nobody_refers_to_is_seen(bench: Bench) -> None:
