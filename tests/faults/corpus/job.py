@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from faults import oracle
 from faults.corpus.case import Case, Refused, Rows
 from faults.corpus.judge import FRIEND, friend_file
-from faults.oracle import vector_due
 from faults.hooks import environment
 from support.jobs import make_config
 from tokenizers import Tokenizer
@@ -115,7 +113,7 @@ def _encoded(rows: Iterable[tuple[Any, str | None]], model: str) -> list[tuple[s
     rows = [*rows, *((row, text) for row, text, _ in FRIEND)]
     encodings = tokenizer.encode_batch([text for _, text in rows])
     return [
-        (str(row), vector_due(np.array(encoding.ids, np.int32)).tobytes())
+        (str(row), oracle.vector_due(encoding.ids).tobytes())
         for (row, _), encoding in zip(rows, encodings, strict=True)
     ]
 

@@ -63,7 +63,7 @@ def simulated(world: Any) -> list[Replacement]:
         (
             engine,
             "write_data_file",
-            lambda store, files, layout, _: stand_ins.write_data_file(store, files, world.uuid().hex),
+            lambda store, files, layout, _: stand_ins.write_data_file(store, files, world.hand()),
         ),
         (job, "discover", lambda source: world.list_source()),
         (job, "check_apart", lambda files, output: None),

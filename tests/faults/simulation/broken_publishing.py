@@ -33,7 +33,7 @@ def loser_publishes_later() -> Sequence[Replacement]:
 def manifest_from_listing() -> Sequence[Replacement]:
     listed = (
         "from dataclasses import replace",
-        "        names = [f'{base}-{assembly.id}-{record.k}-' for record in records]",
+        "        names = [f'{planned.version}-{assembly.id}-{record.k}-' for record in records]",
         "        found = [(r, e) for r, n in zip(records, names) for e in job.store.list('data/') if n in e.key]",
         "        records = [replace(r, file=replace(r.file, key=e.key, bytes=e.size)) for r, e in found]",
         "        ",
@@ -141,3 +141,47 @@ def unlisted_units_redone() -> Sequence[Replacement]:
 @mutant("What the head is without, and is not listed any more, is forgotten.")
 def unlisted_failures_forgotten() -> Sequence[Replacement]:
     return put(publishing._still_without, lambda planned: {})
+
+
+@mutant("Who loses a version says that it has published it.")
+def loser_ends_well() -> Sequence[Replacement]:
+    return rewrite(snapshot.publish, ("if not created.ours:", "if False:"))
+
+
+@mutant("A run replaces another spec though nobody said so.")
+def replaces_unasked() -> Sequence[Replacement]:
+    return rewrite(refuse.check_spec, ("if replace or (", "if True or ("))
+
+
+@mutant("Only the newest version is kept, whatever the config says.")
+def retain_ignored() -> Sequence[Replacement]:
+    return rewrite(snapshot.publish, ("version - retain + 1", "version"))
+
+
+@mutant("Older versions that are to be kept no longer stay until something else is published.")
+def kept_too_long() -> Sequence[Replacement]:
+    return rewrite(publishing.needs_publishing, ("entry.oldest < entry.version - retain + 1", "False"))
+
+
+@mutant("What is staged and taken away by something outside is waited for.")
+def lost_parts_awaited() -> Sequence[Replacement]:
+    return put(publishing.retire_lost, lambda store, planned: 0)
+
+
+@mutant("A request to try rows again is forgotten with what was taken away of the unit.")
+def request_taken_away() -> Sequence[Replacement]:
+    return rewrite(publishing.retire_lost, ("request or ", ""))
+
+
+@mutant("A data file that was taken away before it was published is published all the same.")
+def lost_data_published() -> Sequence[Replacement]:
+    return rewrite(
+        engine.Assembling.make,
+        (" and _is_there(store, standing.file)", ""),
+        owner=engine.Assembling,
+    )
+
+
+@mutant("Appending, a changed file takes the rows of one that isn't listed along with it.")
+def append_drops_group() -> Sequence[Replacement]:
+    return rewrite(plan.match_head, ("if append and len(listed) < len(pieces) and listed:", "if False:"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from faults.simulation.binding import Replacement
 from faults.simulation.mutation import mutant, put, rewrite
 
-from pipeline.commit import snapshot, success
+from pipeline.commit import collect, snapshot, success
 from pipeline.flow import publishing
 
 
@@ -41,3 +41,23 @@ def mark_set_on_one_look() -> Sequence[Replacement]:
 @mutant("The mark is set whatever data/ holds.")
 def mark_without_look() -> Sequence[Replacement]:
     return put(success.is_exact, lambda store, files: True)
+
+
+@mutant("The mark is set without another look at the log.")
+def mark_without_newest() -> Sequence[Replacement]:
+    return rewrite(success.settle_success, ("newest(store) == head.version and ", ""))
+
+
+@mutant("The mark is set without another look at data/.")
+def mark_without_last_look() -> Sequence[Replacement]:
+    return rewrite(success.settle_success, (" and is_exact(store, files):", ":"))
+
+
+@mutant("A collection takes files out of data/ beside the mark.")
+def mark_beside_collection() -> Sequence[Replacement]:
+    return rewrite(collect.collect, ("if any(key.startswith(DATA) for key in keys):", "if False:"))
+
+
+@mutant("A version is published beside the mark.")
+def mark_beside_publication() -> Sequence[Replacement]:
+    return rewrite(snapshot.publish, ("    clear_success(store)\n", ""))

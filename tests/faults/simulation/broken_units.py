@@ -117,9 +117,17 @@ def retry_forgotten() -> Sequence[Replacement]:
     return rewrite(planning.units_to_redo, (" or record.reason == RETRY", ""))
 
 
-@mutant("A request to try quarantined rows again takes units for listed that were committed since.")
+@mutant("A request to try quarantined rows again takes units for listed that were committed since.", crashes=True)
 def retry_beside_a_run() -> Sequence[Replacement]:
     return rewrite(
         maintenance.retry_quarantine,
         ("max(generations.get(record.unit, 0), record.generation)", "generations[record.unit]"),
+    )
+
+
+@mutant("A request to try quarantined rows again is taken for made where the unit was given up meanwhile.")
+def retry_lost() -> Sequence[Replacement]:
+    return rewrite(
+        maintenance.retry_quarantine,
+        ('if standing.state != "retired" or standing.reason == RETRY:', "if True:"),
     )

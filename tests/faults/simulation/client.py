@@ -43,8 +43,12 @@ class SimulatedStore:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         fault = self._before("list", prefix)
-        ago = 1 + int(self._faults.rng.random() * 12) if fault == "stale" else 0
-        found = self._disk.list(prefix, ago)
+        found = self._disk.list(prefix)
+        if fault == "in pages":
+            self._faults.happened("list", fault, effective=len(found) > 1)
+        elif fault:
+            fresh, found = found, self._disk.list(prefix, 1 + int(self._faults.rng.random() * 12))
+            self._faults.happened("list", fault, effective=found != fresh)
         self._say("list", prefix, f"{len(found)} keys {fault}")
         if fault == "in pages" and len(found) > 1:
             page = found[: len(found) // 2]
@@ -57,13 +61,14 @@ class SimulatedStore:
     def put_new(self, key: str, value: bytes) -> bool:
         fault = self._before("put_new", key)
         if fault == "conflict":
+            self._faults.happened("put_new", fault, effective=key not in self._disk.folder(key))
             self._say("put_new", key, "409")
             return False
         if fault == "late":
             self._postpone("put_new", key, lambda: self._disk.put_new(key, value, self._process))
         stored = self._disk.put_new(key, value, self._process)
         self._say("put_new", key, f"{stored} {fault}")
-        self._after("put_new", key, fault)
+        self._after("put_new", key, fault, changed=stored)
         return stored and fault != "repeated"
 
     def put(self, key: str, value: bytes) -> None:
@@ -73,7 +78,7 @@ class SimulatedStore:
         self._disk.put(key, value, self._process)
         self._settles(key)
         self._say("put", key, fault)
-        self._after("put", key, fault)
+        self._after("put", key, fault, changed=True)
 
     def delete(self, keys: Sequence[str]) -> None:
         keys = tuple(keys)
@@ -82,9 +87,10 @@ class SimulatedStore:
             raise StorageError(f"{ROOT}: access denied")
         if fault == "late":
             self._postpone("delete", keys, lambda: self._disk.delete(keys, self._process))
+        before = self._disk.now
         self._disk.delete(keys[: len(keys) // 2] if fault == "in part" else keys, self._process)
         self._say("delete", keys, fault)
-        self._after("delete", keys, fault)
+        self._after("delete", keys, fault, changed=self._disk.now != before)
 
     def tidy(self) -> int:
         return 0
@@ -99,17 +105,22 @@ class SimulatedStore:
             self._say("late", what, "a request arrives")
             self._disk.deliver(self._faults.rng)
         fault = self._faults.draw(operation, first, self._process.command is not None)
-        if fault == "error":
-            self._say(operation, what, "error")
-            raise TransientStorageError(f"{operation} {what}: no answer")
-        if fault == "killed before" or (fault == "killed after" and operation in ("get", "size", "list")):
+        if fault in ("error", "killed before"):
+            self._faults.happened(operation, fault)
             self._say(operation, what, fault)
+        if fault == "error":
+            raise TransientStorageError(f"{operation} {what}: no answer")
+        if fault == "killed before":
             scheduler.kill(self._process)
         return fault
 
     def _follow_script(self, operation: str, key: str) -> None:
         command = self._process.command
-        if command is None or not operation.startswith("put"):
+        if command is None:
+            return
+        if operation == "list" and command.dozes == key:
+            self._scheduler.park(int(self._faults.rng.random() * LULL_STEPS))
+        if not operation.startswith("put"):
             return
         if command.lull and key.startswith(command.lull):
             self._scheduler.park(int(self._faults.rng.random() * LULL_STEPS))
@@ -121,14 +132,25 @@ class SimulatedStore:
         if key == "_SUCCESS" and self._process.command is not None:
             self._process.command.settled = self._scheduler.step
 
-    def _after(self, operation: str, what: object, fault: str) -> None:
+    def _after(self, operation: str, what: object, fault: str, *, changed: bool) -> None:
+        if fault:
+            self._faults.happened(operation, fault, effective=changed)
+        command = self._process.command
+        if command is not None and command.dies_after and str(what).startswith(command.dies_after):
+            self._say(operation, what, "killed after, as it had to be")
+            self._scheduler.kill(self._process)
         if fault == "killed after":
             self._scheduler.kill(self._process)
         if fault in ("reply lost", "in part"):
             raise TransientStorageError(f"{operation} {what}: no answer")
 
     def _postpone(self, operation: str, what: object, apply: Callable[[], object]) -> None:
-        self._disk.late.append((apply, self._process))
+        def arrive() -> None:
+            before = self._disk.now
+            apply()
+            self._faults.happened(operation, "late", effective=self._disk.now != before)
+
+        self._disk.late.append((arrive, self._process))
         self._say(operation, what, "late")
         raise TransientStorageError(f"{operation} {what}: no answer")
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from faults.simulation.client import ROOT
+from faults.simulation.endings import wrong_with_retry, wrong_with_run
 from msgspec.json import decode
 
 from pipeline.commit.snapshot import read_head
@@ -14,13 +15,20 @@ from pipeline.config.schema import Config, Execution, Input, Model, Output
 from pipeline.errors import CommitError, EmbedpipeError, Overtaken, StorageError, VerificationError
 from pipeline.flow import maintenance, supervisor
 from pipeline.progress.events import NullReporter
+from pipeline.spec import Spec, make_spec
+
+
+@cache
+def spec_named(name: str) -> Spec:
+    """One of the specs a job may have."""
+    return make_spec({"name": name, "outputs": [{"dimensions": 1}]}, {}, None)
 
 
 @dataclass(eq=False)
 class Command:
     """One command with its options, and how it went."""
 
-    kind: str  # run, gc, retry; of files: change, undo
+    kind: str  # run, gc, retry; of files: change, undo, take
     name: str
     spec: str = "a"
     replace: bool = False
@@ -33,37 +41,20 @@ class Command:
     abandon: bool = False
     waits: bool = False  # until all before it have ended
     lull: str = ""  # keys before which it stands still for long
+    dozes: str = ""  # what it stands still for before it lists that
     fated: str = ""  # keys before which it is killed
+    dies_after: str = ""  # keys after which it is killed
     alone: bool = True  # nothing else was under way at the same time
     begun: int = 0  # by the disk's clock
     settled: int = -1  # when it last looked at `_SUCCESS`, or put it
     ended: str = "killed"
     error: EmbedpipeError | None = None
+    bare: bool = False  # what it published last has no other data files than the version before
 
-
-LOG = "_embedpipe/log/"
-
-
-def given_up_early() -> list[Command]:
-    """Rows are tried again, and that is given up, while a run is about to publish them as they were."""
-    return [
-        Command("run", "run0", lull=LOG),
-        Command("retry", "retry1"),
-        Command("run", "run2"),
-        Command("gc", "gc3", abandon=True),
-    ]
-
-
-def marked_early() -> list[Command]:
-    """A collection finds everything in order while a run that could not take the mark away is about to make files; it dies over
-    that, and what it made them for is undone."""
-    return [
-        Command("run", "run0", may_delete=False),
-        Command("change", "user", waits=True),
-        Command("run", "run1", may_delete=False, lull="data/", fated=LOG),
-        Command("gc", "gc2"),
-        Command("undo", "user", waits=True),
-    ]
+    @property
+    def spec_id(self) -> str:
+        """Identity of its spec."""
+        return spec_named(self.spec).spec_id
 
 
 def draw_commands(rng: random.Random, *, quarrel: bool) -> list[Command]:
@@ -82,7 +73,7 @@ def draw_commands(rng: random.Random, *, quarrel: bool) -> list[Command]:
                     f"run{number}",
                     spec=rng.choice("ab") if replacing else "a",
                     replace=replacing and rng.random() < 0.8,
-                    append=append,
+                    append=append and rng.random() < 0.8,
                     retain=retain if rng.random() < 0.75 else 4 - retain,
                     allow_drop=drops,
                     may_delete=not (keeps and rng.random() < 0.7),
@@ -122,23 +113,29 @@ class _Patience:
 
 
 def execute(world: Any, command: Command) -> None:
-    """Carry a command out in the process that calls; what it may not end with is a violation."""
+    """Carry a command out in the process that calls; what it may not end with, or leave undone, is a violation."""
+    judge = world.judge
     try:
+        wrong: list[str] = []
         if command.kind == "run":
             config = config_of(command.append, command.retain, command.share)
             stop: Any = _Patience(world, 0.02 if command.impatient else 0.0)
-            supervisor._Run(config, None, command.allow_drop, command.replace, NullReporter(), stop).go()
+            summary = supervisor._Run(config, None, command.allow_drop, command.replace, NullReporter(), stop).go()
+            wrong = wrong_with_run(judge, command, summary)
         elif command.kind == "gc":
             maintenance.collect_garbage(ROOT, dry_run=False, abandon=command.abandon)
         else:
+            was, highest = judge.snapshots.head, dict(judge.highest)
             maintenance.retry_quarantine(ROOT)
+            wrong = wrong_with_retry(judge, command, was, highest)
         command.ended = "well"
+        judge.violations += [] if world.faults.stale else wrong
     except EmbedpipeError as error:
         command.ended, command.error = type(error).__name__, error
         contradiction = isinstance(error, CommitError | VerificationError) and not isinstance(error, Overtaken)
         refused = isinstance(error, StorageError) and not error.retry and command.may_delete
         if (contradiction or refused) and not world.faults.stale:
-            world.judge.violations.append(f"{command.name}: {type(error).__name__}: {error}")
+            judge.violations.append(f"{command.name}: {type(error).__name__}: {error}")
 
 
 def read(world: Any, times: int) -> None:

@@ -68,6 +68,10 @@ class Disk:
             if key in self.folder(key):
                 self._set(key, None)
 
+    def take(self, key: str) -> None:
+        """Something outside takes a file away, against all that is promised."""
+        self._set(key, None)
+
     def list(self, prefix: str, ago: int = 0) -> Sequence[Entry]:
         """What begins with `prefix`, as it was `ago` changes earlier."""
         names = _folders_below(prefix)

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +60,15 @@ class Encoding(real_encoding.Encoding):
     _isolate = _try
 
 
+@dataclass
+class _Making:
+    """Data files of one round, while they are made."""
+
+    results: deque[AssemblyRecord | EmbedpipeError] = field(default_factory=deque)
+    deaths: int = 0
+    over: bool = False  # nobody waits for the rest any more
+
+
 class SimulatedEngine:
     """Engine of one run. Workers share a queue of segments; the driver sees their acknowledgements in any order."""
 
@@ -102,40 +112,44 @@ class SimulatedEngine:
         if self._draw() < 0.5:
             yield from map(_assembled, tasks)
             return
-        results: deque[AssemblyRecord | EmbedpipeError] = deque()
-        deaths = [0]
+        making = _Making()
         for task in tasks:
-            self._begin_assembly(task, results, deaths, 0)
-        for _ in tasks:
-            while not results:
-                if deaths[0] > MAX_RETRIES:
-                    raise IncompleteError("assembling has killed its processes")
-                self._scheduler.wait()
-            result = results.popleft()
-            if isinstance(result, EmbedpipeError):
-                raise result
-            yield result
+            self._begin_assembly(task, making, 0)
+        try:
+            for _ in tasks:
+                while not making.results:
+                    if making.deaths > MAX_RETRIES:
+                        raise IncompleteError("assembling has killed its processes")
+                    self._scheduler.wait()
+                result = making.results.popleft()
+                if isinstance(result, EmbedpipeError):
+                    raise result
+                yield result
+        finally:
+            making.over = True
 
     def close(self) -> None:
         """See `pipeline.flow.engine.Engine.close`."""
 
-    def _begin_assembly(
-        self, task: AssemblyTask, results: deque[AssemblyRecord | EmbedpipeError], deaths: list[int], tries: int
-    ) -> None:
+    def _begin_assembly(self, task: AssemblyTask, making: _Making, tries: int) -> None:
         answered: list[bool] = []
 
         def body() -> None:
             try:
-                results.append(_assembled(task))
+                making.results.append(_assembled(task))
             except EmbedpipeError as error:
-                results.append(error)
+                making.results.append(error)
             answered.append(True)
 
-        def ended(_: Process) -> None:
+        def ended(gone: Process) -> None:
             if not answered:
-                deaths[0] += 1
-                if tries < MAX_RETRIES and not self._driver.dead and not self._driver.finished:
-                    self._begin_assembly(task, results, deaths, tries + 1)
+                making.deaths += 1
+                if self._driver.dead or self._driver.finished:
+                    pass  # what its run leaves behind is judged when that ends
+                elif making.over:
+                    self._left_behind(gone)
+                elif tries < MAX_RETRIES:
+                    self._begin_assembly(task, making, tries + 1)
             self._scheduler.wake(self._driver)
 
         process = self._spawn("assembler", body)
@@ -154,8 +168,13 @@ class SimulatedEngine:
     def _outlived(self, process: Process) -> None:
         """An assembler that its run has not taken along may have done anything after its run."""
         if self._driver.finished and process in self._orphans:
-            process.command.ended, process.command.alone = "killed", False
-            self._late_end(process.command)
+            process.command.ended = "killed"
+            self._left_behind(process)
+
+    def _left_behind(self, process: Process) -> None:
+        """One whose work nobody waits for any more may have died over it: a mark that somebody set meanwhile may be wrong."""
+        process.command.alone = False
+        self._late_end(process.command)
 
     def _work(
         self,

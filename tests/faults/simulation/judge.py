@@ -32,6 +32,7 @@ class TruthJudge:
         self.marked = 0  # since when `_SUCCESS` stands, where it does
         self.made: dict[str, int] = {}  # data file → when it came
         self.given_up: set[tuple[str, int]] = set()  # records that give up what was asked for, rightly
+        self.taken: set[tuple[str, int]] = set()  # units whose part something outside took away
         self.lone_ends: set[str] = set()  # notes that an attempt ended, which nobody noted the beginning of
         self.reworked: dict[str, int] = {}  # by unit: records that ask for it to be worked again
 
@@ -88,8 +89,11 @@ class TruthJudge:
     def check_success(self) -> None:
         """Called while nothing is under way: the mark promises that a plain glob is exact."""
         head = self.snapshots.head
-        if self.disk.get("_SUCCESS") is None:
+        mark = self.disk.get("_SUCCESS")
+        if mark is None:
             return
+        if head is not None and decode(mark)["version"] != head.version:
+            self.violations.append(f"_SUCCESS names another version than {head.version}")
         if head is None or set(self.disk.folders["data"]) != set(head.files):
             self.violations.append("_SUCCESS stands, but data/ does not hold just the head's files")
 
@@ -106,6 +110,21 @@ class TruthJudge:
             if asked and unit in head.wanting:
                 found.append(unit)
         return found
+
+    def staged(self) -> list[tuple[str, int]]:
+        """Units, and their generation, that are committed with a part, and in no snapshot."""
+        return [
+            (unit, generation)
+            for unit, generation in self.highest.items()
+            if (record := self.records[unit, generation])["part"] is not None
+            and (unit, generation) not in self.snapshots.published
+            and self.disk.get(record["part"]["key"]) is not None
+        ]
+
+    def assembled(self) -> list[str]:
+        """Data files that were made for the next version."""
+        keys = (key for key in self.disk.folders["data"] if key not in self.snapshots.referenced)
+        return [key for key in keys if not self._is_before_head("data", key)]
 
     def leftovers(self, *, abandoned: bool) -> list[str]:
         """Keys that nothing needs. What is staged for a spec that was never published, or made for the next version, may be
@@ -212,7 +231,8 @@ class TruthJudge:
         moved = any(not self.source.always_current(piece["uri"], piece["version"], since) for piece in record["pieces"])
         if moved:
             self.given_up.add((unit, generation))
-        if not (published or moved or self.snapshots.is_replaced(record["spec"], record["base"])):
+        lost = (unit, generation - 1) in self.taken
+        if not (published or moved or lost or self.snapshots.is_replaced(record["spec"], record["base"])):
             self._wrong(f"{key} gives up a unit whose source is as it was, and that was never published", by)
 
     def _are_published(self, record: dict[str, Any]) -> bool:

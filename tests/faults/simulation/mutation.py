@@ -27,16 +27,17 @@ class Mutant:
     name: str
     story: str
     replacements: Callable[[], Sequence[Replacement]]
+    crashes: bool = False  # it shows by ending a process with an error that is none of the program's own
 
 
 MUTANTS: list[Mutant] = []
 
 
-def mutant(story: str) -> Callable[[Callable[[], Sequence[Replacement]]], None]:
+def mutant(story: str, *, crashes: bool = False) -> Callable[[Callable[[], Sequence[Replacement]]], None]:
     """Add a mutant under the name of the function that makes it."""
 
     def add(make: Callable[[], Sequence[Replacement]]) -> None:
-        MUTANTS.append(Mutant(make.__name__, story, make))
+        MUTANTS.append(Mutant(make.__name__, story, make, crashes))
 
     return add
 

@@ -36,6 +36,7 @@ class Published:
     aside: Counter[str]
     failed: frozenset[str]
     since: int  # when it was published
+    command: Any  # the run or collection that published it
 
 
 class Snapshots:
@@ -72,7 +73,7 @@ class Snapshots:
     def add(self, new: Publication) -> list[str]:
         """Take a snapshot in; what is wrong with it."""
         wrong: list[str] = []
-        published = self._read(new.entry, wrong)
+        published = self._read(new, wrong)
         if published is None:
             return wrong
         if new.key != f"_embedpipe/log/{self.version + 1:020d}.json" or published.version != self.version + 1:
@@ -82,6 +83,9 @@ class Snapshots:
         wrong += self._check_rows(published, new.entry)
         wrong += self._check_share(published, new.entry, new.command)
         wrong += self._check_succession(published, new.command)
+        wrong += _check_wish(published, self.head, new.command)
+        if new.command is not None:
+            new.command.bare = self.head is not None and published.files.keys() <= self.head.files.keys()
         self.all.append(published)
         self.published |= published.units
         kept = self.all[published.oldest - 1 :]
@@ -90,7 +94,8 @@ class Snapshots:
         self.referenced = {key for entry in kept for key in (*entry.files, entry.manifest)}
         return wrong
 
-    def _read(self, entry: dict[str, Any], wrong: list[str]) -> Published | None:
+    def _read(self, new: Publication, wrong: list[str]) -> Published | None:
+        entry = new.entry
         manifest = self.disk.get(entry["manifest"]["key"])
         if manifest is None or hashlib.sha256(manifest).hexdigest() != entry["manifest"]["sha256"]:
             wrong.append(f"the manifest of version {entry['version']} is gone or damaged")
@@ -125,6 +130,7 @@ class Snapshots:
             aside=aside,
             failed=frozenset(entry["failed"]),
             since=self.disk.now + 1,
+            command=new.command,
         )
 
     def _rows(self, key: str) -> list[str]:
@@ -172,8 +178,6 @@ class Snapshots:
         wrong: list[str] = []
         base = self.head
         since = base.since if base else 0
-        if base and not base.oldest <= new.oldest <= new.version:
-            wrong.append(f"version {new.version} brings back version {new.oldest}; {base.oldest} was the oldest")
         if base and (new.units, new.spec) == (base.units, base.spec):
             forgotten = [
                 f"version {new.version} forgets that it is without {uri}"
@@ -200,7 +204,7 @@ class Snapshots:
             missing = new.uris.get(uri) != file.version and uri not in new.failed
             if missing and self.source.always_current(uri, file.version, since):
                 wrong.append(f"version {new.version} is without {uri}@{file.version}")
-        if base and base.spec == new.spec and command is not None and not command.allow_drop:
+        if base and command is not None and not command.allow_drop:
             before, after = base.embedded.total(), new.embedded.total()
             if before - after > before * 0.1:
                 wrong.append(f"version {new.version} has {after} rows of {before}, without leave to drop")
@@ -215,6 +219,27 @@ class Snapshots:
             or hashlib.sha256(value).hexdigest() != digest
         ]
         return found + ([entry.manifest] if self.disk.get(entry.manifest) is None else [])
+
+
+def _check_wish(new: Published, base: Published | None, command: Any) -> list[str]:
+    """Its spec, and how many versions are kept, is what the run asked for; a collection leaves both as they are."""
+    wrong = []
+    if command is None or (base is None and command.kind != "run"):
+        return []
+    spec, retain = (command.spec_id, command.retain) if command.kind == "run" else _as_it_is(base)
+    oldest = max(base.oldest if base else 1, new.version - retain + 1)
+    if new.spec != spec:
+        wrong.append(f"version {new.version} is of another spec than was asked for")
+    if base and new.spec != base.spec and not command.replace:
+        wrong.append(f"version {new.version} is of another spec, and nobody asked for a replacement")
+    if new.oldest != oldest:
+        wrong.append(f"version {new.version} keeps versions from {new.oldest} on, not from {oldest}")
+    return wrong
+
+
+def _as_it_is(head: Published | None) -> tuple[str, int]:
+    assert head is not None
+    return head.spec, head.version - head.oldest + 1
 
 
 def _check_need(new: Published, base: Published, command: Any) -> list[str]:

@@ -122,15 +122,16 @@ def digest(prepared: Prepared) -> str:
     return ",".join(prepared.rows.names)
 
 
-def write_data_file(store: Store, plan: DataFilePlan, name: str) -> DataFile:
-    """The slices of `plan` one after the other; raises Overtaken when a source is gone, as the real one does."""
+def write_data_file(store: Store, plan: DataFilePlan, hand: str) -> DataFile:
+    """The slices of `plan` one after the other, in the same bytes by the same hand; raises Overtaken when a source is gone, as
+    the real one does."""
     rows: list[str] = []
     for part in plan.slices:
         data = store.get(part.key)
         if data is None:
             raise Overtaken(f"{part.key} is gone")
         rows += decode(data)["rows"][part.first_row : part.first_row + part.rows]
-    made = _part(rows, name, ())
+    made = _part(rows, hand, ())
     return DataFile(made.data, made.sha256, made.rows)
 
 

@@ -3,8 +3,10 @@
 `PYTHONPATH=tests:. python -m faults.simulation SEED` shows the history behind a number in a failure.
 """
 
+import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -12,11 +14,13 @@ from pathlib import Path
 
 import pytest
 from faults.simulation import binding
-from faults.simulation.misfortune import KINDS
-from faults.simulation.mutants import MUTANTS, Mutant
+from faults.simulation.misfortune import KINDS, Faults
+from faults.simulation.mutants import MUTANTS, Mutant, catching_seed
+from faults.simulation.mutation import put
 from faults.simulation.soak import MOST_SEARCHED, is_caught, soak
 from support.records import done, input_file, spec, whole
 
+from pipeline.commit import snapshot
 from pipeline.commit.records import UnitRecord
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +78,7 @@ def test_no_history_breaks_the_protocol_and_every_fault_happens_to_every_operati
     assert never == []
     happened = (
         "stopped",
+        "taken away",
         *(f"unreadable.{unit} unit, {how}" for unit in ("first", "later") for how in ("alone", "in a group")),
     )
     assert [name for name in happened if counts[name] < HISTORIES // 100] == []
@@ -90,6 +95,25 @@ def test_a_seed_is_the_same_history_in_any_process() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_protocol_is_caught(mutant: Mutant) -> None:
     assert is_caught(mutant), f"{mutant.name} went unnoticed for {MOST_SEARCHED} histories: {mutant.story}"
+
+
+def test_a_mutant_that_only_crashes_is_no_proof() -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise KeyError("its own mistake")
+
+    broken = Mutant("crash", "", lambda: put(snapshot.publish, crash))
+    assert catching_seed(broken, range(5)) is None
+    assert catching_seed(dataclasses.replace(broken, crashes=True), range(5)) is not None
+
+
+def test_a_fault_counts_for_what_it_came_to() -> None:
+    faults = Faults(random.Random(0), rate=0.1, kill_share=0.1, stale=0.1, arrival=0.1, sore="")
+    faults.happened("list", "in pages", effective=False)
+    faults.happened("list", "stale", effective=True)
+    faults.happened("put_new", "repeated", effective=False)
+    faults.happened("put_new", "killed after", effective=False)
+    faults.happened("delete", "in part", effective=False)
+    assert faults.counts == {("list", "stale"): 1, ("put_new", "killed before"): 1, ("delete", "error"): 1}
 
 
 def test_what_is_made_fast_gives_the_programs_own_bytes() -> None:

@@ -3,24 +3,23 @@
 import random
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 from faults.simulation import binding
 from faults.simulation.client import ROOT, SimulatedStore
-from faults.simulation.commands import Command, given_up_early, marked_early
+from faults.simulation.commands import Command, spec_named
 from faults.simulation.disk import Disk
 from faults.simulation.engine import SimulatedEngine
 from faults.simulation.judge import TruthJudge
 from faults.simulation.misfortune import SORE, Faults
 from faults.simulation.scheduler import Scheduler
-from faults.simulation.source import CONTENTS, NAMES, TEXT_BYTES, Source
+from faults.simulation.scripts import SCRIPTS, TAKING
+from faults.simulation.source import CONTENTS, NAMES, TEXT_BYTES, Source, number
 
 from pipeline.errors import InputError, StorageError, TransientStorageError
 from pipeline.flow.job import Job
 from pipeline.source.records import Extraction, InputFile, UnitPolicy
-from pipeline.spec import Spec, make_spec
 
 EXTRACTION = Extraction(
     text="text", template=None, id=None, id_type="string", keep=(), csv_delimiter=",", max_text_bytes=100, reject=()
@@ -28,12 +27,7 @@ EXTRACTION = Extraction(
 POLICY = UnitPolicy(2, TEXT_BYTES, 1 << 20)
 LOCK = SimpleNamespace(name="m", revision=None, weights_hash="w", normalized=True)
 RATES = (0.0, 0.003, 0.01, 0.02, 0.04)
-
-
-@cache
-def spec_named(name: str) -> Spec:
-    """One of the specs a job may have."""
-    return make_spec({"name": name, "outputs": [{"dimensions": 1}]}, {}, None)
+STALE = (0.03, 0.1, 0.3)
 
 
 class World:
@@ -47,7 +41,7 @@ class World:
         self.partitioned = draw() < 0.3
         self.target_bytes = rng.choice((1, 150, 100_000))
         self.quarrel = draw() < 0.1
-        self.script = rng.choice((given_up_early, marked_early)) if draw() < 0.08 else None
+        self.script = rng.choice(SCRIPTS) if draw() < 0.2 else None
         self.most_at_once = 4 if self.quarrel or self.script else rng.choice((1, 2, 3))
         self.disk = Disk()
         self.source = Source(hashed=draw() < 0.6)
@@ -56,13 +50,14 @@ class World:
             rng,
             rng.choice(RATES),
             rng.choice((0.05, 0.15, 0.5)),
-            stale=draw() < 0.1,
+            stale=rng.choice(STALE) if draw() < 0.1 else 0.0,
             arrival=rng.choice((0.3, 0.05, 0.01)),
             sore=rng.choice(SORE),
         )
         self.workers, self.zombies = rng.choice((1, 2, 3)), rng.choice((0.0, 0.5))
         self.judge = self.disk.judge = TruthJudge(self.disk, self.source)
         self.disk.changed, self.disk.arrived = self.check_quiet, self.disturb
+        self.outsider = draw() < 0.06
         self.under_way: list[Command] = []
         self.overwritten: tuple[str, InputFile | None] | None = (
             None  # what the user did last: a URI, and what was there
@@ -133,6 +128,33 @@ class World:
         if not disturbing and not self.has_zombies():
             self.judge.check_success()
 
+    def hand(self) -> str:
+        """Who writes data files: two machines may give the same rows other bytes. Not where files are taken away, since what was
+        made by one could then not be made again by another."""
+        if self.outsider or self.script in TAKING:
+            return "same"
+        process = self.scheduler.current
+        assert process is not None
+        return f"{number(process.name) % 10000:04}"
+
+    def take_away(self) -> bool:
+        """Something outside takes a file away that is needed for the next version: what is staged of a unit at any time, a data
+        file only where nobody can be about to publish it. Whether there was one."""
+        staged, judge = self.judge.staged(), self.judge
+        quiet = not (self.under_way or self.disk.late or self.has_zombies())
+        found = [*staged, *(judge.assembled() if quiet else ())]
+        if not found:
+            return False
+        lost = found[int(self.rng.random() * len(found))]
+        if isinstance(lost, tuple):
+            judge.taken.add(lost)
+        key = lost if isinstance(lost, str) else judge.records[lost]["part"]["key"]
+        self.counts["taken away"] += 1
+        if self.trace:
+            self.trace(f"{self.scheduler.step:5} {'outsider':18} takes {key}")
+        self.disk.take(key)
+        return True
+
     def has_zombies(self) -> bool:
         """Whether something goes on that a command which has ended left behind."""
         return any(
@@ -143,9 +165,12 @@ class World:
         """Keep in mind whether what ended may have left the mark standing beside what it should not.
 
         One that was killed may have, or that a failing store or a missing right kept from taking it away, if others set the
-        mark meanwhile; until one ends well that looked at the mark after that.
+        mark meanwhile; until one ends well that looked at the mark after that. Whoever sets it sees files that were made for a
+        version about to be published, and takes it away for one that has no right to. Of a version without such files nobody
+        sees anything.
         """
-        helpless = command.ended == "killed" or isinstance(command.error, StorageError) or not command.may_delete
+        unable = not command.may_delete and (command.bare or command.ended != "well")
+        helpless = command.ended == "killed" or isinstance(command.error, StorageError) or unable
         if helpless and not command.alone:
             self.disturb()
         elif command.ended != "well" or not command.may_delete:
@@ -161,9 +186,12 @@ class World:
         scheduler = self.scheduler
         scheduler.pause()
         process = scheduler.current
+        self.counts["source_looks"] += 1
         fault = self.faults.draw(operation, "", process.command is not None)
         if self.trace:
             self.trace(f"{scheduler.step:5} {process.name:18} {operation} {what} {fault}")
+        if fault:
+            self.faults.happened(operation, fault)
         if fault == "error":
             raise TransientStorageError(f"{operation} {what}: no answer")
         if fault:
