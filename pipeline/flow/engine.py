@@ -13,7 +13,9 @@ from typing import Protocol
 from pipeline.commit.assembly import commit_file, read_assembled
 from pipeline.commit.keys import data_key
 from pipeline.commit.records import AssemblyRecord, FileRef, Slice
+from pipeline.commit.snapshot import list_versions
 from pipeline.commit.success import clear_success
+from pipeline.errors import Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
@@ -89,8 +91,10 @@ class Assembling:
             key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
         elif made.sha256 == standing.file.sha256:
             key = standing.file.key
-        else:
+        elif max(list_versions(store), default=0) == task.base:
             raise damaged(store, standing.file.key, "it is gone, and this program makes another file of its rows")
+        else:
+            raise Overtaken(f"{store.root}/{standing.file.key} is gone: another run has published, and collected it")
         create_file(store, key, made.data)
         # After the file, too: whoever has set the mark since this run began looks at data/ behind it, and has either seen the
         # file there or set the mark before this.

@@ -44,7 +44,9 @@ def s3_filesystem(attempts: int) -> s3fs.S3FileSystem:
         # Checksums in trailers are slow on many S3-compatible stores and refused by some.
         config["request_checksum_calculation"] = "when_required"
     if "AWS_DEFAULT_REGION" not in os.environ and os.environ.get("AWS_REGION"):
-        config["region_name"] = os.environ["AWS_REGION"]  # what AWS's own platforms and other clients set; botocore doesn't look
+        config["region_name"] = os.environ[
+            "AWS_REGION"
+        ]  # what AWS's own platforms and other clients set; botocore doesn't look
     filesystem = _Discreet(
         config_kwargs=config, use_listings_cache=False, skip_instance_cache=True, default_cache_type="none"
     )

@@ -10,9 +10,10 @@ from support.memory import MemoryStore
 from support.records import done, input_file, spec, whole
 
 from pipeline.commit.keys import SUCCESS
+from pipeline.commit.snapshot import publish
 from pipeline.commit.success import clear_success
 from pipeline.commit.units import RETRY, commit_unit, read_unit, retire_unit
-from pipeline.errors import IncompleteError, InputError
+from pipeline.errors import IncompleteError, InputError, Overtaken, VerificationError
 from pipeline.flow import engine
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.planning import Planned
@@ -53,6 +54,24 @@ def test_a_data_file_is_not_committed_beside_a_mark_that_another_run_has_set_bef
     record = Assembling(task).make()
     assert store.get(SUCCESS) is None
     assert store.get(record.file.key) == b"rows"
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_file_that_is_gone_is_damage_unless_somebody_has_published_since(
+    monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    """A machine with other libraries makes other bytes of the same rows; a collection takes what the next version left."""
+    store = MemoryStore()
+    monkeypatch.setattr(engine, "open_store", lambda _: store)
+    monkeypatch.setattr(engine, "write_data_file", lambda *_: DataFile(b"rows", "0" * 64, 0))
+    task = AssemblyTask("memory", worker_environment(), 0, "a" * 32, DataFilePlan(0, "", ()), None)  # type: ignore[arg-type]
+    record = Assembling(task).make()
+    store.delete([record.file.key])
+    monkeypatch.setattr(engine, "write_data_file", lambda *_: DataFile(b"rows!", "1" * 64, 0))
+    if published:
+        publish(store, spec(), None, (), retain=1, failed={}, facts={})
+    with pytest.raises(Overtaken if published else VerificationError, match=record.file.key):
+        Assembling(task).make()
 
 
 def test_a_request_to_try_rows_again_outlives_what_answered_it_and_was_taken_away() -> None:
