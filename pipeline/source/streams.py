@@ -39,10 +39,8 @@ FOREIGN = {
 }
 MAGIC = {
     rb"\x1f\x8b": ("gzip", ".gz"),
-    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": (
-        "zstd",
-        ".zst",
-    ),  # a frame, or one to pass over, as pzstd writes first
+    # A frame, or one to pass over, which some writers put first.
+    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": ("zstd", ".zst"),
 }
 
 

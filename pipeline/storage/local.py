@@ -127,10 +127,8 @@ class LocalStore:
     @contextmanager
     def _written(self, value: bytes) -> Iterator[Path]:
         """A temporary file holding `value`, on disk for good; removed at the end if it's still there."""
-        with (
-            translated("writing", self.root),
-            self._temporary() as file,
-        ):  # some disks refuse only when a file is closed
+        # Around the file: some disks refuse only when it is closed.
+        with translated("writing", self.root), self._temporary() as file:
             path = Path(file.name)
             try:
                 with translated("writing", str(path)):

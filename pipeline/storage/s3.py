@@ -43,10 +43,9 @@ def s3_filesystem(attempts: int) -> s3fs.S3FileSystem:
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         # Checksums in trailers are slow on many S3-compatible stores and refused by some.
         config["request_checksum_calculation"] = "when_required"
-    if "AWS_DEFAULT_REGION" not in os.environ and os.environ.get("AWS_REGION"):
-        config["region_name"] = os.environ[
-            "AWS_REGION"
-        ]  # what AWS's own platforms and other clients set; botocore doesn't look
+    region = os.environ.get("AWS_REGION")  # which AWS's own platforms set, and other clients take
+    if region and "AWS_DEFAULT_REGION" not in os.environ:
+        config["region_name"] = region
     filesystem = _Discreet(
         config_kwargs=config, use_listings_cache=False, skip_instance_cache=True, default_cache_type="none"
     )
