@@ -29,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --
 test: $(INSTALLED)  ## the tests, about ten minutes on two cores
 	$(PYTEST)
 
-test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; eight to ten minutes on two cores
+test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; eight to nine minutes on two cores
 	$(PYTEST) -m faults tests/faults
 
 check: $(INSTALLED)  ## lint, format and types
