@@ -47,7 +47,9 @@ PROTOCOL = (
     *_files("source", "records segments"),  # which pieces are a unit
     *_files("storage", "create faults probe retry store"),
     *_files("sink", "records part"),
-    *_files("flow", "acks context encoding ending engine gate_watch isolate job maintenance planning publishing reading"),
+    *_files(
+        "flow", "acks context encoding ending engine gate_watch isolate job maintenance planning publishing reading"
+    ),
     *_files("flow", "refusals rejected signals staging supervisor unit"),
 )
 """What the simulation runs of the program: the code that decides what is published, kept and deleted."""
