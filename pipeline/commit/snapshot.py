@@ -34,6 +34,11 @@ def list_versions(store: Store) -> list[int]:
     return sorted(number for number in numbers if number is not None)
 
 
+def newest_version(store: Store) -> int:
+    """The last version in the log; 0 while nothing is published."""
+    return max(list_versions(store), default=0)
+
+
 def read_entry(store: Store, version: int) -> LogEntry | None:
     """The log entry of a version."""
     key = log_key(version)

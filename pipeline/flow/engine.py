@@ -13,7 +13,7 @@ from typing import Protocol
 from pipeline.commit.assembly import commit_file, read_assembled
 from pipeline.commit.keys import data_key
 from pipeline.commit.records import AssemblyRecord, FileRef, Slice
-from pipeline.commit.snapshot import list_versions
+from pipeline.commit.snapshot import newest_version
 from pipeline.commit.success import clear_success
 from pipeline.errors import Overtaken
 from pipeline.flow.acks import Ack
@@ -91,7 +91,7 @@ class Assembling:
             key = data_key(task.file.folder, task.base, task.assembly, task.file.k, uuid.uuid4().hex)
         elif made.sha256 == standing.file.sha256:
             key = standing.file.key
-        elif max(list_versions(store), default=0) == task.base:
+        elif newest_version(store) == task.base:
             raise damaged(store, standing.file.key, "it is gone, and this program makes another file of its rows")
         else:
             raise Overtaken(f"{store.root}/{standing.file.key} is gone: another run has published, and collected it")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 import pipeline
-from pipeline.commit.snapshot import list_versions, read_entry, read_stored_spec
+from pipeline.commit.snapshot import newest_version, read_entry, read_stored_spec
 from pipeline.config.schema import Config
 from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ConfigError, InputError
@@ -131,7 +131,7 @@ def _check_partitions(extraction: Extraction, partition_by: Sequence[str]) -> No
 
 def _published_columns(store: Store) -> Fits:
     """Whether columns have the names and types of the newest snapshot's; anything will do where there is none."""
-    entry = read_entry(store, max(list_versions(store), default=0))
+    entry = read_entry(store, newest_version(store))
     if entry is None:
         return lambda _: True
     layout = read_stored_spec(store, entry.spec).layout

@@ -15,7 +15,7 @@ from pipeline.commit.collect import collect, find_garbage, list_unpublished
 from pipeline.commit.keys import DATA
 from pipeline.commit.manifest import ManifestUnit
 from pipeline.commit.records import NO_TIME, LogEntry
-from pipeline.commit.snapshot import Snapshot, list_versions, publish, read_head
+from pipeline.commit.snapshot import Snapshot, newest_version, publish, read_head
 from pipeline.commit.success import clear_success, is_exact, marked_version, settle_success
 from pipeline.commit.units import open_request, retire_unit
 from pipeline.errors import (
@@ -174,7 +174,7 @@ def retire_lost(store: Store, planned: Planned) -> int:
 def _check_there(store: Store, head: Snapshot, suspects: Iterable[str]) -> None:
     """Raises VerificationError where one of these files of the head is gone, and nobody has published since."""
     missing = [key for key in suspects if store.size(key) is None]
-    if missing and _newest(store) == head.entry.version:
+    if missing and newest_version(store) == head.entry.version:
         raise VerificationError(
             f"{store.root}/{missing[0]} is gone, though the newest snapshot holds it ({len(missing)} such files): something "
             "outside embedpipe removed it. Restore it, or write the job's result to another output.path"
@@ -214,7 +214,7 @@ def _settle(store: Store, head: Snapshot, retain: int) -> Finish:
         clear_success(store)
         return Finish(marked=False, deleted=deleted, note="")
     try:
-        return Finish(settle_success(store, head.entry, set(head.files), _newest), deleted, "")
+        return Finish(settle_success(store, head.entry, set(head.files), newest_version), deleted, "")
     except TransientStorageError:
         raise
     except StorageError as error:
@@ -293,10 +293,6 @@ def _read_ids(store: Store, key: str) -> pa.ChunkedArray:
         if store.size(key) is not None:
             raise damaged(store, key, one_line(error)) from error
     raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
-
-
-def _newest(store: Store) -> int:
-    return max(list_versions(store), default=0)
 
 
 def _check_complete(

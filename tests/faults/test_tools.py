@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import pytest
 from faults import ledger, oracle, report, soak
 from faults.encoder import DIMENSIONS, vector_of
 from faults.hooks import environment
-from faults.simulation.story import simulate
 from support.jobs import make_config, text_of, write_jsonl
 from tokenizers import Tokenizer
 
@@ -156,22 +155,32 @@ def test_what_judges_is_in_the_version_too(part: str, names: str) -> None:
     assert not found & {"ledger", "report", "soak"}
 
 
+RUN_BY_THE_SIMULATION = """
+import json, sys
+from faults.simulation.story import simulate
+
+run = set()
+
+def note(frame, event, _):
+    if event == "call":
+        run.add(frame.f_code.co_filename)
+
+sys.setprofile(note)
+for seed in range(60):
+    simulate(seed)
+sys.setprofile(None)
+print(json.dumps(sorted(run)))
+"""
+
+
 def test_the_simulation_runs_no_code_of_the_program_but_that_of_its_version() -> None:
-    """The others are proved with nearly all of the program; here it is a list."""
-    run: set[Path] = set()
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call":
-            run.add(Path(frame.f_code.co_filename))
-
-    simulate(1)  # imports, and what is made once
-    sys.setprofile(note)
-    try:
-        for seed in range(60):
-            simulate(seed)
-    finally:
-        sys.setprofile(None)
+    """The others are proved with nearly all of the program; here it is a list. In a process of its own: some things are made
+    once in each."""
+    command = [sys.executable, "-c", RUN_BY_THE_SIMULATION]
+    path = os.pathsep.join([str(ledger.ROOT / "tests"), str(ledger.ROOT)])
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
     package = ledger.ROOT / "pipeline"
+    run = {Path(path) for path in json.loads(ran.stdout)}
     left = {path for path in run if path.is_relative_to(package)} - set(ledger.code_of("simulation"))
     assert {path.relative_to(package).as_posix() for path in left} == {
         "config/schema.py",  # validates the config of a simulated job
