@@ -48,7 +48,7 @@ class Times:
 
     read: int = 0  # until its rows were there
     tokenise: int = 0  # texts to tokens, identical ones folded
-    wait: int = 0  # its replica had nothing to encode, or was handed it
+    wait: int = 0  # its replica stood still: nothing to encode, taking it over, the store's answers, compiling
     transfer: int = 0  # of that: taking it over and passing the one before on
     encode: int = 0
     stage: int = 0  # its part made, checked and put

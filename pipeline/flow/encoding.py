@@ -14,16 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.commit.attempts import begin_attempt, end_attempt
-from pipeline.commit.records import AttemptNote
+from pipeline.commit.records import AttemptNote, Times
 from pipeline.commit.units import read_unit
 from pipeline.encode.memory import free_memory
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError, first_line
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import isolate
+from pipeline.flow.overflow import encode_in_float32
 from pipeline.flow.replica import encode_finite, load_replica, not_finite
 from pipeline.flow.throwaway import LOADING_S
-from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, milliseconds_since, refuse, task_ack
+from pipeline.flow.unit import EncodedUnit, PreparedUnit, UnitTask, digest_of, refuse, task_ack
 from pipeline.storage.retry import REQUESTS
 from pipeline.text.prepare import Prepared
 
@@ -56,6 +57,7 @@ class Encoding:
         self._watch = context.model.watch()
         self._waits = 0
         self._loading_since: float | None = None
+        self._compiled_s = 0.0  # compiling, since the last unit was done
         self._replica: tuple[Encoder, GateResult] | None = None
         self.worn_out = False
         self._load()
@@ -76,7 +78,6 @@ class Encoding:
         """
         task = unit.task
         attempt = uuid.uuid4().hex
-        unit = replace(unit, times=replace(unit.times, wait=milliseconds_since(self._idle_since)))
         try:
             standing = read_unit(self.store, task.unit, task.generation)
             if standing is not None:
@@ -113,7 +114,7 @@ class Encoding:
                 dtype=encoder.placement.dtype,
                 gate=gate.to_json(),
                 padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
-                encode_ms=milliseconds_since(started),
+                started=started,
             )
         del encoder  # and out of the handler, whose traceback holds it too
         return self._isolate(unit, attempt)
@@ -138,7 +139,7 @@ class Encoding:
             dtype=found.dtype,
             gate=found.gate,
             padded_tokens=len(prepared.token_ids),
-            encode_ms=milliseconds_since(started),
+            started=started,
         )
 
     def _encoded(
@@ -152,10 +153,9 @@ class Encoding:
         dtype: str,
         gate: dict[str, object],
         padded_tokens: int,
-        encode_ms: int,
+        started: float,
     ) -> EncodedUnit:
-        self._idle_since = time.monotonic()
-        prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors)
+        prepared, vectors = self._set_aside_not_finite(unit.task, prepared, vectors, dtype)
         self._watch.check()  # weights are mapped from their file: what is written over it is computed with
         return EncodedUnit(
             task=unit.task,
@@ -167,14 +167,32 @@ class Encoding:
             dtype=dtype,
             gate=gate,
             padded_tokens=padded_tokens,
-            times=replace(unit.times, encode=encode_ms),
+            times=self._times(unit.times, started),
         )
 
+    def _times(self, times: Times, started: float) -> Times:
+        """Encoding has gone on since `started`, but for compiling. From the end of the unit before until then the replica stood
+        still: also while the store was asked whether the unit is there already, and told that it is begun."""
+        ended, compiled_s = time.monotonic(), self._compiled_s
+        wait_s = started - self._idle_since + compiled_s
+        self._idle_since, self._compiled_s = ended, 0.0
+        return replace(times, wait=round(wait_s * 1000), encode=round((ended - started - compiled_s) * 1000))
+
     def _set_aside_not_finite(
-        self, task: UnitTask, prepared: Prepared, vectors: npt.NDArray[np.float32]
+        self, task: UnitTask, prepared: Prepared, vectors: npt.NDArray[np.float32], dtype: str
     ) -> tuple[Prepared, npt.NDArray[np.float32]]:
-        """Reject the rows of texts whose vector has NaN or infinity."""
-        bad = not_finite(vectors)
+        """Reject the rows of texts whose vector has NaN or infinity, unless that is for half precision alone."""
+        bad, only = not_finite(vectors), ""
+        if len(bad) and dtype != "float32":
+            log.warning("%s: %d texts of unit %d overflow %s", task.pieces[0].uri, len(bad), task.k, dtype)
+            exact = encode_in_float32(
+                self.context, self._threads, prepared.token_ids, prepared.offsets, bad, self._count_wait
+            )
+            if exact is None:
+                only = f", in {dtype}; float32 could not be tried on this machine"
+            else:
+                vectors[bad] = exact
+                bad = not_finite(vectors)
         if len(bad) == 0:
             return prepared, vectors
         if dict(self.context.extraction.reject).get("not_finite") == "refuse":
@@ -184,14 +202,14 @@ class Encoding:
             )
         vectors[bad] = 0.0
         return prepared.reject(
-            pa.array(bad), "not_finite", "the model gives NaN or infinity for this text alone"
+            pa.array(bad), "not_finite", f"the model gives NaN or infinity for this text alone{only}"
         ), vectors
 
     def _load(self) -> "tuple[Encoder, GateResult]":
         if self._replica is None:
             with self._loading():
                 self._replica = load_replica(self.context, self._threads)
-            self._replica[0].compile_within = self._loading
+            self._replica[0].compile_within = self._compiling
         return self._replica
 
     def _load_again(self) -> "tuple[Encoder, GateResult]":
@@ -217,6 +235,13 @@ class Encoding:
             yield
         finally:
             self._loading_since = None
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        began = time.monotonic()
+        with self._loading():
+            yield
+        self._compiled_s += time.monotonic() - began
 
     def _count_wait(self) -> None:
         self._waits += 1

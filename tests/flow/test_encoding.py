@@ -124,6 +124,33 @@ def test_compiling_counts_as_getting_on_like_loading(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(encoding, "time", SimpleNamespace(monotonic=lambda: now[0]))
     step = make_step(monkeypatch)
     seen.append(step.progress)
-    assert isinstance(step.encode(make_unit()), EncodedUnit)
+    encoded = step.encode(make_unit())
+    assert isinstance(encoded, EncodedUnit)
     assert len(set(seen)) == 4
     assert step.progress not in seen[1:]
+    assert (encoded.times.wait, encoded.times.encode) == (300_000, 0)
+
+
+def test_a_replica_that_waits_for_the_store_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each unit asks the store whether it is there, and tells it that it is begun. On a GPU that may be a third of the time,
+    and the share that users tune their units by would say nothing of it."""
+    now = [0.0]
+
+    def take(seconds: float) -> None:
+        now[0] += seconds
+
+    class Steady(Replica):
+        def encode(self, *_: object) -> Any:
+            take(5.0)
+            return np.ones((2, 2), np.float32)
+
+    monkeypatch.setattr(encoding, "load_replica", lambda *_: (Steady(), SimpleNamespace(to_json=dict)))
+    monkeypatch.setattr(encoding, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    step = make_step(monkeypatch)
+    monkeypatch.setattr(encoding, "begin_attempt", lambda *_: take(2.0))
+    monkeypatch.setattr(encoding, "read_unit", lambda *_: take(1.0))
+    for idle in (0.0, 4.0):
+        take(idle)
+        encoded = step.encode(make_unit())
+        assert isinstance(encoded, EncodedUnit)
+        assert (encoded.times.wait, encoded.times.encode) == (3000 + 1000 * idle, 5000)
