@@ -36,7 +36,6 @@ class Encoding(real_encoding.Encoding):
 
     def __init__(self, context: Any, draw: Callable[[], float]) -> None:
         self.context, self.store, self._draw = context, context.open_store(), draw
-        self._idle_since = 0.0
 
     def _try(self, prepared: unit.PreparedUnit, attempt: str) -> unit.EncodedUnit:
         draw = self._draw()
