@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from jobs.bench import report
-from jobs.bench.contenders import BUDGETS, DEFAULT, EXACT, GATED, ON_GPU, REPLICAS, TUNED
+from jobs.bench.contenders import BUDGETS, DECODERS_ON_GPU, DEFAULT, EXACT, GATED, ON_GPU, REPLICAS, TUNED, Contender
 from jobs.bench.engine import measure_engine, measure_parity_of_many
 from jobs.bench.models import save_bert_base, save_decoder
 from jobs.bench.texts import DOCUMENTS, MIXED, TITLES, make_texts, texts_of
 from jobs.bench.whole import measure_folding, measure_recipe, measure_whole
-from jobs.figures.common import MODEL, PROJECT, keep
+from jobs.figures.common import MODEL, PROJECT, keep, measured_with
 from pipeline.model.resolve import resolve_model
 
 DOCUMENT, VALUES, PLOT = (PROJECT / "docs" / f"benchmarks.{kind}" for kind in ("md", "json", "svg"))
@@ -72,12 +72,13 @@ class GpuRace:
     tokens: int  # of each text
     texts: int
     unit_texts: int
+    contenders: tuple[Contender, ...] = ON_GPU
 
     def measure(self, folder: Path, minilm: str, rounds: int) -> dict[str, Any]:
         """See `measure_engine`."""
         model = self.save(folder, minilm)
         return measure_engine(
-            folder / "bench", model, texts_of(self.tokens, self.texts, model), ON_GPU,
+            folder / "bench", model, texts_of(self.tokens, self.texts, model), self.contenders,
             max_tokens=self.tokens, rounds=rounds, device="cuda", unit_texts=self.unit_texts,
         )  # fmt: skip
 
@@ -85,7 +86,7 @@ class GpuRace:
 GPU = {
     "gpu_512": GpuRace("GPU, BERT-base, 512 tokens", save_bert_base, 512, 12_288, 1024),
     "gpu_50": GpuRace("GPU, BERT-base, 50 tokens", save_bert_base, 50, 65_536, 4096),
-    "gpu_decoder": GpuRace("GPU, decoder-style embedder", save_decoder, 512, 2048, 512),
+    "gpu_decoder": GpuRace("GPU, decoder-style embedder", save_decoder, 512, 2048, 512, DECODERS_ON_GPU),
 }
 ENGINE |= {name: (race.title, race.measure) for name, race in GPU.items()}
 OTHERS: dict[str, tuple[Measure, Callable[[Mapping[str, Any]], str]]] = {
@@ -132,8 +133,7 @@ def write(kept: Mapping[str, Any]) -> None:
         report.save_plot(engines, PLOT)
         parts.append(f"![Tokens per second of each contender]({PLOT.name})\n")
     parts += [
-        f"{section(key, entry['values'])}\n\n<sub>`python -m jobs.bench --only {key}`, {entry['date']}, version "
-        f"{entry['version']}, {entry['machine']}</sub>\n"
+        f"{section(key, entry['values'])}\n\n<sub>`python -m jobs.bench --only {key}`, {measured_with(entry)}</sub>\n"
         for key in NAMES
         if (entry := kept.get(key))
     ]

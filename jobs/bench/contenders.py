@@ -26,7 +26,7 @@ TORCH = "torch>=2.13,<2.14"
 SENTENCE_TRANSFORMERS = "sentence-transformers>=5"
 SIZES = (8, 16, 32, 64, 128)
 UNIT_TEXTS = 4096
-"""That the engine is given at a time, as in a job."""
+"""That the engine is given at a time: fewer than in a job, so that each mix has some units of them."""
 
 ANSWER_S, END_S = 3600.0, 30.0
 """After that a contender counts as hanging."""
@@ -93,6 +93,9 @@ GATED_COMPILED = Contender("embedpipe, `gated`, compiled", "engine.py", {"precis
 """As a job on a GPU runs when it has lasted a while."""
 
 ON_GPU = (DEFAULT, TUNED_GPU, GATED, GATED_COMPILED)
+DECODERS_ON_GPU = (DEFAULT, TUNED_GPU, GATED)
+"""Layers that aren't built like BERT's are not compiled."""
+
 ALL = (DEFAULT, TUNED, DAFT, ONNX, OPENVINO, OPENVINO_BF16, EXACT, GATED)
 
 

@@ -106,8 +106,15 @@ def measure_engine(
                 except PeerError as error:
                     failed[peer.contender.name] = str(error)
             running = [peer for peer in running if peer.contender.name not in failed]
-        vectors = {peer.contender.name: peer.vectors() for peer in running}
-        told = {peer.contender.name: peer.told for peer in running}
+        vectors, told = {}, {}
+        for peer in running:
+            name = peer.contender.name
+            try:
+                vectors[name], told[name] = peer.vectors(), peer.told
+            except PeerError as error:
+                failed[name] = str(error)
+    if DEFAULT.name not in vectors:
+        raise RuntimeError(f"nothing to compare with: {DEFAULT.name} did not take part ({failed[DEFAULT.name]})")
     found = {}
     for name, own in vectors.items():
         parity = measure_parity(own, vectors[DEFAULT.name])

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,16 @@ def with_duplicates(texts: Sequence[str], share: float) -> list[str]:
     repeated = distinct + rng.choices(distinct, k=len(texts) - len(distinct))
     rng.shuffle(repeated)
     return repeated
+
+
+def without_duplicates(texts: Sequence[str]) -> list[str]:
+    """The same texts, each that repeats another one with spaces behind it: none is alike, and the tokens are the same."""
+    before: Counter[str] = Counter()
+    found = []
+    for text in texts:
+        found.append(text + " " * before[text])
+        before[text] += 1
+    return found
 
 
 def _words() -> Iterator[str]:

@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
 
 from jobs.bench.contenders import GATED, Running, round_settings
-from jobs.bench.texts import MIXED, make_texts, with_duplicates
+from jobs.bench.texts import MIXED, make_texts, with_duplicates, without_duplicates
 from jobs.figures.common import PROJECT, make_job, timed
 from jobs.figures.kills import s3_bucket
+from jobs.figures.parity import compare, compare_rows, plain_vectors
 from pipeline.config.load import dump_config
 
 ROWS, SHARDS = 8192, 8
@@ -27,6 +31,7 @@ DUPLICATES = 0.3
 def measure_whole(folder: Path, model: str, *, max_tokens: int, rounds: int) -> dict[str, Any]:
     """Once running, assembly included, beside the engine alone on the same texts, in turns."""
     texts = make_texts(MIXED, ROWS)
+    expected = _by_id(plain_vectors(model, texts))
     settings = round_settings(folder, model, texts, max_tokens)
     jobs: list[dict[str, float]] = []
     engine: list[float] = []
@@ -34,8 +39,10 @@ def measure_whole(folder: Path, model: str, *, max_tokens: int, rounds: int) -> 
         _upload(texts, f"{bucket}/in")
         for _ in range(rounds):
             engine.append(running.encode())
-            jobs.append(run_job(folder, f"{bucket}/in", f"{bucket}/{uuid.uuid4().hex}", model))
-    return {"rows": ROWS, "engine_seconds": engine, "jobs": jobs}
+            output = f"{bucket}/{uuid.uuid4().hex}"
+            job = run_job(folder, f"{bucket}/in", output, model)
+            jobs.append({**job, "min_cosine": compare(output, expected)[0]})
+    return {"rows": ROWS, "cores": settings["threads"], "engine_seconds": engine, "jobs": jobs}
 
 
 def measure_recipe(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
@@ -43,23 +50,27 @@ def measure_recipe(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
     The start of Ray is left out of the recipe's seconds, and in ours."""
     texts = make_texts(MIXED, MIXED.texts)
     _upload(texts, str(folder / "in"))
+    expected = _by_id(plain_vectors(model, texts))
     recipe: list[float] = []
     jobs: dict[str, list[float]] = {"gated": [], "exact": []}
+    cosines: dict[str, float] = {}
     for number in range(rounds):
-        ran = timed(
-            [sys.executable, "jobs/plain_recipe.py", str(folder / "in"), str(folder / f"recipe-{number}"), model]
-        )
+        output = str(folder / f"recipe-{number}")
+        ran = timed([sys.executable, "jobs/plain_recipe.py", str(folder / "in"), output, model])
         if ran.code != 0:
             raise RuntimeError(ran.err)
         recipe.append(json.loads(ran.out.splitlines()[-1])["seconds"])
+        cosines["recipe"] = compare_rows(pyarrow.dataset.dataset(output).to_table(), expected).min_cosine
         for precision, taken in jobs.items():
             output = str(folder / f"{precision}-{number}")
             taken.append(run_job(folder, str(folder / "in"), output, model, precision=precision)["seconds"])
-    return {"rows": len(texts), "recipe_seconds": recipe, "job_seconds": jobs}
+            cosines[precision] = compare(output, expected)[0]
+    return {"rows": len(texts), "recipe_seconds": recipe, "job_seconds": jobs, "min_cosine": cosines}
 
 
 def measure_folding(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
-    """Seconds of encoding where 30% repeat others of their unit exactly, and where none does."""
+    """Seconds of encoding where 30% repeat others of their unit exactly, and where the same texts are told apart by spaces behind
+    them, so that all have to be computed."""
     texts = make_texts(MIXED, 2 * MIXED.texts)
     size = len(texts) // SHARDS  # a file, and so a unit
     repeated = [
@@ -67,14 +78,18 @@ def measure_folding(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
         for first in range(0, len(texts), size)
         for text in with_duplicates(texts[first : first + size], DUPLICATES)
     ]
-    _upload(repeated, str(folder / "repeated"))
-    _upload(texts, str(folder / "distinct"))
+    of = {"distinct": without_duplicates(repeated), "repeated": repeated}
+    for name, own in of.items():
+        _upload(own, str(folder / name))
     seconds: dict[str, list[float]] = {"distinct": [], "repeated": []}
     for number in range(rounds):
         for name, taken in seconds.items():
             job = run_job(folder, str(folder / name), str(folder / f"{name}-{number}"), model)
             taken.append(job["encode_s"])
-    return {"rows": len(texts), "share": DUPLICATES, "encode_seconds": seconds}
+    cosines = {
+        name: compare(str(folder / f"{name}-0"), _by_id(plain_vectors(model, own)))[0] for name, own in of.items()
+    }
+    return {"rows": len(texts), "share": DUPLICATES, "encode_seconds": seconds, "min_cosine": cosines}
 
 
 def run_job(folder: Path, source: str, output: str, model: str, *, precision: str = "gated") -> dict[str, Any]:
@@ -94,6 +109,17 @@ def run_job(folder: Path, source: str, output: str, model: str, *, precision: st
 def running_rate(jobs: Sequence[dict[str, float]]) -> float:
     """Tokens per second from the first unit's end to publication: the median over jobs."""
     return statistics.median((job["tokens"] - job["first_tokens"]) / job["running_s"] for job in jobs)
+
+
+def strict_rate(jobs: Sequence[dict[str, float]], cores: int) -> float:
+    """The same as if nothing had been read and tokenised before the first unit's end, but all cores had done that afterwards."""
+    return statistics.median(
+        (job["tokens"] - job["first_tokens"]) / (job["running_s"] + job["prepare_s"] / cores) for job in jobs
+    )
+
+
+def _by_id(vectors: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    return {str(number): vector for number, vector in enumerate(vectors)}
 
 
 def _upload(texts: Sequence[str], target: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.figures import card, drift, first_unit, kills, memory, parity, recipe, resume, sts, training
-from jobs.figures.common import PROJECT, Figure, keep
+from jobs.figures.common import PROJECT, Figure, keep, measured_with
 
 DOCUMENT, VALUES = PROJECT / "docs" / "figures.md", PROJECT / "docs" / "figures.json"
 ALL: dict[str, Callable[[Path], Figure]] = {
@@ -58,7 +58,7 @@ def record(name: str, figure: Figure) -> None:
     kept = keep(VALUES, name, {"title": figure.title, "text": figure.text, "values": figure.values})
     sections = [
         f"## {entry['title']}\n\n{entry['text']}\n\n"
-        f"<sub>`python -m jobs.figures --only {key}`, {entry['date']}, version {entry['version']}, {entry['machine']}</sub>\n"
+        f"<sub>`python -m jobs.figures --only {key}`, {measured_with(entry)}</sub>\n"
         for key in (*ALL, *LABELLED)
         if (entry := kept.get(key))
     ]

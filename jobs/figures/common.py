@@ -1,6 +1,7 @@
 """What the figures share: real texts, jobs in processes of their own, and the model everything is measured with."""
 
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -117,10 +118,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def code() -> str:
+    """Which state of the package was measured: a digest of its files."""
+    digest = hashlib.sha256()
+    for file in sorted((PROJECT / "pipeline").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def measured_with(entry: Mapping[str, Any]) -> str:
+    """When, with what and where a measurement that is kept was made."""
+    state = f", code `{entry['code']}`" if "code" in entry else ""
+    return f"{entry['date']}, version {entry['version']}{state}, {entry['machine']}"
+
+
 def keep(file: Path, name: str, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Note a measurement in a JSON file beside the others, with machine, date and version; gives all that are kept."""
+    """Note a measurement in a JSON file beside the others, with machine, date, version and code; gives all that are kept."""
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    kept[name] = {**measured, "machine": machine(), "date": today, "version": pipeline.__version__}
+    kept[name] = {**measured, "machine": machine(), "date": today, "version": pipeline.__version__, "code": code()}
     file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return kept

@@ -1,11 +1,13 @@
 """Parity: 2,000 real texts through the whole pipeline, held against `SentenceTransformer.encode` in float32."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.dataset
 
 import pipeline
@@ -43,27 +45,34 @@ def measure(folder: Path) -> Figure:
 
 def reference(source: Path) -> dict[str, npt.NDArray[np.float32]]:
     """id → sentence-transformers' own vector."""
+    kind = "json" if any(source.glob("*.jsonl")) else "parquet"
+    texts = pyarrow.dataset.dataset(source, format=kind).to_table(columns=["id", "text"])
+    directory = resolve_model(MODEL, None, None).directory
+    return dict(zip(texts["id"].to_pylist(), plain_vectors(directory, texts["text"].to_pylist()), strict=True))
+
+
+def plain_vectors(model: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """[n, dimensions] by `SentenceTransformer.encode` in float32."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    directory = resolve_model(MODEL, None, None).directory
-    model = SentenceTransformer(directory, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
-    kind = "json" if any(source.glob("*.jsonl")) else "parquet"
-    texts = pyarrow.dataset.dataset(source, format=kind).to_table(columns=["id", "text"])
-    vectors = model.encode(texts["text"].to_pylist(), show_progress_bar=False)
-    return dict(zip(texts["id"].to_pylist(), np.asarray(vectors, np.float32), strict=True))
+    plain = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
+    return np.asarray(plain.encode(list(texts), show_progress_bar=False), np.float32)
 
 
 def compare(output: str, expected: dict[str, npt.NDArray[np.float32]]) -> tuple[float, float]:
-    """Lowest cosine and largest relative L2 distance; fails unless every row is there once."""
-    found = pipeline.open_snapshot(output).to_table(columns=["id", "embedding"])
+    """Lowest cosine and largest relative L2 distance of what is published; fails unless every row is there once."""
+    parity = compare_rows(pipeline.open_snapshot(output).to_table(columns=["id", "embedding"]), expected)
+    return parity.min_cosine, parity.max_relative_l2
+
+
+def compare_rows(found: pa.Table, expected: Mapping[str, npt.NDArray[np.float32]]) -> "Parity":
+    """Of a table with `id` and `embedding`, by id. Fails unless every row is there once."""
     ids = found["id"].to_pylist()
     if sorted(ids) != sorted(expected):
-        raise RuntimeError(f"{output} does not hold the rows of its input, each once")
+        raise RuntimeError("the output does not hold the rows of its input, each once")
     ours = np.array(found["embedding"].to_pylist(), np.float32)
-    theirs = np.array([expected[row] for row in ids], np.float32)
-    parity = measure_parity(ours, theirs)
-    return parity.min_cosine, parity.max_relative_l2
+    return measure_parity(ours, np.array([expected[row] for row in ids], np.float32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,14 @@ def arrange_plain(transformer: Any, placement: Placement) -> Layout:
     """As sentence-transformers runs it, products in the number format of the placement. For any architecture."""
     dtype = DTYPES[placement.dtype]
     if dtype == torch.float16:
-        use_autocast(transformer.model, placement.device, dtype)
+        use_autocast(transformer.model, placement.device, dtype, _kept(transformer.model))
     elif dtype == torch.bfloat16:
         replace_linears(transformer.model, TorchLinear, dtype, _kept(transformer.model))
     return padded(transformer)
 
 
 def arrange_fast(transformer: Any, placement: Placement, max_tokens: int) -> Layout:
-    """Without padding where the architecture allows it, with merged and prepacked products. In place.
+    """Without padding where the architecture allows it, with merged and prepacked products. In place. Where `has_fast_way`.
 
     What comes out may be wrong for an architecture nobody has thought of, or raise anything: whoever calls this compares.
     """
@@ -50,10 +50,13 @@ def arrange_fast(transformer: Any, placement: Placement, max_tokens: int) -> Lay
         if fuse_layers(transformer.model, dtype, stream) and hasattr(transformer.model, "embeddings"):
             transformer.model.embeddings.to(stream)
         layout = Packed(_padding_index(transformer.model))
-    elif placement.device == "cuda":
-        return arrange_plain(transformer, placement)
     replace_linears(transformer.model, make_linear, dtype, _kept(transformer.model))
     return layout
+
+
+def has_fast_way(transformer: Any, placement: Placement, max_tokens: int) -> bool:
+    """Whether there is anything to gain: what is padded on a GPU is as fast the plain way."""
+    return placement.device == "cpu" or can_pack(transformer, placement, max_tokens)
 
 
 def can_pack(transformer: Any, placement: Placement, max_tokens: int) -> bool:

@@ -53,7 +53,7 @@ def attend(
         q, k, v = (
             part[tokens].float().view(count, length, *part.shape[1:]).transpose(1, 2) for part in (query, key, value)
         )
-        seen = None if window is None or length <= window else _near(length, window, causal)
+        seen = None if window is None or length <= window else _near(length, window, causal=causal)
         found = scaled_dot_product_attention(
             q, k, v, seen, scale=scale, is_causal=causal and seen is None, enable_gqa=q.shape[1] != k.shape[1]
         )
@@ -98,12 +98,16 @@ def _groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield min(most, count - first), length
 
 
-@functools.lru_cache(maxsize=8)
-def _near(length: int, window: int, causal: bool) -> torch.Tensor:
-    """Which token [length] sees which [length]."""
-    place = torch.arange(length)
-    distance = place[:, None] - place
-    return (distance.abs() < window) & (distance >= 0) if causal else distance.abs() < window
+def _near(length: int, window: int, *, causal: bool) -> torch.Tensor:
+    """Which token [length] sees which [length]: the beginning of what holds for longer texts."""
+    return _band(1 << (length - 1).bit_length(), window, causal)[:length, :length]
+
+
+@functools.lru_cache(maxsize=16)
+def _band(size: int, window: int, causal: bool) -> torch.Tensor:
+    """Sizes are powers of two, so that what is kept is less than three bytes for each square token of the longest text."""
+    seen = torch.ones(size, size, dtype=torch.bool).tril_(0 if causal else window - 1)
+    return seen.triu_(1 - window)
 
 
 def _attend_on_gpu(

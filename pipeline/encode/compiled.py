@@ -27,14 +27,15 @@ the replica has passed with its layers as they were, lets five times as much pas
 
 def try_compiled(
     model: torch.nn.Module, encode: Callable[[], npt.NDArray[np.float32]], rate: Callable[[], float | None]
-) -> str:
-    """Compile a model's layers in place, or leave it as it was, also when anything is raised; what came of it, for a log.
+) -> tuple[bool, str]:
+    """Compile a model's layers in place, or leave it as it was, also when anything is raised. Whether they are compiled now, and
+    how that came, for a log.
 
     encode: vectors of a few texts; rate: tokens per second, None where memory doesn't suffice.
     """
     layers = [module for module in model.modules() if isinstance(module, FusedLayer)]
     if not layers:
-        return "there are no layers to compile"
+        return False, "there are no layers to compile"
     try:
         before, expected = rate(), encode()
         for layer in layers:  # of one shape: what is compiled for the first serves all
@@ -45,7 +46,7 @@ def try_compiled(
     else:
         outcome = f"compiled layers: {before or 0:,.0f} → {after or 0:,.0f} tokens/s, vectors apart by {distance:.1g}"
         if distance <= BOUND and before and after and after >= WORTH * before:
-            return f"{outcome}; they stay"
+            return True, f"{outcome}; they stay"
     for layer in layers:
         vars(layer).pop("finish", None)
-    return f"{outcome}; they are left as they were"
+    return False, f"{outcome}; they are left as they were"

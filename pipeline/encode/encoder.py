@@ -20,7 +20,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipeline.encode import compiled
-from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, padded
+from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, has_fast_way, padded
+from pipeline.encode.attention import EQUAL_TOKENS
 from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.budget import fastest_budget, repeated
 from pipeline.encode.distance import furthest
@@ -62,6 +63,8 @@ class Encoder:
     """One model replica on one device. For one thread at a time.
 
     compile_within: what compiling layers, which may take minutes in the middle of a unit, is done within; None: never compile.
+    fast: whether it runs another way than sentence-transformers does. compiled: whether layers are. token_budget: tokens of one
+    forward pass, padding included.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Encoder:
         threads: int | None = None,
         fast: bool = True,
     ) -> None:
-        """threads: of the CPU, process-wide. fast: where that is right for the model; see the attribute.
+        """threads: of the CPU, process-wide. fast: where that is right for the model.
 
         Raises ConfigError for a task the model has no route for, EncodeError where its vectors aren't what its lock says.
         """
@@ -91,27 +94,27 @@ class Encoder:
         self._dimensions = min(lock.dimensions, settings.truncate_dim or lock.dimensions)
         self._cut = self._dimensions < lock.dimensions
         self._arguments: dict[str, Any] = {"task": settings.task} if settings.task is not None else {}
-        self._budget = budget = settings.token_budget or TOKEN_BUDGET[placement.device]
+        self.compiled = False
+        self.token_budget = budget = settings.token_budget or TOKEN_BUDGET[placement.device]
         self._model, transformer = self._load(model_directory, settings.task)
         self.tokenizer: Any = transformer.tokenizer  # sentence-transformers' own
         features = transformer.preprocess(["text"], prompt=settings.prompt, **self._arguments)
         self._prompt_length = {"prompt_length": features["prompt_length"]} if "prompt_length" in features else {}
         self._layout: Layout = padded(transformer)
         some = self._tokenise([settings.prompt + text for text in check_texts(self.tokenizer)])
-        doubt = self._arrange_checked(transformer, *some) if fast else "is not wanted"
-        self.fast = doubt is None
-        if doubt is not None:
-            log.log(
-                logging.WARNING if fast else logging.INFO, "%s is run the plain way: the fast one %s", lock.name, doubt
-            )
+        self.fast = fast and has_fast_way(transformer, placement, self.max_tokens)
+        if self.fast and (doubt := self._arrange_checked(transformer, *some)) is not None:
+            log.warning("%s is run the plain way: the fast one %s", lock.name, doubt)
+            self.fast = False
             del self._model, transformer, features
             free_memory()
             self._model, transformer = self._load(model_directory, settings.task)
+        if not self.fast:
             self._layout = arrange_plain(transformer, placement)
-        self._budget = budget
+        self.token_budget = budget
         if settings.token_budget is None and placement.device == "cuda":
-            self._budget = fastest_budget(lambda budget: self._rate(budget, *some))
-            log.debug("%s: %d tokens a batch", lock.name, self._budget)
+            self.token_budget = fastest_budget(lambda budget: self._rate(budget, *some))
+            log.debug("%s: %d tokens a batch", lock.name, self.token_budget)
         self.stats = EncodeStats()
         self._busy_s = 0.0
         self._compile_with = some if self.fast and placement.device in compiled.AFTER_S else None
@@ -130,7 +133,7 @@ class Encoder:
         first = 0
         with torch.inference_mode():
             while first < len(texts):
-                stop = self._layout.cut(texts, first, self._budget)
+                stop = self._layout.cut(texts, first, self.token_budget)
                 vectors = self._try_forward(texts, first, stop)
                 if vectors is None:
                     self._halve(texts, first, stop)
@@ -179,7 +182,7 @@ class Encoder:
             )
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
-        self._budget = max(1, min(self._budget, self._layout.size(texts, first, stop)) // 2)
+        self.token_budget = max(1, min(self.token_budget, self._layout.size(texts, first, stop)) // 2)
         self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -191,21 +194,21 @@ class Encoder:
     def _rate(self, budget: int, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> float | None:
         """Tokens per second with batches of that many tokens; None where there is no memory for them."""
         ids, offsets = repeated(token_ids, offsets, 2 * budget)
-        self._budget, halvings = budget, self.stats.halvings
+        self.token_budget, halvings = budget, self.stats.halvings
         self.encode(ids, offsets)  # takes memory and chooses kernels
         began = time.perf_counter()
         self.encode(ids, offsets)
         return len(ids) / (time.perf_counter() - began) if self.stats.halvings == halvings else None
 
     def _try_compiled(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> None:
-        stats, budget, self._compile_with = self.stats, self._budget, None
+        stats, budget, self._compile_with = self.stats, self.token_budget, None
         if self.compile_within is None:
             return
         with self.compile_within():
-            outcome = compiled.try_compiled(
+            self.compiled, outcome = compiled.try_compiled(
                 self._model, lambda: self.encode(ids, offsets), lambda: self._rate(budget, ids, offsets)
             )
-        self.stats, self._budget = stats, budget
+        self.stats, self.token_budget = stats, budget
         log.info("%s", outcome)
 
     def _arrange_checked(
@@ -216,6 +219,11 @@ class Encoder:
         try:
             self._layout = arrange_fast(transformer, self.placement, self.max_tokens)
             found = self.encode(ids, offsets)
+            if self.placement.device == "cuda":  # many texts of one length are attended to in another way there
+                longest = ids[offsets[-2] : offsets[-1]]
+                equal = self.encode(*repeated(longest, np.array([0, len(longest)]), EQUAL_TOKENS))
+                found = np.concatenate([found, equal])
+                expected = np.concatenate([expected, np.repeat(expected[-1:], len(equal), axis=0)])
         except Exception as error:  # whatever a model makes of what its author didn't think of
             return f"fails ({type(error).__name__}: {error})"
         distance = furthest(found, expected)

@@ -143,15 +143,18 @@ def replace_linears(
             replace_linears(child, make, dtype, keep)
 
 
-def use_autocast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+def use_autocast(model: torch.nn.Module, device: str, dtype: torch.dtype, keep: Set[str] = frozenset()) -> None:
     """Linear layers and attention in a number format, by torch's autocast, in place. For attention of any kind.
 
     Autocast keeps norms and softmax in float32, and a sum of a float32 stream and a half product is float32. The layers'
-    weights are cast here once: autocast would do it anew in every pass.
+    weights are cast here once: autocast would do it anew in every pass. keep: names of layers that stay in float32.
     """
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            module.to(dtype)
+            if name.rpartition(".")[2] in keep:
+                module.forward = _in_float32(module.forward, device)  # type: ignore[assignment]
+            else:
+                module.to(dtype)
     forward = model.forward
 
     @functools.wraps(forward)
@@ -160,3 +163,12 @@ def use_autocast(model: torch.nn.Module, device: str, dtype: torch.dtype) -> Non
             return forward(*arguments, **named)
 
     model.forward = in_half
+
+
+def _in_float32(forward: Callable[[torch.Tensor], torch.Tensor], device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    @functools.wraps(forward)
+    def apart(values: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, enabled=False):
+            return forward(values.float())
+
+    return apart

@@ -128,3 +128,12 @@ def test_a_gpu_gives_the_same(
     options: dict[str, Any] = {"runs": runs, "causal": causal, "window": window}
     found = attend(*(part.cuda() for part in given), starts=starts_of(runs).cuda(), **options)
     assert torch.allclose(found.cpu(), attend(*given, starts=starts_of(runs), **options), atol=2e-3)
+
+
+def test_windows_of_many_lengths_are_kept_in_few_masks() -> None:
+    """One for each length would be 64 MiB apiece for texts of 8,192 tokens, and long texts are of many lengths."""
+    attention._band.cache_clear()
+    for length in range(70, 129):
+        attend(*draw([(1, length)], 2), starts=starts_of([(1, length)]), runs=[(1, length)], window=9)
+    assert attention._band.cache_info().currsize == 1
+    assert attention._band(128, 9, causal=False).untyped_storage().nbytes() == 128**2

@@ -115,7 +115,8 @@ def test_what_is_not_faster_and_right_is_left_as_it_was(
     monkeypatch.setattr(compiled, "AFTER_S", {"cpu": math.inf})
     monkeypatch.setattr(torch, "compile", compile_as(change))
     left = iter(rates)
-    outcome = try_compiled(encoder._model, lambda: encoder.encode(*texts), lambda: next(left))
+    stay, outcome = try_compiled(encoder._model, lambda: encoder.encode(*texts), lambda: next(left))
+    assert not stay
     assert said in outcome
     assert outcome.endswith("they are left as they were")
     assert count_compiled(encoder) == 0
@@ -129,10 +130,10 @@ def test_an_error_before_anything_is_compiled_leaves_all_as_it_was(
     """It would cost the unit that is being encoded."""
     encoder = make()
     expected, once = expected_of(encoder, texts, monkeypatch), encoder.stats
-    budget, real, calls = encoder._budget, Encoder.encode, itertools.count(1)
+    budget, real, calls = encoder.token_budget, Encoder.encode, itertools.count(1)
 
     def rate(self: Encoder, budget: int, *_: object) -> float:
-        self._budget = 1
+        self.token_budget = 1
         if fails == "rate":
             raise EncodeError("one text doesn't fit")
         return 100.0
@@ -147,7 +148,7 @@ def test_an_error_before_anything_is_compiled_leaves_all_as_it_was(
     assert np.array_equal(encoder.encode(*texts), expected)
     assert count_compiled(encoder) == 0
     assert encoder._compile_with is None
-    assert encoder._budget == budget
+    assert encoder.token_budget == budget
     assert encoder.stats.batches == 2 * once.batches
 
 
@@ -163,9 +164,9 @@ def test_it_is_done_where_it_is_allowed_and_nowhere_else(
         yield
         done.append("ended")
 
-    def compile_nothing(*_: object) -> str:
+    def compile_nothing(*_: object) -> tuple[bool, str]:
         done.append("tried")
-        return "tried"
+        return True, "tried"
 
     monkeypatch.setattr(compiled, "try_compiled", compile_nothing)
     encoder = make()
@@ -174,8 +175,10 @@ def test_it_is_done_where_it_is_allowed_and_nowhere_else(
     assert done == []
     encoder = make()
     encoder.compile_within = within
+    assert not encoder.compiled
     encoder.encode(*texts)
     assert done == ["begun", "tried", "ended"]
+    assert encoder.compiled
 
 
 def test_it_is_tried_once_and_only_when_a_job_has_lasted(
@@ -183,9 +186,9 @@ def test_it_is_tried_once_and_only_when_a_job_has_lasted(
 ) -> None:
     tried: list[torch.nn.Module] = []
 
-    def count(model: torch.nn.Module, *_: object) -> str:
+    def count(model: torch.nn.Module, *_: object) -> tuple[bool, str]:
         tried.append(model)
-        return "tried"
+        return True, "tried"
 
     monkeypatch.setattr(compiled, "try_compiled", count)
     encoder = make()
@@ -199,6 +202,5 @@ def test_it_is_tried_once_and_only_when_a_job_has_lasted(
 
 
 def test_other_architectures_have_nothing_to_compile() -> None:
-    assert try_compiled(torch.nn.Linear(2, 2), lambda: np.zeros((0, 2), np.float32), lambda: None).startswith(
-        "there are no"
-    )
+    model, nothing = torch.nn.Linear(2, 2), np.zeros((0, 2), np.float32)
+    assert try_compiled(model, lambda: nothing, lambda: None) == (False, "there are no layers to compile")

@@ -13,6 +13,7 @@ from pipeline.encode.linear import (
     make_linear,
     prepacking_works,
     replace_linears,
+    use_autocast,
 )
 
 ON_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
@@ -103,3 +104,24 @@ def test_gelu_is_the_one_that_is_asked_for() -> None:
     exact, tanh = (PrepackedLinear(one, None, torch.float32, name)(values) for name in ("gelu", "gelu_tanh"))
     assert 1e-5 < (exact - tanh).abs().max() < 1e-2
     assert linear.FUNCTIONS["gelu_tanh"](values).allclose(tanh, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layers_that_overflow_in_half_precision_stay_in_float32_under_autocast(dtype: torch.dtype) -> None:
+    """T5's `wo`: autocast would multiply it in half precision whatever its weights are in."""
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wi, self.wo = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            inner = self.wi(values)
+            return inner, self.wo(inner)
+
+    model = Model()
+    use_autocast(model, "cpu", dtype, {"wo"})
+    inner, result = model(torch.full((1, 4), 1e4))
+    assert (model.wi.weight.dtype, model.wo.weight.dtype) == (dtype, torch.float32)
+    assert (inner.dtype, result.dtype) == (dtype, torch.float32)
+    assert torch.equal(result, torch.nn.functional.linear(inner.float(), model.wo.weight, model.wo.bias))

@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Dropout, L
 from support.models import HIDDEN, SENTENCES, make_transformer, save_model
 from torch import nn
 
+from pipeline.encode import attention
 from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.placement import Dtype, Placement, choose_placement
@@ -217,3 +218,40 @@ def test_a_gpu_gives_the_same_vectors(tmp_path: Path, kind: str, dtype: Dtype) -
     expected = expect(directory, lock, TEXTS)
     found = encode(directory, lock, TEXTS, placement=Placement("cuda", dtype, ""), token_budget=200)
     assert np.abs(found - expected).max() < (1e-5 if dtype == "float32" else 5e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_packed_batches_never_make_the_host_wait_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wait a batch, and the GPU is idle while the next one is being queued. The way back waits once a unit, as it must."""
+    directory = save_model(tmp_path / "m", [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, "mean")])
+    lock = inspect_model(Path(directory), "m", None)
+    settings = EncoderSettings(lock.max_tokens, token_budget=50)
+    encoder = Encoder(directory, lock, Placement("cuda", "float16", ""), settings)
+    ids, offsets, _ = Tokens(directory, lock.max_tokens).encode(TEXTS)
+    encoder.encode(ids, offsets)
+    forward = encoder._forward
+
+    def watched(*given: Any) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return forward(*given)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(encoder, "_forward", watched)
+    before = encoder.stats.batches
+    encoder.encode(ids, offsets)
+    assert encoder.stats.batches - before > 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_way_of_many_equal_texts_is_part_of_the_check_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other text of the check comes in such numbers: a kernel that is wrong there alone would be found by nobody."""
+    directory = save_model(tmp_path / "m", [make_transformer(tmp_path / "b", "bert"), Pooling(HIDDEN, "mean")])
+    lock = inspect_model(Path(directory), "m", None)
+    monkeypatch.setattr(attention, "_attend_to_equal", lambda query, *_: query.roll(1, -1))
+    assert not Encoder(directory, lock, Placement("cuda", "float16", ""), EncoderSettings(lock.max_tokens)).fast

@@ -41,7 +41,8 @@ def load(settings: dict[str, Any], texts: list[str]) -> tuple[Encode, dict[str, 
 
     encode(texts[:32])
     encode(texts[:32])  # what is compiled is compiled now
-    return encode, {"dtype": gate.dtype, "fast": encoder.fast}
+    compiling = {"compiled": encoder.compiled} if settings.get("compiled") else {}
+    return encode, {"dtype": gate.dtype, "fast": encoder.fast, "token_budget": encoder.token_budget, **compiling}
 
 
 if __name__ == "__main__":

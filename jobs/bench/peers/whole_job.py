@@ -35,7 +35,8 @@ def main(file: str) -> None:
     first, tokens = times.units[0]
     told = {
         "seconds": summary.seconds, "encode_s": summary.times.encode / 1000, "tokens": summary.tokens, "first_tokens": tokens,
-        "running_s": times.published - first, "min_cosine": float((summary.gate or {}).get("min_cosine", 0.0)),
+        "running_s": times.published - first, "prepare_s": (summary.times.read + summary.times.tokenise) / 1000,
+        "wait_s": summary.times.wait / 1000,
     }  # fmt: skip
     print(json.dumps(told))
 
