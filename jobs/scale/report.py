@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.figures.common import table
+from jobs.figures.common import measured_with, table
 from jobs.scale import paper
 from jobs.scale.rows import cost_us
 
@@ -122,8 +122,7 @@ def document(kept: Mapping[str, Mapping[str, Any]], plot: str) -> str:
     """All of docs/scale.md, from what was kept of each section."""
     parts = [HEAD, f"![Cost per row, and efficiency of many encoders]({plot})\n"]
     parts += [
-        f"{section(entry['values'])}\n\n<sub>`python -m jobs.scale --only {name}`, {entry['date']}, version "
-        f"{entry['version']}, {entry['machine']}</sub>\n"
+        f"{section(entry['values'])}\n\n<sub>`python -m jobs.scale --only {name}`, {measured_with(entry)}</sub>\n"
         for name, section in SECTIONS.items()
         if (entry := kept.get(name))
     ]
