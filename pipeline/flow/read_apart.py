@@ -6,7 +6,8 @@ its file and how the process ended; the run goes on, and all other files' rows a
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -28,19 +29,48 @@ def read_apart(
     while_waiting: Callable[[], None],
 ) -> "Iterator[PreparedUnit | Ack]":
     """What `Reading.units` gives. `give_up`: commits that a unit failed. `while_waiting`: called now and then; the process
-    that is waited for has a deadline of its own."""
+    that is waited for has a deadline of its own.
+
+    A process that was killed may have been killed for somebody else's sake, and one that gave no answer may have been stopped:
+    that is believed the second time.
+    """
+    suspected = -1
+    while (death := (yield from _read_once(context, work, while_waiting))) is not None:
+        if death.how.by == signal.SIGKILL and death.k != suspected:
+            suspected = death.k
+            work = replace(work, done=work.done | {*range(death.k)})  # those before it are on their way
+            continue
+        uri = work.pieces[0].uri
+        yield give_up(
+            work, death.k, InputError(f"{uri}: reading it ends the process that does, every time: {death.how}")
+        )
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """Of a process, over the k-th unit of what it was given."""
+
+    k: int
+    how: Ended
+
+
+def _read_once(
+    context: JobContext, work: SegmentWork, while_waiting: Callable[[], None]
+) -> "Generator[PreparedUnit | Ack, None, _Death | None]":
+    """In one process. None: it came to the end, or something else is at fault than the file."""
     k, ready = 0, False
     try:
         process = Throwaway(serve_segment)
     except EmbedpipeError as error:
         yield failed_ack("error", work, k, error)
-        return
+        return None
     try:
         process.send((context, work))
         message = process.receive(LOADING_S, while_waiting)  # for the tokenizer
         if isinstance(message, EmbedpipeError):
             yield failed_ack("error", work, k, message)
-            return
+            return None
         ready = True
         while (message := process.receive(context.unit_timeout_s, while_waiting)) is not None:
             if isinstance(message, int):
@@ -52,12 +82,13 @@ def read_apart(
         uri = work.pieces[0].uri
         if not ready or how.by not in (None, signal.SIGKILL):  # the file had no part in it
             yield failed_ack("error", work, k, EncodeError(f"{uri} was to be read apart, and {how}; run again"))
-            return
+            return None
         while k in work.done:
             k += 1
-        yield give_up(work, k, InputError(f"{uri}: reading it ends the process that does, every time: {how}"))
+        return _Death(k, how)
     finally:
         process.end()
+    return None
 
 
 def serve_segment(connection: Connection) -> None:

@@ -280,7 +280,7 @@ def test_a_file_that_is_read_apart_fails_unless_its_reader_was_told_to_end(
     segments = segments_by_id(spec().spec_id, [whole(input_file("a.jsonl"))], EXTRACTION)
     (work,) = make_plan(HeadMatch((), (), 0, frozenset()), segments, {}, {}, 0).pending
     monkeypatch.setattr(read_apart, "serve_segment", throwaways.serve_dying)
-    context: Any = Script(str(tmp_path), {0: (number, 1)})
+    context: Any = Script(str(tmp_path), {0: (number, 2)})
 
     def give_up(work: SegmentWork, k: int, error: InputError) -> Ack:
         return failed_ack("failed", work, k, error)
@@ -289,6 +289,29 @@ def test_a_file_that_is_read_apart_fails_unless_its_reader_was_told_to_end(
     assert isinstance(ack, Ack)
     assert (ack.state, ack.uri) == (state, "/in/a.jsonl")
     assert ("run again" if state == "error" else "reading it ends the process that does") in ack.message
+
+
+@pytest.mark.parametrize("deaths", [{0: 1}, {1: 1}, {0: 1, 1: 1, 2: 1}, {1: 2}, {0: 1, 2: 2}])
+def test_a_file_whose_reader_is_killed_is_believed_to_be_bad_the_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: dict[int, int]
+) -> None:
+    """A machine that is short of memory kills healthy readers, and a lost node takes them along: their file would be published
+    without. Each unit is read once all the same, and none twice."""
+    segments = segments_by_id(spec().spec_id, [whole(input_file("a.jsonl"))], EXTRACTION)
+    (work,) = make_plan(HeadMatch((), (), 0, frozenset()), segments, {}, {}, 0).pending
+    monkeypatch.setattr(read_apart, "serve_segment", throwaways.serve_dying)
+    context: Any = Script(str(tmp_path), {k: (signal.SIGKILL, times) for k, times in deaths.items()})
+    given_up: list[int] = []
+
+    def give_up(work: SegmentWork, k: int, error: InputError) -> Ack:
+        given_up.append(k)
+        return failed_ack("failed", work, k, error)
+
+    found = list(read_apart.read_apart(context, work, give_up, lambda: None))
+    bad = [k for k, times in deaths.items() if times > 1]
+    assert given_up == bad
+    read = [unit.task.k for unit in found if not isinstance(unit, Ack)]
+    assert read == [*range(bad[0] if bad else throwaways.UNITS)]
 
 
 def test_a_file_that_was_not_asked_for_when_its_reader_ended_does_not_fail(

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+UNITS = 3
+"""Of a segment that `serve_dying` reads."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -67,13 +70,32 @@ def _once_more(script: Script, name: str, times: int) -> bool:
     return before < times
 
 
+@dataclass(frozen=True)
+class Task:
+    """As much of a unit's task."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """As much of a unit that was read."""
+
+    task: Task
+
+
 def serve_dying(connection: Connection) -> None:
-    """In place of `serve_segment`: it is ready, unless it leaves before that, and dies as the script says of token 0."""
-    script, _ = connection.recv()
+    """In place of `serve_segment`: it is ready, unless it leaves before that, and dies before the k-th unit as the script says of
+    token k."""
+    script, work = connection.recv()
     if script.leaves:
         return
     connection.send(None)
-    _suffer(script, 0)
+    for k in range(UNITS):
+        _suffer(script, k)
+        if k not in work.done:
+            connection.send(Unit(Task(k)))
+    connection.send(None)
 
 
 def say_who(connection: Connection) -> None:
