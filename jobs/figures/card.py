@@ -15,11 +15,14 @@ from pipeline.config.training import Architecture
 from pipeline.train.build import build_model
 
 ROWS = 10_000
+ASKED = 1e-5
+"""Largest relative L2 distance from sentence-transformers that `exact` may have."""
 
 
 def measure(folder: Path) -> Figure:
-    """Random weights serve: neither parity nor speed depends on them."""
-    source, texts = first_lines(folder)
+    """Random weights serve: neither parity nor speed depends on them. Fails, with all that was measured, where it is not what was
+    asked for."""
+    source, texts, numbered = first_lines(folder)
     model = build(folder, texts)
     output = folder / "out"
     summary = run(make_job(source, output, model__name=str(model), model__precision="exact"), folder / "job")
@@ -35,18 +38,21 @@ def measure(folder: Path) -> Figure:
         ("embedpipe, `exact`, the whole command", f"{summary['command_s']:.0f}", f"{ROWS / summary['command_s']:.1f}"),
     ]
     zeros = float((expected == 0).mean())
+    copies = f", {numbered:,} of them others with a number behind" if numbered else ""
     text = (
         "RoBERTa with 12 layers of 768 → max pooling → Dense to 153 with ReLU → Dropout, random weights; "
-        f"{ROWS:,} first lines of docstrings. Verified, 200 texts of them embedded again. Largest relative L2 distance from "
-        f"sentence-transformers in float32: **{distance:.1e}** (asked for: 1e-5), lowest cosine {cosine:.7f}; {zeros:.0%} of the "
-        "values are exact zeros.\n\n" + table(("", "seconds", "rows/s"), rows)
+        f"{ROWS:,} first lines of docstrings{copies}. Verified, 200 texts of them embedded again. Largest relative L2 distance "
+        f"from sentence-transformers in float32: **{distance:.1e}** (asked for: {ASKED:.0e}), lowest cosine {cosine:.7f}; "
+        f"{zeros:.0%} of the values are exact zeros.\n\n" + table(("", "seconds", "rows/s"), rows)
     )
+    if not distance <= ASKED:
+        raise RuntimeError(f"{distance:.1e} is more than {ASKED:.0e}: {text}")
     values = {"max_relative_l2": distance, "min_cosine": cosine, "plain_s": seconds, "encode_s": encoding}
     return Figure("The card's model", text, values | {"command_s": summary["command_s"]})
 
 
-def first_lines(folder: Path) -> tuple[Path, list[str]]:
-    """Short real texts, with their numbers as ids."""
+def first_lines(folder: Path) -> tuple[Path, list[str], int]:
+    """Short real texts, with their numbers as ids; and how many of them are others with a number behind, for want of more."""
     found = pa.concat_tables(
         pq.read_table(file) for file in sorted(docstrings(folder / "docs", 4 * ROWS).glob("*.parquet"))
     )
@@ -55,7 +61,7 @@ def first_lines(folder: Path) -> tuple[Path, list[str]]:
     source = folder / "in"
     source.mkdir()
     pq.write_table(pa.table({"id": [f"{n}" for n in range(ROWS)], "text": texts}), source / "lines.parquet")
-    return source, texts
+    return source, texts, max(0, ROWS - len(lines))
 
 
 def build(folder: Path, texts: list[str]) -> Path:

@@ -1,34 +1,58 @@
 """STS: what `embedpipe evaluate` says of all-MiniLM-L6-v2 on the dev split of the STS benchmark."""
 
+import csv
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from jobs.figures.common import MODEL, Figure, table, timed
+from pipeline.model.resolve import resolve_model
 
-PUBLISHED = 86.72  # x100; what the model reaches with plain sentence-transformers in float32
+ASKED, WITHIN = 86.72, 0.02  # Spearman × 100 in float32
 
 
 def measure(folder: Path, benchmark: Path) -> Figure:
-    """`benchmark`: a TSV with the columns split, score, sentence1, sentence2. It is not part of this project."""
+    """`benchmark`: a TSV with the columns split, score, sentence1, sentence2. It is not part of this project. Fails, with all
+    that was measured, where it is not what was asked for."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {precision: _evaluate(folder, benchmark, precision) for precision in ("exact", "gated")}
+    found = {f"`{precision}`": _evaluate(folder, benchmark, precision) for precision in ("exact", "gated")}
+    plain = _plain(benchmark)
     rows = [
-        (
-            f"`{precision}`",
-            one["dtype"],
-            f"{100 * one['scores']['stsb.spearman']:.2f}",
-            f"{100 * one['scores']['stsb.pearson']:.2f}",
-        )
-        for precision, one in found.items()
+        *((name, one["dtype"], *map(_hundredfold, one["sets"][0]["scores"].values())) for name, one in found.items()),
+        ("sentence-transformers", "float32", *map(_hundredfold, plain.values())),
     ]
     text = (
-        f"all-MiniLM-L6-v2, {found['exact']['sets'][0]['size']:,} pairs of the dev split, by `embedpipe evaluate`, × 100.\n\n"
-        + table(("precision", "computed in", "Spearman", "Pearson"), rows)
-        + f"\n\nPlain sentence-transformers in float32: {PUBLISHED}; asked for: within 0.02."
+        f"all-MiniLM-L6-v2, {found['`exact`']['sets'][0]['size']:,} pairs of the dev split, by `embedpipe evaluate` and by "
+        "sentence-transformers' own evaluator, × 100.\n\n"
+        + table(("", "computed in", "Spearman", "Pearson"), rows)
+        + f"\n\nAsked for: a Spearman of {ASKED} ± {WITHIN} in float32."
     )
-    return Figure("STS benchmark", text, {name: one["scores"] for name, one in found.items()})
+    spearman = 100 * found["`exact`"]["scores"]["stsb.spearman"]
+    if not abs(spearman - ASKED) <= WITHIN:
+        raise RuntimeError(f"{spearman:.2f} is not within {WITHIN} of {ASKED}: {text}")
+    values = {name.strip("`"): one["scores"] for name, one in found.items()}
+    return Figure("STS benchmark", text, values | {"sentence-transformers": plain})
+
+
+def _hundredfold(score: float) -> str:
+    return f"{100 * score:.2f}"
+
+
+def _plain(benchmark: Path) -> dict[str, float]:
+    """spearman and pearson by sentence-transformers alone."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+
+    with benchmark.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["split"] == "dev"]
+    first, second = ([row[name] for row in rows] for name in ("sentence1", "sentence2"))
+    directory = resolve_model(MODEL, None, None).directory
+    model = SentenceTransformer(directory, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
+    scores = [float(row["score"]) for row in rows]
+    found = EmbeddingSimilarityEvaluator(first, second, scores, main_similarity="cosine", write_csv=False)(model)
+    return {name: float(found[f"{name}_cosine"]) for name in ("spearman", "pearson")}
 
 
 def _evaluate(folder: Path, benchmark: Path, precision: str) -> dict[str, Any]:

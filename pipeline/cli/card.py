@@ -36,7 +36,7 @@ def card(
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: the quality can't be read: {error}") from error
     if not isinstance(found, dict):
         raise ConfigError(

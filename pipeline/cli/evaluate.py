@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pipeline.cli.options import AsJson, ConfigFile, Overrides, load_job, set_up_session
+from pipeline.cli.options import AsJson, load_job, set_up_session
 from pipeline.cli.render import columns
 from pipeline.cli.reporting import open_reporter
 from pipeline.cli.terminal import show, stderr, write_json
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from pipeline.quality.settings import Comparison
 
 EXTRA = "pip install 'embedpipe[evaluate]'"
+
+ConfigFile = Annotated[
+    Path,
+    typer.Option("--config", "-c", metavar="FILE", help="Model, sets and labels, as YAML; with --compare a job."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Put a value over the config's, as in `--set model.max_tokens=128`."
+    ),
+]
 
 
 def evaluate(
@@ -109,9 +120,10 @@ def _scores(evaluated: "Evaluated") -> Text:
 def _settings(comparison: "Comparison") -> Text:
     head = Text(
         f"{comparison.model}: {comparison.texts:,} texts of the input, on {comparison.device}, {comparison.similarity} "
-        f"similarity; {comparison.dimensions} dimensions, {comparison.max_tokens} tokens at most"
+        f"similarity; {comparison.dimensions} dimensions, {comparison.max_tokens} tokens at most; texts taken blindly would have "
+        f"a recall of {comparison.chance:.2%}"
     )
-    lines: list[Sequence[str]] = [("setting", "recall@10", "vectors of 1M rows", "time for 1M rows", "")]
+    lines: list[Sequence[str]] = [("setting", "recall@10", "vectors of 1M rows", "encoding 1M rows", "")]
     lines += [
         (
             one.name,

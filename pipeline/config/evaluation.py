@@ -10,6 +10,8 @@ from pipeline.config.schema import Execution, Model, Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+Least = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+"""Of a score: 0.867, not 86.7."""
 
 MEASURES = {
     "sts": ("spearman", "pearson"),
@@ -25,7 +27,8 @@ class Retrieval(Section):
     corpus: Paths = Field(description="Documents, .jsonl or .tsv: `_id`, `title`, `text`.")
     queries: Paths = Field(description="Queries, .jsonl or .tsv: `_id`, `text`.")
     qrels: Paths = Field(
-        description="Judgements, .tsv or .jsonl: `query-id`, `corpus-id`, `score`; above 0 is relevant."
+        description="Judgements, .tsv or .jsonl: `query-id`, `corpus-id`, `score`, a whole number up to 1,000; above 0 is "
+        "relevant."
     )
     title: str | None = Field("title", description="Column put before a document's text; null for none.")
     query_prompt: str | None = Field(None, description="Text put before every query. Default: the model's own prompt.")
@@ -39,7 +42,9 @@ class Evaluation(Section):
     sts: dict[Name, ScoredPairs] = Field({}, description="Spearman's and Pearson's correlation with people's scores.")
     pairs: dict[Name, Pairs] = Field({}, description="Average precision, and accuracy at the best threshold.")
     retrieval: dict[Name, Retrieval] = Field({}, description="nDCG@10, recall@10 and recall@100.")
-    minimum: dict[str, float] = Field({}, description="By score's name; the command ends with exit code 3 below one.")
+    minimum: dict[str, Least] = Field(
+        {}, description="By score's name, from 0 to 1; the command ends with exit code 3 below one."
+    )
     folder: str | None = Field(
         None,
         description="Local folder for texts and vectors while it is measured. With a cluster: one that all nodes see at the same "

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.schema import Format, Section
+from pipeline.config.schema import Section
+
+Tabular = Literal["parquet", "arrow", "jsonl", "csv", "tsv"]
 
 
 class TextPairs(Section):
@@ -13,13 +15,17 @@ class TextPairs(Section):
     paths: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Files, directories or globs, as in a job's input.paths."
     )
-    format: Format | Literal["auto"] = "auto"
+    format: Tabular | Literal["auto"] = Field("auto", description="`auto` goes by file name.")
     first: str = Field("sentence1", description="Column of the first text.")
     second: str = Field("sentence2", description="Column of the second text.")
     quotes: bool = Field(
         True, description="False: quotation marks in .csv and .tsv files are text, as in most benchmarks."
     )
-    only: dict[str, str] = Field({}, description="Rows with these values in these columns, as in `{split: train}`.")
+    only: dict[str, str] = Field(
+        {},
+        description="Rows with these values in these columns, as in `{split: train}`; values as Python writes them, True for "
+        "JSON's true.",
+    )
 
 
 class Pairs(TextPairs):

@@ -41,6 +41,9 @@ class Scored:
     size: int  # pairs, or queries with a judgement
     of: str  # what `size` counts, and what else is to be known of it
     scores: Mapping[str, float]
+    prompt: str  # before every text; in retrieval, before every document
+    task: str | None  # the way of these texts through a model that has several
+    query_prompt: str | None = None  # before every query, in retrieval
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,9 @@ class _Run:
         if not everything:
             return
         texts = dict.fromkeys(text for one in everything for text in (*one.first, *one.second))
-        vectors, summary = self.embedder.embed_texts(list(texts), self.folder, self.evaluation.model)
-        self.summaries.append(summary)
+        vectors, embedded = self.embedder.embed_texts(list(texts), self.folder, self.evaluation.model)
+        self.summaries.append(embedded.summary)
+        how = embedded.recipe["prompt"], embedded.recipe["task"]
         places = {text: place for place, text in enumerate(texts)}
 
         def of(some: Sequence[str]) -> Vectors:
@@ -166,26 +170,40 @@ class _Run:
 
         for name, rated in sets.sts.items():
             scores = correlations(of(rated.first), of(rated.second), rated.scores, self.similarity)
-            yield Scored(name, "sts", len(rated.scores), "pairs", scores)
+            yield Scored(name, "sts", len(rated.scores), "pairs", scores, *how)
         for name, labelled in sets.pairs.items():
             beside = f", {labelled.left_out:,} left out" if labelled.left_out else ""
             scores = separation(of(labelled.first), of(labelled.second), labelled.labels, self.similarity)
-            yield Scored(name, "pairs", len(labelled.labels), f"pairs, {labelled.positive:,} positive{beside}", scores)
+            of_pairs = f"pairs, {labelled.positive:,} positive{beside}"
+            yield Scored(name, "pairs", len(labelled.labels), of_pairs, scores, *how)
 
     def on_retrieval(self, sets: _Sets) -> Iterator[Scored]:
         """Each set has a job for its queries and one for its documents."""
         for name, found in sets.retrieval.items():
             folder = found.queries.parent
             sides = _sides(self.evaluation.model, self.evaluation.retrieval[name], self.staged.lock)
-            queries, of_queries = self.embedder.embed_file(found.queries, folder / "queries", sides[0])
-            documents, of_documents = self.embedder.embed_file(found.documents, folder / "documents", sides[1])
-            self.summaries += of_queries, of_documents
-            table = queries.to_table(columns=["id", "embedding"])
+            queries = self.embedder.embed_file(found.queries, folder / "queries", sides[0])
+            documents = self.embedder.embed_file(found.documents, folder / "documents", sides[1])
+            self.summaries += queries.summary, documents.summary
+            table = queries.vectors.to_table(columns=["id", "embedding"])
             asked = {query: found.judged[query] for query in table["id"].to_pylist()}
-            run = retrieve(vectors_of(table), asked, _batches(documents), self.similarity)
-            beside = f", {found.left_out:,} without a judgement left out" if found.left_out else ""
-            of = f"queries, {found.count:,} documents{beside}"
-            yield Scored(name, "retrieval", len(asked), of, ranking(asked, run))
+            run = retrieve(vectors_of(table), asked, _batches(documents.vectors), self.similarity)
+            yield Scored(
+                name,
+                "retrieval",
+                len(asked),
+                _of_retrieval(found),
+                ranking(asked, run),
+                documents.recipe["prompt"],
+                documents.recipe["task"],
+                queries.recipe["prompt"],
+            )
+
+
+def _of_retrieval(found: RetrievalSet) -> str:
+    unanswerable = f" ({found.unanswerable:,} with nothing relevant, which score 0)" if found.unanswerable else ""
+    beside = f", {found.left_out:,} without a judgement left out" if found.left_out else ""
+    return f"queries{unanswerable}, {found.count:,} documents{beside}"
 
 
 def _sides(model: Model, asked: Retrieval, lock: ModelLock) -> tuple[Model, Model]:

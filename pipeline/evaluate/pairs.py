@@ -11,6 +11,9 @@ from pipeline.errors import InputError
 from pipeline.evaluate.tables import BadRows, Row, read_rows, shown
 from pipeline.progress.reporters import count_text
 
+MOST_VALUES = 8
+"""Of a column that a message names."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledPairs:
@@ -50,7 +53,7 @@ def read_pairs(source: Pairs, section: str) -> LabelledPairs:
     bad = BadRows(section)
     found: list[tuple[str, str, int]] = []
     left_out = 0
-    for row in _rows(source, source.label):
+    for row in _rows(source, source.label, section):
         problem = row.problem or _problem(row.values, source) or _label_problem(row.values[source.label], source)
         if problem:
             bad.add(row, problem)
@@ -74,7 +77,7 @@ def read_rated(source: ScoredPairs, section: str) -> RatedPairs:
     """
     bad = BadRows(section)
     found: list[tuple[str, str, float]] = []
-    for row in _rows(source, source.score):
+    for row in _rows(source, source.score, section):
         score = row.values[source.score]
         problem = row.problem or _problem(row.values, source) or _number_problem(score, source.score)
         if problem:
@@ -90,13 +93,27 @@ def read_rated(source: ScoredPairs, section: str) -> RatedPairs:
     return RatedPairs(first, second, scores)
 
 
-def _rows(source: TextPairs, value: str) -> Iterator[Row]:
+def _rows(source: TextPairs, value: str, section: str) -> Iterator[Row]:
+    """Those that `only` names. Raises InputError where there is none: what it says may be spelled otherwise in the file."""
     columns = tuple(dict.fromkeys((source.second, value, *source.only)))
     asked = Input(paths=source.paths, format=source.format, text=source.first, keep=columns)
+    others: dict[str, dict[str, None]] = {name: {} for name in source.only}
+    found = False
     for row in read_rows(asked, () if source.quotes else ("csv", "tsv")):
         # Of a row that can't be read nobody knows whether it is one of those.
         if row.problem or all(str(row.values[name]) == wanted for name, wanted in source.only.items()):
+            found = True
             yield row
+            continue
+        for name, known in others.items():
+            if len(known) <= MOST_VALUES:
+                known[shown(str(row.values[name]))] = None
+    if not found:
+        there = "; ".join(
+            f"column {name!r} holds {', '.join([*known][:MOST_VALUES])}{', …' if len(known) > MOST_VALUES else ''}"
+            for name, known in others.items()
+        )
+        raise InputError(f"{section}: no row of {', '.join(source.paths)} is one of {source.only}; {there}")
 
 
 def _problem(values: dict[str, Any], source: TextPairs) -> str:
@@ -113,7 +130,7 @@ def _problem(values: dict[str, Any], source: TextPairs) -> str:
 def _number_problem(value: object, column: str) -> str:
     try:
         number = math.nan if value is None else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     return "" if math.isfinite(number) else f"column {column!r} holds {shown(value)}; expected a number"
 

@@ -20,6 +20,10 @@ UNQUOTED = ("tsv",)
 
 CHUNK_ROWS = 10_000
 
+MOST_RELEVANT = 1000
+"""The highest grade that is taken: trec_eval counts documents by grade, in a table as long as the highest one found, and what is
+beyond its integers comes out as another number."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
@@ -31,12 +35,17 @@ class RetrievalSet:
     judged: Mapping[str, Mapping[str, int]]  # query → document → how relevant it is, 0: not at all
     left_out: int  # queries without a judgement
 
+    @property
+    def unanswerable(self) -> int:
+        """Queries for which no document is relevant of those that are judged."""
+        return sum(not any(documents.values()) for documents in self.judged.values())
+
 
 def read_retrieval(source: Retrieval, section: str, folder: Path) -> RetrievalSet:
     """Read a set, laying its texts down in `folder`. `section`: its place in the config, for messages.
 
     Raises InputError naming file and row for ids that are missing, there twice or unknown, texts that are none, and scores that
-    aren't whole numbers.
+    aren't whole numbers up to `MOST_RELEVANT`.
     """
     documents, queries = folder / "documents.parquet", folder / "queries.parquet"
     ids = _write(documents, _texts(source.corpus, source.title, f"{section}.corpus", empty=True))
@@ -54,21 +63,22 @@ def _texts(paths: Sequence[str], title: str | None, section: str, *, empty: bool
     for row in read_rows(asked, UNQUOTED):
         name, text = row.values["_id"], row.values["text"]
         key = str(name)
-        problem = row.problem
-        if not problem and (name is None or key == ""):
+        if row.problem:
+            problem = row.problem
+        elif name is None or isinstance(name, dict | list) or key == "":
             problem = f"column '_id' holds {shown(name)}; expected an id"
-        elif not problem and key in seen:
+        elif key in seen:
             problem = f"id {shown(key)} is there twice"
-        elif not problem and not (isinstance(text, str) and (text.strip() or empty)):
+        elif not (isinstance(text, str) and (text.strip() or empty)):
             problem = f"column 'text' holds {shown(text)}; expected text"
-        if problem:
-            bad.add(row, problem)
+        elif title and isinstance(row.values[title], dict | list):
+            problem = f"column {title!r} holds {shown(row.values[title])}; expected text"
+        else:
+            seen.add(key)
+            yield key, f"{(title and row.values[title]) or ''} {text}".strip()
             continue
-        seen.add(key)
-        yield key, f"{(title and row.values[title]) or ''} {text}".strip()
+        bad.add(row, problem)
     bad.refuse()
-    if not seen:
-        raise InputError(f"{section}: there is no row in {', '.join(paths)}")
 
 
 def _write(path: Path, rows: Iterator[tuple[str, str]]) -> set[str]:
@@ -95,19 +105,21 @@ def _judgements(
     judged: dict[str, dict[str, int]] = {}
     for row in read_rows(asked, UNQUOTED):
         query, document, score = (row.values[name] for name in (QUERY, DOCUMENT, SCORE))
-        problem, relevance = "", _relevance(score)
-        if str(query) not in queries:
+        relevance = _relevance(score)
+        if row.problem:
+            problem = row.problem
+        elif str(query) not in queries:
             problem = f"query {shown(query)} is not among the queries"
         elif str(document) not in documents:
             problem = f"document {shown(document)} is not in the corpus"
         elif relevance is None:
-            problem = f"column {SCORE!r} holds {shown(score)}; expected a whole number"
+            problem = f"column {SCORE!r} holds {shown(score)}; expected a whole number, at most {MOST_RELEVANT:,}"
         elif judged.get(str(query), {}).get(str(document), relevance) != relevance:
             problem = f"document {shown(document)} is judged twice for query {shown(query)}, and not alike"
-        if problem or relevance is None:
-            bad.add(row, row.problem or problem)
+        else:
+            judged.setdefault(str(query), {})[str(document)] = relevance
             continue
-        judged.setdefault(str(query), {})[str(document)] = relevance
+        bad.add(row, problem)
     bad.refuse()
     if not any(relevance for of_query in judged.values() for relevance in of_query.values()):
         raise InputError(f"{section}.qrels: no document is relevant to any query in {', '.join(source.qrels)}")
@@ -115,8 +127,9 @@ def _judgements(
 
 
 def _relevance(score: object) -> int | None:
+    """0 for whatever is below; None for what is no grade."""
     try:
         number = float(score)  # type: ignore[arg-type]
-        return max(0, int(number)) if number == int(number) else None
+        return max(0, int(number)) if number == int(number) and number <= MOST_RELEVANT else None
     except (TypeError, ValueError, OverflowError):
         return None

@@ -78,7 +78,10 @@ def _better(
 
 
 def ranking(judged: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Means over all queries, from 0 to 1. judged: query → document → relevance. run: as `retrieve` gives it."""
+    """Means over all queries, from 0 to 1; as with BEIR, one that nothing is relevant to counts, as 0.
+
+    judged: query → document → relevance. run: as `retrieve` gives it.
+    """
     import pytrec_eval
 
     plain = {query: dict(documents) for query, documents in judged.items()}

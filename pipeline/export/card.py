@@ -1,6 +1,7 @@
 """A published snapshot's card: what is in it and how it was made, as a README for people and dataset hubs."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ GENERATED_ID = "`file#place`: the row's number, in JSONL and plain text its firs
 def make_card(output: str, version: int | None = None, quality: Sequence[Mapping[str, Any]] = ()) -> str:
     """Markdown. quality: documents of `embedpipe evaluate --json`, with or without --compare.
 
-    Raises InputError as `list_files` does, ConfigError for a quality that is no such document or of another model.
+    Raises InputError as `list_files` does, ConfigError for a quality that is no such document or of other vectors.
     """
     store = open_store(output)
     snapshot = find_snapshot(store, version)
@@ -135,7 +136,7 @@ def _quality(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> str:
     """Raises ConfigError for a document that isn't one, or is about other vectors."""
     try:
         _check_same(quality, snapshot, spec)
-        return _of_sets(quality) if "sets" in quality else _of_settings(quality)
+        return _of_sets(quality) if "sets" in quality else _of_settings(quality, snapshot, spec)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             "the quality is not what `embedpipe evaluate --json` writes, with or without --compare; expected its one JSON "
@@ -144,15 +145,35 @@ def _quality(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> str:
 
 
 def _check_same(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> None:
-    facts = snapshot.entry.facts
-    here = {"weights": facts["weights"]}
-    if "sets" in quality:  # a comparison is of several settings, and names them
-        here |= {"dimensions": facts["dimensions"], "max_tokens": spec.recipe["max_tokens"]}
-    for name, value in here.items():
-        if quality[name] != value:
-            raise ConfigError(
-                f"the quality was measured with other vectors: its {name} are {quality[name]}, the snapshot's {value}"
-            )
+    """A comparison is of several settings, and names them; their texts have one prompt, those of sets may have their own."""
+    facts, recipe = snapshot.entry.facts, spec.recipe
+    compared = [("weights", quality["weights"], facts["weights"])]
+    if "sets" in quality:
+        compared += [(name, quality[name], here) for name, here in _shape(spec).items()]
+    for texts in quality.get("sets", (quality,)):
+        compared += [(name, texts[name], recipe[name]) for name in ("prompt", "task")]
+    for name, measured, here in compared:
+        if measured != here:
+            raise ConfigError(_other(name, repr(measured), repr(here)))
+    formats = _formats(snapshot)
+    if "sets" in quality and formats and not formats.issuperset(quality["dtype"].split(", ")):
+        raise ConfigError(_other("dtype", quality["dtype"], " and ".join(sorted(formats))))
+
+
+def _other(name: str, measured: str, here: str) -> str:
+    return (
+        f"the quality was measured with other vectors: its {name} is {measured}, the snapshot's is {here}; evaluate with the "
+        "model section of the snapshot's job, on a machine of the same kind"
+    )
+
+
+def _shape(spec: Spec) -> dict[str, int]:
+    return {"dimensions": spec.dimensions, "max_tokens": int(spec.recipe["max_tokens"])}
+
+
+def _formats(snapshot: Snapshot) -> set[str]:
+    """Number formats that the snapshot's vectors were computed in."""
+    return {unit.dtype for unit in snapshot.units if unit.dtype}
 
 
 def _of_sets(quality: Mapping[str, Any]) -> str:
@@ -160,30 +181,48 @@ def _of_sets(quality: Mapping[str, Any]) -> str:
         (
             str(one["name"]),
             measure.replace("_", " "),
-            "not defined" if value is None else f"{value:.4f}",
+            "not defined" if value is None else f"{_finite(value):.4f}",
             f"{one['size']:,} {one['of']}",
         )
         for one in quality["sets"]
         for measure, value in one["scores"].items()
     ]
-    return f"Measured on labelled sets, by {quality['similarity']} similarity:\n\n" + table(("set", "", "", "of"), rows)
+    how = _cell(f"computed in {quality['dtype']}, compared by {quality['similarity']} similarity")
+    return f"Measured on labelled sets, {how}:\n\n" + table(("set", "", "", "of"), rows)
 
 
-def _of_settings(quality: Mapping[str, Any]) -> str:
-    settings = [
-        (str(one["name"]), f"`{one['config']}`" if one["config"] else "", f"{one['recall']:.2%}")
-        for one in quality["settings"]
-    ]
+def _of_settings(quality: Mapping[str, Any], snapshot: Snapshot, spec: Spec) -> str:
+    settings = []
+    for one in quality["settings"]:
+        name = str(one["name"])
+        if name == "this config":  # whichever was compared
+            shape, formats = _shape(spec), _formats(snapshot)
+            same = all(one[key] == value for key, value in shape.items()) and one["dtype"] in formats
+            name = "this snapshot" if same else "another config"
+        settings.append((name, f"`{one['config']}`" if one["config"] else "", f"{_finite(one['recall']):.2%}"))
     return (
         f"Of the ten nearest neighbours by the model's own float32 vectors, over {quality['texts']:,} texts, each setting "
-        "finds:\n\n" + table(("setting", "", "recall@10"), settings)
+        f"finds what is said below; texts taken blindly would be {_finite(quality['chance']):.2%} of them:\n\n"
+        + table(("setting", "", "recall@10"), settings)
     )
+
+
+def _finite(value: float) -> float:
+    """Raises ValueError for NaN and infinities, which Python's JSON has and no measurement here gives."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no score")
+    return value
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """On one line, which a table's row is."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def _size(rows: int) -> str:

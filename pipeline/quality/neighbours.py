@@ -16,6 +16,9 @@ K = 10
 BLOCK_TEXTS = 256
 """Texts whose neighbours are looked for at a time; bounds the memory, at n similarities each."""
 
+PROBED_TEXTS = 100
+"""For which all others that are as near as their neighbours are counted."""
+
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 SLACK = 1e-6
 """Of a similarity, relative: two texts are equally near within the last digits."""
@@ -50,6 +53,18 @@ class Neighbours:
             for rows, near in self._nearest(torch.from_numpy(vectors))
         )
         return hits / (len(self._reference) * K)
+
+    def chance(self) -> float:
+        """The recall of ten texts taken blindly: how many of all others are as near as the K nearest. It is K of them where each
+        text has an order of its own, and 1 where all vectors are the same, so that any setting finds what there is to find."""
+        texts = len(self._reference)
+        others = torch.arange(texts)
+        probed = torch.linspace(0, texts - 1, min(PROBED_TEXTS, texts)).long()
+        near = 0
+        for text in probed.tolist():
+            found = self._pairwise(self._reference[text].expand_as(self._reference), self._reference)
+            near += int((found[others != text] >= self._least[text]).sum())
+        return near / (len(probed) * (texts - 1))
 
     def _nearest(self, vectors: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Texts [b], and their K nearest others, nearest first [b, K], block by block."""

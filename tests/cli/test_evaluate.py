@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,11 @@ def test_scores_are_told_and_a_minimum_ends_the_command(cli: Cli, file: Path) ->
     assert "32 dimensions, cosine similarity, " in head
     assert precision.split() == ["words.average_precision", "1.0000", "24", "pairs,", "12", "positive"]
     assert accuracy.split() == ["words.accuracy", "1.0000"]
-    short = cli("evaluate", "-c", file, "--set", "minimum={words.accuracy: 1.1}", "--json")
+    pairs = file.parent / "pairs.jsonl"
+    pairs.write_text(pairs.read_text().replace('"label": 1', '"label": 0', 1))
+    short = cli("evaluate", "-c", file, "--set", "minimum={words.accuracy: 1.0}", "--json")
     assert short.code == 3
-    assert short.json["short_of"] == {"words.accuracy": 1.0}
+    assert short.json["short_of"] == {"words.accuracy": 23 / 24}
     assert short.json["sets"][0]["size"] == 24
 
 
@@ -53,6 +56,8 @@ def test_scores_are_told_and_a_minimum_ends_the_command(cli: Cli, file: Path) ->
         ("pairs.words.label=stars", 3, "stars"),
         ("pairs.words.lable=label", 2, "pairs.words.lable: unknown key"),
         ("minimum={words.f1: 0.5}", 2, "the scores will be words.average_precision, words.accuracy"),
+        ("minimum={words.accuracy: 86.7}", 2, "minimum.words.accuracy: "),
+        ("minimum={words.accuracy: .nan}", 2, "minimum.words.accuracy: "),
         ("pairs=null", 2, "there is nothing to measure"),
         ("pairs.words.paths=['s3://key:secret@bucket/x.jsonl']", 2, "pairs.words.paths[0]: holds credentials"),
     ],
@@ -62,6 +67,13 @@ def test_what_is_wrong_is_told(cli: Cli, file: Path, override: str, code: int, s
     assert ended.code == code, ended.err
     assert said in ended.err
     assert ended.out == ""
+
+
+def test_the_help_is_about_an_evaluation(cli: Cli) -> None:
+    """It has no output.path, and its file is a job's only with --compare."""
+    said = " ".join(cli("evaluate", "--help").out.replace("│", " ").split())
+    assert "with --compare a job." in said
+    assert "output.path" not in said
 
 
 def test_what_retrieval_needs_besides_is_told(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +95,8 @@ def test_cheaper_settings_are_compared_on_a_jobs_input_as_a_table_and_a_picture(
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
     assert "150 texts of the input, on cpu, cosine similarity; 32 dimensions, 128 tokens at most" in lines[0]
-    assert lines[1].split() == ["setting", "recall@10", "vectors", "of", "1M", "rows", "time", "for", "1M", "rows"]
+    assert re.search(r"texts taken blindly would have a recall of \d\.\d\d%$", lines[0])
+    assert lines[1].split() == ["setting", "recall@10", "vectors", "of", "1M", "rows", "encoding", "1M", "rows"]
     assert lines[2].split()[:5] == ["float32,", "the", "model's", "own", "100.00%"]
     assert any("model.truncate_dim=16" in line for line in lines)
     picture = (tmp_path / "plot.svg").read_text()
@@ -133,3 +146,17 @@ def test_what_was_measured_goes_into_a_snapshots_card(cli: Cli, file: Path, publ
     refused = cli("card", published.out, "--quality", tmp_path / "quality.json")
     assert (refused.code, refused.out) == (2, "")
     assert "expected one JSON object" in refused.err
+    other = cli("evaluate", "-c", file, "--set", "model.prompt='xx: '", "--json")
+    (tmp_path / "quality.json").write_text(other.out)
+    refused = cli("card", published.out, "--quality", tmp_path / "quality.json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "its prompt is 'xx: ', the snapshot's is ''" in refused.err
+
+
+def test_a_comparison_goes_into_a_snapshots_card(cli: Cli, job: Job, published: Job, tmp_path: Path) -> None:
+    write_parquet(job.source / "more.parquet", range(100, 250), 30)
+    compared = cli("evaluate", "--compare", "-c", job.file, "--rows", "150", "--set", "model.truncate_dim=16", "--json")
+    (tmp_path / "quality.json").write_text(compared.out)
+    ended = cli("card", published.out, "--quality", tmp_path / "quality.json")
+    assert ended.code == 0, ended.err
+    assert re.search(r"\| another config \| `.*model.truncate_dim=16` \|", ended.out)

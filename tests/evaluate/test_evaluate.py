@@ -83,7 +83,14 @@ def test_prompts_are_a_models_own_for_each_side(
     asked.clear()
     only["retrieval"]["topics"] |= {"query_prompt": "find: "}
     evaluate(Evaluation.model_validate(only | {"model": {"name": str(model), "prompt": "text: "}}))
-    assert asked == [("find: ", None), ("text: ", None)]
+    (one,) = evaluate(Evaluation.model_validate(only | {"model": {"name": str(model), "prompt": "text: "}})).sets
+    assert asked[:2] == asked[2:] == [("find: ", None), ("text: ", None)]
+    assert (one.prompt, one.query_prompt, one.task) == (
+        "text: ",
+        "find: ",
+        None,
+    )  # what a reader of the scores has to know
+    assert one.of == "queries, 12 documents"
 
 
 def test_nothing_is_embedded_before_all_sets_are_judged(
@@ -98,7 +105,7 @@ def test_nothing_is_embedded_before_all_sets_are_judged(
     path = Path(sets["pairs"]["labelled"]["paths"][0])
     path.write_text(path.read_text() + json.dumps({"sentence1": "a", "sentence2": "b", "label": 7}) + "\n")
     with pytest.raises(
-        InputError, match=r"(?s)pairs\.labelled: 1 row .*labelled\.jsonl, byte [\d,]+: column 'label' holds 7"
+        InputError, match=r"(?s)pairs\.labelled: 1 row .*labelled\.jsonl, line 67: column 'label' holds 7"
     ):
         evaluate(Evaluation.model_validate({**sets, "model": {"name": tiny_model}}))
 
@@ -128,7 +135,9 @@ def test_a_score_that_can_not_be_told_is_short_of_any_minimum() -> None:
         seconds=0.0, sets=(), minimum={},
     )  # fmt: skip
     assert found.short_of == {}
-    one = replace(found, sets=(Scored("s", "sts", 2, "pairs", {"spearman": math.nan}),), minimum={"s.spearman": 0.1})
+    one = replace(
+        found, sets=(Scored("s", "sts", 2, "pairs", {"spearman": math.nan}, "", None),), minimum={"s.spearman": 0.1}
+    )
     assert list(one.short_of) == ["s.spearman"]
     assert one.to_json()["scores"] == {"s.spearman": None}
 
@@ -137,6 +146,8 @@ def test_a_score_that_can_not_be_told_is_short_of_any_minimum() -> None:
     ("change", "said"),
     [
         ({"sts": {}, "pairs": {}, "retrieval": {}}, "nothing to measure"),
+        ({"minimum": {"scored.spearman": 86.7}}, "less than or equal to 1"),
+        ({"minimum": {"scored.spearman": math.nan}}, "finite number"),
         ({"minimum": {"scored.spear": 0.5}}, "the scores will be scored.spearman, scored.pearson, labelled"),
         ({"pairs": {"scored": {"paths": ["x"]}}}, "two sets are named 'scored'"),
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.config.evaluation import Retrieval
 from pipeline.errors import InputError
+from pipeline.evaluate import retrieval
 from pipeline.evaluate import scores as scoring
 from pipeline.evaluate.retrieval import read_retrieval
 from pipeline.evaluate.scores import ranking, retrieve
@@ -69,13 +70,18 @@ def test_ids_may_be_numbers_and_judgements_jsonl(tmp_path: Path) -> None:
         ({"qrels": [*QRELS, ("q9", "d1", "1")]}, r"retrieval\.faq\.qrels: 1 row .*test\.tsv, row 3: query 'q9' is not among"),
         ({"qrels": [*QRELS, ("q1", "d9", "1")]}, r"test\.tsv, row 3: document 'd9' is not in the corpus"),
         ({"qrels": [("q1", "d1", "yes")]}, r"row 0: column 'score' holds 'yes'; expected a whole number"),
+        ({"qrels": [("q1", "d1", "5000000000")]}, "row 0: column 'score' holds '5000000000'; expected a whole .* at most 1,000"),
+        ({"qrels": [("q1", "d1", "1e30")]}, "row 0: column 'score' holds '1e30'; expected a whole number, at most 1,000"),
+        ({"qrels": [("q1", "d1", "inf")]}, "row 0: column 'score' holds 'inf'; expected a whole number"),
         ({"qrels": [("q1", "d1", "0")]}, "no document is relevant to any query"),
-        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus\.jsonl, byte \d+: id 'd1' is there twice"),
+        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus\.jsonl, line 4: id 'd1' is there twice"),
         ({"qrels": [*QRELS, ("q1", "d1", "1")]}, r"row 3: document 'd1' is judged twice for query 'q1', and not alike"),
-        ({"queries": [*QUERIES, {"_id": "q4", "text": " "}]}, r"byte \d+: column 'text' holds ' '; expected text"),
-        ({"corpus": [*CORPUS, {"_id": "d4", "title": "", "text": 5}]}, r"byte \d+: column 'text': "),
+        ({"queries": [*QUERIES, {"_id": "q4", "text": " "}]}, r"line 4: column 'text' holds ' '; expected text"),
+        ({"corpus": [*CORPUS, {"_id": "d4", "title": "", "text": 5}]}, r"line 4: column 'text' holds 5; expected text"),
         ({"corpus": [*CORPUS, {"_id": None, "title": "a", "text": "b"}]}, r"column '_id' holds nothing; expected an id"),
-        ({"queries": [*QUERIES, {"_id": "q4", "text": None}]}, r"retrieval\.faq\.queries: 1 row .*queries\.jsonl, byte \d+"),
+        ({"queries": [*QUERIES, {"_id": "q4", "text": None}]}, r"retrieval\.faq\.queries: 1 row .*queries\.jsonl, line 4"),
+        ({"corpus": [*CORPUS, {"_id": ["d4"], "title": "", "text": "b"}]}, r"column '_id' holds \['d4'\]; expected an id"),
+        ({"corpus": [*CORPUS, {"_id": "d4", "title": [], "text": "b"}]}, r"column 'title' holds \[\]; expected text"),
         ({"corpus": [{"_id": "d1", "text": "without a title"}]}, "no column 'title'"),
     ],
 )  # fmt: skip
@@ -95,6 +101,22 @@ def test_scores_are_those_of_the_definition() -> None:
     found = ranking(judged, run)
     assert found["ndcg_at_10"] == pytest.approx(gain / ideal / 2)
     assert (found["recall_at_10"], found["recall_at_100"]) == (0.5, 0.5)
+
+
+def test_the_highest_grade_that_is_taken_is_counted_exactly() -> None:
+    """Beyond trec_eval's integers a gain comes out as another number, or the process ends after everything was embedded."""
+    found = ranking({"q": {"a": retrieval.MOST_RELEVANT, "b": 1}}, {"q": {"b": 0.9, "a": 0.8}})
+    gain, ideal = 1 + 1000 / math.log2(3), 1000 + 1 / math.log2(3)
+    assert found["ndcg_at_10"] == pytest.approx(gain / ideal, rel=1e-9)
+
+
+def test_a_query_that_nothing_is_relevant_to_scores_0(tmp_path: Path) -> None:
+    """As with BEIR and trec_eval; left out, the mean would be of other queries than theirs."""
+    found = read_retrieval(
+        write(tmp_path, qrels=[("q1", "d1", "1"), ("q2", "d2", "0"), ("q2", "d1", "-1")]), "r", tmp_path
+    )
+    assert found.unanswerable == 1
+    assert ranking(found.judged, {"q1": {"d1": 0.9}, "q2": {"d2": 0.9}})["recall_at_10"] == 0.5
 
 
 def nearest(queries: Any, documents: Any, similarity: str) -> Any:

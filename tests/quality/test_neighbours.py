@@ -65,11 +65,22 @@ def test_of_equally_near_texts_one_is_as_good_as_another() -> None:
     assert Neighbours(reference, "euclidean").recall(shuffled) == 1.0
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "manhattan"])
+def test_what_texts_taken_blindly_find_is_ten_of_all_others_or_whatever_is_as_near(similarity: str) -> None:
+    """Where all vectors are one, every setting has a recall of 1, and would meet any demand."""
+    assert Neighbours(vectors(300, 8, 0), similarity).chance() == pytest.approx(10 / 299)
+    one = np.repeat(vectors(1, 64, 0), 300, axis=0)
+    assert Neighbours(one, similarity).recall(vectors(300, 8, 1)) == Neighbours(one, similarity).chance() == 1.0
+    half = np.concatenate((one[:150], vectors(150, 64, 1)))
+    assert 0.2 < Neighbours(half, similarity).chance() < 0.4
+
+
 def test_texts_that_are_nearly_the_same_are_found_by_their_own_vectors() -> None:
     """Distances near zero are all rounding in a matrix product, and a template has thousands of such texts."""
     reference = vectors(1, 64, 0) + 1e-4 * vectors(200, 64, 1)
     assert Neighbours(reference, "euclidean").recall(reference) == 1.0
     assert Neighbours(reference, "cosine").recall(reference) == 1.0
+    assert Neighbours(reference, "euclidean").chance() > 0.5  # and by many others, which then is no finding
 
 
 def test_small_vectors_are_told_apart_as_large_ones_are() -> None:
