@@ -6,6 +6,7 @@ What isn't measured this time keeps its last values, which stand in docs/figures
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*ALL, *LABELLED], default=[*ALL, *LABELLED], help="just these")
     parser.add_argument("--stsb", type=Path, help="TSV of the STS benchmark: split, score, sentence1, sentence2")
     asked = parser.parse_args()
+    missed = []
     for name in asked.only:
         if name in LABELLED and asked.stsb is None:
             print(f"{name}: not measured, it needs --stsb")
@@ -51,6 +53,10 @@ def main() -> None:
             figure = ALL[name](Path(folder)) if labelled is None else labelled(Path(folder), asked.stsb.absolute())
         print(f"{figure.title}\n\n{figure.text}\n", flush=True)
         record(name, figure)
+        if figure.missed:
+            missed.append(f"{name}: {figure.missed}")
+    if missed:
+        sys.exit("\n".join(("not what was asked for:", *missed)))
 
 
 def record(name: str, figure: Figure) -> None:

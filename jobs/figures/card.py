@@ -20,8 +20,7 @@ ASKED = 1e-5
 
 
 def measure(folder: Path) -> Figure:
-    """Random weights serve: neither parity nor speed depends on them. Fails, with all that was measured, where it is not what was
-    asked for."""
+    """Random weights serve: neither parity nor speed depends on them."""
     source, texts, numbered = first_lines(folder)
     model = build(folder, texts)
     output = folder / "out"
@@ -45,10 +44,9 @@ def measure(folder: Path) -> Figure:
         f"from sentence-transformers in float32: **{distance:.1e}** (asked for: {ASKED:.0e}), lowest cosine {cosine:.7f}; "
         f"{zeros:.0%} of the values are exact zeros.\n\n" + table(("", "seconds", "rows/s"), rows)
     )
-    if not distance <= ASKED:
-        raise RuntimeError(f"{distance:.1e} is more than {ASKED:.0e}: {text}")
+    missed = "" if distance <= ASKED else f"a distance of {distance:.1e}, more than {ASKED:.0e}"
     values = {"max_relative_l2": distance, "min_cosine": cosine, "plain_s": seconds, "encode_s": encoding}
-    return Figure("The card's model", text, values | {"command_s": summary["command_s"]})
+    return Figure("The card's model", text, values | {"command_s": summary["command_s"]}, missed)
 
 
 def first_lines(folder: Path) -> tuple[Path, list[str], int]:

@@ -30,6 +30,7 @@ class Figure:
     title: str
     text: str  # Markdown: what was measured, how, and the table
     values: Mapping[str, Any]  # the same for machines
+    missed: str = ""  # what was asked for and isn't so
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ ASKED, WITHIN = 86.72, 0.02  # Spearman × 100 in float32
 
 
 def measure(folder: Path, benchmark: Path) -> Figure:
-    """`benchmark`: a TSV with the columns split, score, sentence1, sentence2. It is not part of this project. Fails, with all
-    that was measured, where it is not what was asked for."""
+    """`benchmark`: a TSV with the columns split, score, sentence1, sentence2. It is not part of this project."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {f"`{precision}`": _evaluate(folder, benchmark, precision) for precision in ("exact", "gated")}
     plain = _plain(benchmark)
@@ -29,10 +28,9 @@ def measure(folder: Path, benchmark: Path) -> Figure:
         + f"\n\nAsked for: a Spearman of {ASKED} ± {WITHIN} in float32."
     )
     spearman = 100 * found["`exact`"]["scores"]["stsb.spearman"]
-    if not abs(spearman - ASKED) <= WITHIN:
-        raise RuntimeError(f"{spearman:.2f} is not within {WITHIN} of {ASKED}: {text}")
+    missed = "" if abs(spearman - ASKED) <= WITHIN else f"a Spearman of {spearman:.2f}, not within {WITHIN} of {ASKED}"
     values = {name.strip("`"): one["scores"] for name, one in found.items()}
-    return Figure("STS benchmark", text, values | {"sentence-transformers": plain})
+    return Figure("STS benchmark", text, values | {"sentence-transformers": plain}, missed)
 
 
 def _hundredfold(score: float) -> str:
