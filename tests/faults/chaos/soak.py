@@ -69,16 +69,17 @@ def go(
     own = folder / f"round-{number}"
     round_ = Round(clusters, own, place.root(f"out-{number}"), model, place.settings)
     try:
-        with round_.watch() as watch, round_.collecting() if collected else nullcontext():
-            round_.world.begin(FILES, ROWS)
-            round_.publish(draw(rng, rng.randint(22, 28), missing), drivers=2 if twice else 1)
-            if competed:
-                round_.compete()
-                round_.publish([], "--replace")
-            round_.world.move(ROWS)
-            missing = [pair for pair in missing if not round_.counts[struck(*pair)]]
-            round_.publish(draw(rng, rng.randint(14, 18), missing), "--allow-drop")
-            round_.judge()
+        with round_.watch() as watch:
+            with round_.collecting() if collected else nullcontext():
+                round_.world.begin(FILES, ROWS)
+                round_.publish(draw(rng, rng.randint(22, 28), missing), drivers=2 if twice else 1)
+                if competed:
+                    round_.compete()
+                    round_.publish([], "--replace")
+                round_.world.move(ROWS)
+                missing = [pair for pair in missing if not round_.counts[struck(*pair)]]
+                round_.publish(draw(rng, rng.randint(14, 18), missing), "--allow-drop")
+            round_.judge()  # a collection beside it would be seen to leave what it is about to take away again
         of_kind = dict(zip(KINDS, (collected, twice, competed, round_.output.startswith("s3://")), strict=True))
         counts = Counter(
             round_.counts + watch.counts, rounds=1, **{f"rounds.{kind}": int(is_so) for kind, is_so in of_kind.items()}
