@@ -2,7 +2,7 @@
 
 python jobs/train.py --config configs/train/card.yaml --address http://head:8265 --gpus 1
 
-Pairs and `output` must be places that the cluster's nodes see. Over there must be installed: embedpipe[train].
+Pairs, `model.base` and `output` must be places that the cluster's nodes see. Over there must be installed: embedpipe[train].
 """
 
 import argparse

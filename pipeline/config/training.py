@@ -6,19 +6,30 @@ ReLU, contrastive loss, ten epochs.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.pairs import Pairs
 from pipeline.config.schema import Section
 
+
+def _named(path: str) -> str:
+    if not path:
+        raise ValueError("an empty name is no directory's; name one, or leave the key out")
+    return path
+
+
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Width = Annotated[float, Field(gt=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""AdamW moves every weight by about the rate at each step. Float32 holds no numbers without bound, and what is beyond it ends
+somewhere below in a library."""
 
 
 class Architecture(Section):
     """The model to begin with. Without `base` its weights are random and its tokenizer is trained on the pairs' own text."""
 
-    base: str | None = Field(
+    base: Annotated[str, AfterValidator(_named)] | None = Field(
         None,
         description="Directory of a sentence-transformers model to train further, or of a RoBERTa checkpoint to build on.",
     )
@@ -43,12 +54,20 @@ class Architecture(Section):
             raise ValueError(f"`hidden_size` ({self.hidden_size}) must be a multiple of `heads` ({self.heads})")
         return self
 
+    @model_validator(mode="after")
+    def _activation_of_something(self) -> "Architecture":
+        if self.dimensions is None and "activation" in self.model_fields_set:
+            raise ValueError(
+                "`activation` is the Dense layer's, and `dimensions: null` leaves that out; set one of them"
+            )
+        return self
+
 
 class Loss(Section):
     """ContrastiveLoss: pairs that belong together are drawn together, others pushed apart until they are `margin` apart."""
 
     distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
-    margin: Annotated[float, Field(gt=0)] = 0.2
+    margin: Width = 0.2
 
 
 class Schedule(Section):
@@ -57,10 +76,10 @@ class Schedule(Section):
     epochs: Positive = 10
     steps_per_epoch: Positive | None = Field(None, description="Batches of an epoch. Default: all pairs once.")
     batch_size: Positive = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Rate = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 10_000
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Width = 1.0
     evaluation_steps: Annotated[int, Field(ge=0)] = Field(0, description="Evaluate so often; 0: after each epoch.")
     checkpoint_steps: Positive = Field(128, description="Steps that a killed run may have to do again.")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
@@ -76,3 +95,12 @@ class Training(Section):
     schedule: Schedule = Schedule()
     output: str = Field(description="Local directory for the model, its checkpoints and its curve.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _something_to_evaluate_on(self) -> "Training":
+        if self.evaluation is None and self.schedule.evaluation_steps:
+            raise ValueError(
+                f"`schedule.evaluation_steps` is {self.schedule.evaluation_steps}, but without `evaluation` there are no pairs "
+                "to evaluate on; give them, or leave it out"
+            )
+        return self

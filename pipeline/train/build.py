@@ -1,6 +1,7 @@
 """The model to begin with: RoBERTa → pooling → Dense → Dropout, as sentence-transformers' own modules."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Dropout, Pooling, Transformer
 from sentence_transformers.util import SimilarityFunction
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+from transformers import AutoConfig, RobertaConfig, RobertaModel, RobertaTokenizer
 
 from pipeline.config.training import Architecture
 from pipeline.errors import ConfigError, ModelError, first_line
 from pipeline.model.inspect import inspect_model
-from pipeline.model.modules import read_json
+from pipeline.model.modules import read_json, read_modules, read_routes
+from pipeline.storage.uri import local_path
+from pipeline.train.files import writing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +33,14 @@ FULL_PRECISION = {"dtype": torch.float32, "use_safetensors": True}
 POSITIONS_BEFORE = 2
 """Rows of the position table that no token uses."""
 
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""Files that RoBERTa's tokenizer can be made from. Without them transformers makes one that knows no text."""
+
+UNUSED = "pooler."
+"""Weights that no vector comes from; many checkpoints have none."""
+
+log = logging.getLogger(__name__)
+
 
 def build_model(
     wanted: Architecture, texts: Iterable[str], workplace: Path, *, similarity: str, device: str, seed: int
@@ -37,22 +48,29 @@ def build_model(
     """A SentenceTransformer in training mode. `texts`: what a tokenizer learns from, where there is no `base`. `workplace`: an
     empty folder for the transformer's own files. `similarity`: what the vectors of a new model are compared by.
 
-    Raises ModelError for a base of another architecture, one that can't be loaded, or with code of its own; ConfigError for
-    settings that a base decides itself.
+    Raises ModelError for a base of another architecture, one whose files are incomplete or don't belong together, or with code
+    of its own; ConfigError for settings that a base decides itself.
     """
     torch.manual_seed(seed)
-    if wanted.base is not None and Path(wanted.base, "modules.json").exists():
-        return _trained_further(wanted, device)
-    if wanted.base is not None:
-        _check_checkpoint(Path(wanted.base))
-        _refuse_sizes(wanted)
-        folder = Path(wanted.base)
+    base = None if wanted.base is None else local_path(wanted.base)
+    if base is not None and (base / "modules.json").exists():
+        return _trained_further(wanted, base, device)
+    if base is None:
+        _save_roberta(wanted, texts, workplace)
     else:
-        folder = workplace
-        _save_roberta(wanted, texts, folder)
+        _check_checkpoint(base)
+        _refuse_sizes(wanted)
+    folder = base or workplace
     with _loading(folder):
         transformer = Transformer(str(folder), model_kwargs=FULL_PRECISION)
-    limit = transformer.auto_model.config.max_position_embeddings - POSITIONS_BEFORE
+    if base is not None:
+        _check_weights(transformer, [base])
+        _check_tokenizers(transformer, base)
+        _check_padding(transformer, base)
+    config = transformer.auto_model.config
+    limit = config.max_position_embeddings - config.pad_token_id - 1
+    if wanted.max_tokens > limit:
+        _tell_clamped(folder, wanted.max_tokens, limit)
     transformer.max_seq_length = min(wanted.max_tokens, limit)
     size = transformer.get_embedding_dimension()
     modules: list[nn.Module] = [transformer, Pooling(size, wanted.pooling)]
@@ -63,18 +81,75 @@ def build_model(
     return SentenceTransformer(modules=modules, device=device, similarity_fn_name=SimilarityFunction(similarity))
 
 
-def _trained_further(wanted: Architecture, device: str) -> Any:
+def _trained_further(wanted: Architecture, base: Path, device: str) -> Any:
     ignored = sorted(wanted.model_fields_set - {"base"})
     if ignored:
         raise ConfigError(
-            f"model.{ignored[0]} is set, but {wanted.base} is a sentence-transformers model, which is trained further as it is; "
+            f"model.{ignored[0]} is set, but {base} is a sentence-transformers model, which is trained further as it is; "
             "leave it out, or give the RoBERTa checkpoint alone"
         )
-    lock = inspect_model(Path(str(wanted.base)), str(wanted.base), None)  # refuses what runs code
-    with _loading(Path(str(wanted.base))):
-        model = SentenceTransformer(str(wanted.base), device=device, local_files_only=True, model_kwargs=FULL_PRECISION)
-    model.max_seq_length = lock.max_tokens  # it may say more than its position table has
+    lock = inspect_model(base, str(base), None)  # refuses what runs code
+    with _loading(base):
+        model = SentenceTransformer(str(base), device=device, local_files_only=True, model_kwargs=FULL_PRECISION)
+    chains = read_routes(base, read_modules(base)).values()
+    _check_weights(model, [base / path for path in dict.fromkeys(chain[0].path for chain in chains)])
+    _check_tokenizers(model, base)
+    if lock.declared_max_tokens:
+        _tell_clamped(base, lock.declared_max_tokens, lock.max_tokens)
+    model.max_seq_length = lock.max_tokens
     return model
+
+
+def _check_weights(model: "nn.Module", backbones: Iterable[Path]) -> None:
+    """Raises ModelError where the files lack a weight: transformers puts random numbers in its place, and goes on."""
+    loaded = [module.auto_model for module in model.modules() if isinstance(module, Transformer)]
+    by_kind = {one.config.model_type: one for one in loaded}
+    for folder in backbones:
+        with _loading(folder):
+            one = by_kind[AutoConfig.from_pretrained(folder, local_files_only=True).model_type]
+            _, info = type(one).from_pretrained(
+                folder, config=one.config, local_files_only=True, output_loading_info=True, **FULL_PRECISION
+            )
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith(UNUSED))
+        if missing:
+            raise ModelError(
+                f"{folder}: {len(missing):,} weights of a {type(one).__name__} are not in its files, as {missing[0]}: those are "
+                "another model's, or incomplete; fetch it again"
+            )
+
+
+def _check_tokenizers(model: "nn.Module", base: Path) -> None:
+    """Raises ModelError for one that transformers made up, its files missing, or that gives ids the model has no rows for."""
+    for module in model.modules():
+        if not isinstance(module, Transformer):
+            continue
+        tokenizer: Any = module.tokenizer
+        ids = tokenizer.get_vocab().values()
+        if len(ids) <= len(tokenizer.all_special_tokens):
+            raise ModelError(f"{base}: its tokenizer knows no text; are its files missing? Fetch the base again")
+        rows = module.auto_model.get_input_embeddings().num_embeddings
+        if max(ids) >= rows:
+            raise ModelError(
+                f"{base}: its tokenizer gives ids up to {max(ids):,}, but the model has rows for {rows:,} tokens; the files "
+                "don't belong together, fetch it again"
+            )
+
+
+def _check_padding(transformer: Transformer, base: Path) -> None:
+    """Raises ModelError where tokens would be counted from another place than the padding."""
+    tokenizer: Any = transformer.tokenizer
+    expected = transformer.auto_model.config.pad_token_id
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id != expected:
+        raise ModelError(
+            f"{base}: its tokenizer pads with id {tokenizer.pad_token_id}, but the model expects {expected}; the files don't "
+            "belong together, fetch it again"
+        )
+
+
+def _tell_clamped(base: Path, said: int, limit: int) -> None:
+    log.warning(
+        "%s is to take %d tokens, but its position table ends at %d: longer texts are cut there", base, said, limit
+    )
 
 
 @contextmanager
@@ -102,6 +177,10 @@ def _check_checkpoint(base: Path) -> None:
         )
     if not any(base.glob("*.safetensors")):
         raise ModelError(f"{base}: no *.safetensors; convert .bin weights with `embedpipe convert-model SRC DST` first")
+    if not any(all((base / name).is_file() for name in files) for files in TOKENIZERS):
+        raise ModelError(
+            f"{base}: no tokenizer; expected {' or '.join(' and '.join(files) for files in TOKENIZERS)} beside the weights"
+        )
 
 
 def _refuse_sizes(wanted: Architecture) -> None:
@@ -133,8 +212,10 @@ def _save_roberta(wanted: Architecture, texts: Iterable[str], folder: Path) -> N
         pad_token_id=1,
         eos_token_id=2,
     )
-    RobertaModel(config).save_pretrained(folder)  # with its pooler, unused here, as every checkpoint has it
-    tokenizer.save_pretrained(folder)
+    model = RobertaModel(config)
+    with writing(folder):
+        model.save_pretrained(folder)  # with its pooler, unused here, as every checkpoint has it
+        tokenizer.save_pretrained(folder)
 
 
 def _learn_pieces(texts: Iterable[str], most: int) -> tuple[dict[str, int], list[tuple[str, str]]]:

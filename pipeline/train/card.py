@@ -1,13 +1,15 @@
 """The model's card: README.md beside it, filled from what was really run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.config.pairs import Pairs
 from pipeline.config.training import Training
 from pipeline.config.yaml_text import write_yaml
 from pipeline.export.card import table
+from pipeline.storage.environment import redact
 from pipeline.train.records import Trained
 
 CURVE = "curve.svg"
@@ -16,15 +18,16 @@ CURVE = "curve.svg"
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
 
 
-def write_card(folder: Path, model: Any, training: Training, trained: Trained) -> None:
-    """Write README.md into the model's `folder`. model: the SentenceTransformer, as it is saved there."""
+def write_card(folder: Path, model: Any, training: Training, trained: Trained, parts: Mapping[str, str]) -> None:
+    """Write README.md into the model's `folder`. model: the SentenceTransformer, as it is saved there. parts: what it was trained
+    with, by name."""
     head = write_yaml({"pipeline_tag": "sentence-similarity", "library_name": "sentence-transformers", "tags": TAGS})
-    parts = [f"---\n{head}---", *_parts(model, training, trained)]
-    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    sections = [f"---\n{head}---", *_sections(model, training, trained, parts)]
+    (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
-    yield f"# {Path(training.output).name}"
+def _sections(model: Any, training: Training, trained: Trained, parts: Mapping[str, str]) -> Iterator[str]:
+    yield f"# {Path(trained.model).parent.name}"
     yield (
         "This is a [sentence-transformers](https://www.SBERT.net) model: it maps sentences and paragraphs to a "
         f"{trained.dimensions} dimensional dense vector space, for semantic search or clustering."
@@ -58,10 +61,13 @@ def _parts(model: Any, training: Training, trained: Trained) -> Iterator[str]:
         f"on {trained.device}, by embedpipe {pipeline.__version__}."
     )
     yield f"![Loss and metric by step]({CURVE})"
-    loss, schedule = training.loss, training.schedule
-    yield f"**Loss**: `ContrastiveLoss` with distance {loss.distance} and margin {loss.margin:g}."
-    values = schedule.model_dump(exclude={"checkpoint_steps"}, exclude_none=True)
+    values = training.schedule.model_dump(exclude={"checkpoint_steps"})
+    values["steps_per_epoch"] = trained.steps // training.schedule.epochs
+    values["evaluation_steps"] = (values["evaluation_steps"] or values["steps_per_epoch"]) if trained.metric else "none"
+    yield table(("", ""), list(parts.items()))
     yield table(("parameter", "value"), [(name, f"{value}") for name, value in values.items()])
+    yield "### Data"
+    yield _data(training)
     yield "## Full Model Architecture"
     yield f"```\n{model}\n```"
 
@@ -75,3 +81,20 @@ def _evaluation(trained: Trained) -> str:
         if not name.endswith("threshold") and "_max_" not in name
     ]
     return f"On {trained.evaluated_on}:\n\n" + table(("", "before", "after"), rows)
+
+
+def _data(training: Training) -> str:
+    sources = {"trained on": training.pairs, "evaluated on": training.evaluation}
+    given = {name: dict(_source(pairs)) for name, pairs in sources.items() if pairs is not None}
+    rows = dict.fromkeys(row for facts in given.values() for row in facts)
+    return table(("", *given), [(row, *(facts.get(row, "") for facts in given.values())) for row in rows])
+
+
+def _source(pairs: Pairs) -> Iterator[tuple[str, str]]:
+    yield "files", redact(", ".join(pairs.paths))
+    yield "columns", ", ".join((pairs.first, pairs.second, pairs.label))
+    if pairs.only:
+        yield "rows", ", ".join(f"{column} = {value}" for column, value in pairs.only.items())
+    if pairs.positive_from is not None:
+        yield "belong together", f"from {pairs.positive_from:g} on"
+        yield "don't", f"up to {pairs.negative_to:g}"

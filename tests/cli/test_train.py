@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.figures.training import RECIPE, describe
 from pipeline.config.load import load_training
 from pipeline.config.training import Training
 
@@ -59,6 +60,12 @@ def test_a_model_is_trained_and_its_place_and_quality_are_told(cli: Cli, file: P
         ("model.heads=5", 2, "multiple of `heads`"),
         ("loss.margin=0", 2, "loss.margin: expected greater than 0, given 0"),
         ("model.base=/nowhere", 2, "/nowhere: no such directory"),
+        ("model.base=''", 2, "model.base: an empty name is no directory's"),
+        ("schedule.learning_rate=3e38", 2, "schedule.learning_rate: expected less than or equal to 1"),
+        ("schedule.learning_rate=.inf", 2, "schedule.learning_rate: "),
+        ("schedule.weight_decay=.inf", 2, "schedule.weight_decay: "),
+        ("schedule.max_grad_norm=.inf", 2, "schedule.max_grad_norm: "),
+        ("loss.margin=.inf", 2, "loss.margin: "),
         ("device=cuda", 2, "torch sees no GPU here"),
     ],
 )
@@ -70,6 +77,20 @@ def test_what_is_wrong_is_told_before_anything_is_computed(
     assert said in ended.err
     assert ended.out == ""
     assert not (file.parent / "out" / "curve.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.dimensions=null", "model.activation=tanh"], "`activation` is the Dense layer's"),
+        (["evaluation=null", "schedule.evaluation_steps=5"], "without `evaluation` there are no pairs to evaluate on"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(cli: Cli, file: Path, overrides: list[str], said: str) -> None:
+    """Whoever set it believes that it does something."""
+    ended = cli("train", "-c", file, *(word for one in overrides for word in ("--set", one)))
+    assert ended.code == 2, ended.err
+    assert said in ended.err
 
 
 def test_what_training_needs_besides_is_told(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +124,32 @@ def test_the_recipe_says_what_the_defaults_are_and_those_are_the_cards() -> None
     assert (plain.model.max_tokens, plain.model.pooling, plain.model.activation) == (1280, "max", "relu")
 
 
-def test_the_small_recipe_is_the_cards_but_for_sizes_rate_and_margin() -> None:
+def test_the_small_recipe_is_the_cards_but_for_sizes_dropout_margin_and_schedule() -> None:
     """The shape is what it is a trial of."""
     small, card = load_training(CARD.with_name("small.yaml")), load_training(CARD)
-    for name in ("pooling", "dimensions", "activation", "base"):
-        assert getattr(small.model, name) == getattr(card.model, name)
-    assert small.loss.distance == card.loss.distance
+    other = [
+        f"{section}.{name}"
+        for section in ("model", "loss", "schedule")
+        for name, value in getattr(small, section)
+        if value != getattr(getattr(card, section), name)
+    ]
+    assert other == [
+        "model.hidden_size", "model.layers", "model.heads", "model.intermediate_size", "model.max_tokens", "model.vocabulary",
+        "model.dropout", "loss.margin", "schedule.epochs", "schedule.learning_rate", "schedule.warmup_steps",
+    ]  # fmt: skip
     assert small.schedule.warmup_steps < small.schedule.epochs * 50  # or its rate would never get up
     assert small.evaluation is not None
     assert (small.pairs.only, small.evaluation.only) == ({"split": "train"}, {"split": "dev"})
+
+
+def test_the_figures_tell_what_the_small_recipe_is_and_where_it_ran() -> None:
+    """It has no Dropout and another margin, and `device: auto` isn't always a CPU."""
+    metrics = {
+        f"evaluation_{name}": 0.5 for name in ("euclidean_ap", "cosine_ap", "euclidean_accuracy", "euclidean_f1")
+    }
+    counts = {"pairs": 2400, "steps": 225, "seconds": 30.0, "evaluation_pairs": 640, "evaluated_trained": 5}
+    text = describe({"before": metrics, "after": metrics, "device": "cuda", **counts}, load_training(RECIPE))
+    assert "Dense to 153 with relu, without its Dropout; contrastive loss with margin 6 instead of 0.2" in text
+    assert (
+        "225 steps in 30 s on cuda, evaluated on 640 pairs of the dev split, 5 of which are in the train split" in text
+    )

@@ -1,13 +1,16 @@
 """The model to begin with: the card's architecture, from nothing or from a checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support.models import edit_json, make_transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from support.models import HIDDEN, edit_json, make_transformer
 
 from pipeline.config.training import Architecture
 from pipeline.errors import ConfigError, ModelError
@@ -54,11 +57,14 @@ def test_the_same_seed_and_text_give_the_same_model(tmp_path: Path) -> None:
         assert torch.equal(left, right)
 
 
-def test_a_roberta_checkpoint_is_built_on_and_its_position_table_is_the_limit(tmp_path: Path) -> None:
+def test_a_roberta_checkpoint_is_built_on_and_its_position_table_is_the_limit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """514 positions and 1,280 tokens would be an index error, or a dead GPU."""
     transformer = make_transformer(tmp_path / "checkpoint", "roberta", positions=66)
     built = build(tmp_path / "work", base=str(tmp_path / "checkpoint"))
     assert built.max_seq_length == 64
+    assert "checkpoint is to take 1280 tokens, but its position table ends at 64" in caplog.text
     ours, theirs = built[0].auto_model.state_dict(), transformer.auto_model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert built.encode(["fox " * 500]).shape == (1, 153)
@@ -70,13 +76,16 @@ def test_a_sentence_transformers_model_is_trained_further_as_it_is(tmp_path: Pat
     assert [type(module).__name__ for module in again] == ["Transformer", "Pooling", "Dropout"]
 
 
-def test_a_base_that_says_more_tokens_than_it_has_positions_for_is_cut_where_they_end(tmp_path: Path) -> None:
+def test_a_base_that_says_more_tokens_than_it_has_positions_for_is_cut_where_they_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """1,280 beside a table of 514, as on the card: an index error in the first long text, or a dead GPU."""
     build(tmp_path / "work", max_tokens=64).save(str(tmp_path / "model"))
     edit_json(tmp_path / "model" / "sentence_bert_config.json", max_seq_length=1280)
     edit_json(tmp_path / "model" / "tokenizer_config.json", model_max_length=1280)
     again = build(tmp_path / "other", base=str(tmp_path / "model"))
     assert again.max_seq_length == 64
+    assert "model is to take 1280 tokens, but its position table ends at 64" in caplog.text
     assert again.encode(["fox " * 500]).shape == (1, 153)
 
 
@@ -130,3 +139,71 @@ def test_a_checkpoint_that_is_not_there_or_has_no_plain_weights_is_refused(tmp_p
         weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(ModelError, match="convert-model"):
         build(tmp_path / "work", base=str(tmp_path / "old"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    (file,) = folder.glob("*.safetensors")
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: {f"of.another.{name}": tensor for name, tensor in weights.items()},
+        lambda weights: {name: tensor for name, tensor in weights.items() if "layer.1.output.dense" not in name},
+        lambda weights: {name: tensor.repeat(2, *[1] * (tensor.dim() - 1)) for name, tensor in weights.items()},
+    ],
+    ids=["another model's", "some missing", "other sizes"],
+)
+@pytest.mark.parametrize("kind", ["checkpoint", "model"])
+def test_a_base_whose_weights_are_not_the_architectures_is_refused(
+    tmp_path: Path, kind: str, change: Callable[[Any], Any]
+) -> None:
+    """transformers fills the gaps with random numbers, and the card says it was begun with that base."""
+    base = tmp_path / kind
+    transformer = make_transformer(base, "roberta")
+    if kind == "model":
+        SentenceTransformer(modules=[transformer, Pooling(HIDDEN, "mean")], device="cpu").save(str(base))
+    change_weights(base, change)
+    with pytest.raises(ModelError, match=r"weights of a RobertaModel are not in its files, as |it can't be loaded"):
+        build(tmp_path / "work", base=str(base))
+
+
+def test_a_base_without_the_pooler_that_nothing_uses_is_taken(tmp_path: Path) -> None:
+    """Checkpoints that were trained to guess words have none, and their names begin with the model's."""
+    make_transformer(tmp_path / "base", "roberta")
+    change_weights(
+        tmp_path / "base",
+        lambda weights: {f"roberta.{name}": one for name, one in weights.items() if not name.startswith("pooler")},
+    )
+    assert build(tmp_path / "work", base=str(tmp_path / "base")).encode(["fox"]).shape == (1, 153)
+
+
+def test_a_base_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    """transformers makes one that knows no text, and all texts are one to the model."""
+    make_transformer(tmp_path / "base", "roberta")
+    (tmp_path / "base" / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer; expected tokenizer\.json or vocab\.json and merges\.txt"):
+        build(tmp_path / "work", base=str(tmp_path / "base"))
+    build(tmp_path / "other").save(str(tmp_path / "model"))
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="its tokenizer knows no text"):
+        build(tmp_path / "again", base=str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("pad", "grown", "said"),
+    [
+        (1, 7, r"ids up to 406, but the model has rows for 400 tokens"),
+        (0, 0, r"pads with id 1, but the model expects 0"),
+    ],
+)
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, pad: int, grown: int, said: str) -> None:
+    """An index error, or a dead GPU, in the first text with such a token; or texts that differ by what they are batched with."""
+    transformer = make_transformer(tmp_path / "base", "roberta")
+    tokenizer = transformer.tokenizer
+    tokenizer.add_tokens([f"<more {n}>" for n in range(grown)])
+    tokenizer.save_pretrained(tmp_path / "base")
+    edit_json(tmp_path / "base" / "config.json", pad_token_id=pad)
+    with pytest.raises(ModelError, match=said):
+        build(tmp_path / "work", base=str(tmp_path / "base"))

@@ -1,11 +1,13 @@
 """Training, over killed processes, to a model that the pipeline embeds with."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +76,12 @@ def test_what_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     config.write_text(yaml.safe_dump(recipe))
     started = subprocess.Popen([*TRAIN, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     checkpoints = tmp_path / "out" / "checkpoints"
-    while started.poll() is None and not list(checkpoints.glob("checkpoint-30/trainer_state.json")):
-        pass
+    until = time.monotonic() + 240
+    while not (checkpoints / "checkpoint-30" / "trainer_state.json").exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(timeout=0.05)
+        assert started.returncode is None, "it has ended before it could be killed"
+        assert time.monotonic() < until
     os.kill(started.pid, signal.SIGKILL)
     lines = started.communicate()[1].decode()
     assert started.returncode == -signal.SIGKILL, lines[-2000:]
@@ -90,9 +96,11 @@ def test_what_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     assert whole.keys() == resumed.keys()
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=1e-6)
-    curve = json.loads((tmp_path / "out" / "curve.json").read_text())
-    steps = [point["step"] for point in curve]
-    assert steps == sorted(steps)
+    # A point's loss is the mean since the point before it, and no step's is missing where it went on.
+    one, other = (json.loads((tmp_path / name / "curve.json").read_text()) for name in ("whole", "out"))
+    assert [point["step"] for point in other] == [point["step"] for point in one]
+    for left, right in zip(one, other, strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-6)
 
 
 def test_a_training_that_has_ended_is_not_done_again_and_another_one_does_not_take_its_place(
@@ -137,6 +145,18 @@ def test_the_model_embeds_through_the_pipeline_and_its_card_tells_the_truth(trai
     assert head["library_name"] == "sentence-transformers"
     assert f"| euclidean ap | {trained.before[METRIC]:.4f} | {trained.after[METRIC]:.4f} |" in card
     assert f"{trained.parameters:,}" in card
+    for told in (
+        f"| files | {training.pairs.paths[0]} | {tmp_path}/pairs/dev.jsonl |",
+        "| columns | sentence1, sentence2, label | sentence1, sentence2, label |",
+        "| loss | ContrastiveLoss, distance_metric SiameseDistanceMetric.EUCLIDEAN, margin 1.0, size_average True |",
+        "| optimizer | AdamW, betas 0.9 and 0.999, epsilon 1e-08 |",
+        "| scheduler | linear, after the warm-up |",
+        "RandomSampler |",
+        "| evaluator | BinaryClassificationEvaluator |",
+        "| steps_per_epoch | 12 |",
+        "| evaluation_steps | 12 |",
+    ):
+        assert told in card
     assert text_of(0) not in card
 
 
@@ -159,9 +179,32 @@ def test_a_training_that_goes_astray_is_told(training: Training, tmp_path: Path)
         train_model(changed(training, tmp_path / "out", **settings), lambda _: None)
 
 
+def test_the_last_steps_are_looked_at_too(training: Training, tmp_path: Path) -> None:
+    """Without pairs to evaluate on nothing has used the weights since the last loss."""
+    once = {"epochs": 1, "steps_per_epoch": 1, "learning_rate": 1e30, "warmup_steps": 0}
+    blind = changed(training, tmp_path / "out", **once).model_copy(update={"evaluation": None})
+    with pytest.raises(EncodeError, match="gives NaN or infinity: training has gone astray"):
+        train_model(blind, lambda _: None)
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_pairs_with_both_labels_are_told(training: Training, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """To the loss a pair is the same one whichever of its texts comes first."""
+    rows = [json.loads(line) for line in Path(training.pairs.paths[0]).read_text().splitlines()]
+    one = rows[0]
+    rows.append({"sentence1": one["sentence2"], "sentence2": one["sentence1"], "label": 1 - one["label"]})
+    Path(training.pairs.paths[0]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train_model(changed(training, tmp_path / "out", epochs=1, steps_per_epoch=1), lambda _: None)
+    assert "pairs: 1 pair with label 1 in one row and 0 in another" in caplog.text
+
+
 def test_pairs_that_are_trained_on_and_evaluated_on_are_told(training: Training, tmp_path: Path) -> None:
-    """Average precision on them says little."""
-    same = changed(training, tmp_path / "out", epochs=1).model_copy(update={"evaluation": training.pairs})
+    """Average precision on them says little, and which of the two texts comes first changes nothing."""
+    rows = [json.loads(line) for line in Path(training.pairs.paths[0]).read_text().splitlines()]
+    turned = [{"sentence1": row["sentence2"], "sentence2": row["sentence1"], "label": row["label"]} for row in rows]
+    (tmp_path / "turned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turned))
+    held_out = training.pairs.model_copy(update={"paths": (str(tmp_path / "turned.jsonl"),)})
+    same = changed(training, tmp_path / "out", epochs=1).model_copy(update={"evaluation": held_out})
     trained = train_model(same, lambda _: None)
     assert trained.evaluated_on == "192 pairs, 192 of which were trained on too"
     assert "192 of which were trained on too" in (Path(trained.model) / "README.md").read_text()
