@@ -2,8 +2,8 @@
 
     segments → read+prepare (CPU tasks) → encode (actor pool, one replica each) → stage (CPU tasks) → acknowledgements
 
-A unit travels as one row holding one binary value, so nothing can split, merge or reorder it on the way; the driver
-sees acknowledgements only. Ray restarts what dies a bounded number of times, then the graph fails and the supervisor
+A unit travels as one row (see blocks.py), so nothing can split, merge or reorder it on the way; the driver sees
+acknowledgements only. Ray restarts what dies a bounded number of times, then the graph fails and the supervisor
 plans again from the records. Ray Data's own checkpointing and `write_parquet` are not used: see docs/design.md.
 """
 
@@ -28,6 +28,7 @@ from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
 from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError
 from pipeline.flow.acks import Ack, fatal_ack
+from pipeline.flow.blocks import block_of, units_of
 from pipeline.flow.cluster import (
     READ_CPUS,
     STAGE_CPUS,
@@ -180,7 +181,9 @@ class RayEngine:
     def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:
             for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield from (pickle.loads(payload) for payload in block["payload"].to_pylist())
+                for ack in units_of(block):
+                    assert isinstance(ack, Ack)
+                    yield ack
         except EmbedpipeError:
             raise
         except Exception as error:  # whatever Ray makes of dead workers, lost nodes and timeouts
@@ -251,7 +254,7 @@ class EncodeActor:
         context: JobContext = pickle.loads(shared)
         self._make = partial(Encoding, context, threads)
         self._desk = Desk(board, context.unit_timeout_s)
-        self._passing_on_s = 0.0
+        self._transfer_s = 0.0  # passing a unit on, then taking the next one over
         actor, began = ray.get_runtime_context().get_actor_id(), time.monotonic()
         # A load has no progress to show; the driver's limit on it is that of everything that stands still.
         with self._desk.task(f"load {actor}", lambda: -int(min(LOADING_S, time.monotonic() - began))) as deaths:
@@ -261,15 +264,14 @@ class EncodeActor:
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
-        for payload in block["payload"]:
-            began = time.monotonic()
-            unit = pickle.loads(payload.as_buffer())
-            if isinstance(unit, PreparedUnit):
-                transfer_s = self._passing_on_s + time.monotonic() - began
-                unit = self._encode(replace(unit, times=replace(unit.times, transfer=round(transfer_s * 1000))))
-            began, made = time.monotonic(), _block([unit])
-            self._passing_on_s = time.monotonic() - began
+        began = time.monotonic()
+        for unit in units_of(block):
+            self._transfer_s += time.monotonic() - began
+            encoded = self._encode(unit) if isinstance(unit, PreparedUnit) else unit
+            began, made = time.monotonic(), block_of([encoded])
+            self._transfer_s = time.monotonic() - began
             yield made
+            began = time.monotonic()
 
     def _load(self) -> tuple[Encoding | Ack | None, str]:
         """A replica or why there can be none, and why there is none on this machine now."""
@@ -291,6 +293,7 @@ class EncodeActor:
             )
         if isinstance(encoding, Ack):
             return encoding
+        unit = replace(unit, times=replace(unit.times, transfer=round(self._transfer_s * 1000)))
         with self._desk.task(f"encode {unit.task.unit}", lambda: encoding.progress) as deaths:
             # Readers may be far ahead of a stop.
             encoded = task_ack("stopped", unit.task) if deaths is None else encoding.encode(unit, deaths)
@@ -301,12 +304,12 @@ class EncodeActor:
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
     reading = _reading(shared)
-    for payload in block["payload"]:
+    for work in units_of(block):
         if isinstance(reading, Ack):
-            yield _block([reading])
+            yield block_of([reading])
             continue
+        assert isinstance(work, SegmentWork)
         desk = Desk(board, reading.context.unit_timeout_s)
-        work: SegmentWork = pickle.loads(payload.as_buffer())
         units: Iterator[PreparedUnit | Ack] | None = None
         while True:
             with desk.task(f"read {work.id}", lambda: reading.progress) as deaths:
@@ -315,23 +318,23 @@ def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:
                 unit = None if deaths is None else next(units, None)
             if unit is None:
                 break
-            yield _block([unit])
+            yield block_of([unit])
 
 
 def _stage(block: pa.Table, shared: bytes, board: Any) -> pa.Table:
     staging = _staging(shared)
     acks = []
-    for payload in block["payload"]:
-        unit = pickle.loads(payload.as_buffer())
-        if isinstance(staging, Ack):
-            acks.append(unit if isinstance(unit, Ack) else staging)
-        elif isinstance(unit, Ack):
+    for unit in units_of(block):
+        if isinstance(unit, Ack):
             acks.append(unit)
+        elif isinstance(staging, Ack):
+            acks.append(staging)
         else:
+            assert isinstance(unit, EncodedUnit)
             desk = Desk(board, staging.context.unit_timeout_s)
             with desk.task(f"stage {unit.task.unit}", lambda: staging.progress):
                 acks.append(staging.stage(unit))  # also when asked to stop: what was begun is finished
-    return _block(acks)
+    return block_of(acks)
 
 
 def _assemble(task: AssemblyTask, board: Any, timeout_s: float) -> AssemblyRecord | EmbedpipeError:
@@ -361,10 +364,6 @@ def _setup(make: Callable[[], T]) -> T | Ack:
         return fatal_ack(error)
 
 
-def _block(units: Sequence[object]) -> pa.Table:
-    return pa.table({"payload": pa.array([pickle.dumps(unit, protocol=5) for unit in units], pa.large_binary())})
-
-
 def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
     blocks: list[list[SegmentWork]] = [[]]
     most = max(1, min(BLOCK_SEGMENTS, len(work) // MANY_SEGMENTS))
@@ -375,7 +374,7 @@ def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
             size = 0
         blocks[-1].append(segment)
         size += segment.bytes
-    return [_block(block) for block in blocks]
+    return [block_of(block) for block in blocks]
 
 
 def _configure() -> None:
