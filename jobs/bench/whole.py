@@ -25,14 +25,16 @@ from pipeline.config.load import dump_config
 
 ROWS, SHARDS = 8192, 8
 UNIT_ROWS = 512
+"""Fewer than by default, so that there are units to overlap. Encoding costs some percent more in such small ones."""
+
 DUPLICATES = 0.3
 
 
 def measure_whole(folder: Path, model: str, *, max_tokens: int, rounds: int) -> dict[str, Any]:
-    """Once running, assembly included, beside the engine alone on the same texts, in turns."""
+    """Once running, assembly included, beside the engine alone on the same texts in units as large, in turns."""
     texts = make_texts(MIXED, ROWS)
     expected = _by_id(plain_vectors(model, texts))
-    settings = round_settings(folder, model, texts, max_tokens)
+    settings = round_settings(folder, model, texts, max_tokens, unit_texts=UNIT_ROWS)
     jobs: list[dict[str, float]] = []
     engine: list[float] = []
     with s3_bucket() as bucket, Running(GATED, folder / "engine", settings) as running:
