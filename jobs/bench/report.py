@@ -82,10 +82,9 @@ def whole_section(found: Mapping[str, Any]) -> str:
     ]
     return (
         f"## Whole job against the engine alone\n\n{found['rows']:,} mixed texts on an S3 server on this machine, embedded Ray, "
-        f"`gated`, in turns, both in units of {UNIT_ROWS} texts; the server takes its share of the cores too. Readers work while the "
-        "replica loads its model, so when the first unit ends they are ahead; the last row adds all of their time, on all "
-        "cores.\n\n"
-        + table(("", "tokens/s", "of the engine", "lowest cosine of what is published"), rows)
+        f"`gated`, in turns, both in units of {UNIT_ROWS} texts; the server takes its share of the cores too. Readers work while "
+        "the replica loads its model, so when the first unit ends they are ahead; the last row adds all of their time, on all "
+        "cores.\n\n" + table(("", "tokens/s", "of the engine", "lowest cosine of what is published"), rows)
     )
 
 
