@@ -68,9 +68,9 @@ def _text(text: str) -> Callable[[World], None]:
     def act(world: World) -> None:
         path = world.folder / "job.yaml"
         path.write_bytes(text.replace("CANARY", str(world.canary.file)).encode("utf-8", "surrogatepass"))
-        began = time.monotonic()
+        began = time.process_time()  # a machine that has other things to do is no finding
         refused(lambda: load_config(path), 2)
-        assert time.monotonic() - began < LONGEST_S, "too slow"
+        assert time.process_time() - began < LONGEST_S, "too slow"
 
     return act
 
