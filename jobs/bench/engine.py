@@ -1,13 +1,14 @@
 """The engine alone against its peers: texts in, vectors out, in turns, with the machine's own bound beside them."""
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jobs.bench.contenders import (
     ALL,
@@ -85,41 +86,14 @@ def measure_engine(
     size, lengths = Size.of(model), _lengths(model, texts, max_tokens)
     formats = FORMATS[device]
     settings = round_settings(folder, model, texts, max_tokens, device, unit_texts)
-    settings |= {"shapes": size.shapes, "formats": formats}
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    rates, failed = [], {}
-    with ExitStack() as stack:
-        products = stack.enter_context(Running(PRODUCTS, folder / "products", settings))
-        running: list[Running] = []
-        for number, contender in enumerate(contenders):
-            try:
-                running.append(stack.enter_context(Running(contender, folder / str(number), settings)))
-            except PeerError as error:
-                failed[contender.name] = str(error)
-        for number in range(rounds):
-            products.encode()
-            rates.append(products.vectors())
-            turn = number % max(1, len(running))
-            for peer in running[turn:] + running[:turn]:  # so that nobody always follows the same one
-                try:
-                    seconds[peer.contender.name].append(peer.encode())
-                except PeerError as error:
-                    failed[peer.contender.name] = str(error)
-            running = [peer for peer in running if peer.contender.name not in failed]
-        vectors, told = {}, {}
-        for peer in running:
-            name = peer.contender.name
-            try:
-                vectors[name], told[name] = peer.vectors(), peer.told
-            except PeerError as error:
-                failed[name] = str(error)
-    if DEFAULT.name not in vectors:
-        raise RuntimeError(f"nothing to compare with: {DEFAULT.name} did not take part ({failed[DEFAULT.name]})")
+    raced = _race(folder, contenders, settings | {"shapes": size.shapes, "formats": formats}, rounds)
+    if DEFAULT.name not in raced.vectors:
+        raise RuntimeError(f"nothing to compare with: {DEFAULT.name} did not take part ({raced.failed[DEFAULT.name]})")
     found = {}
-    for name, own in vectors.items():
-        parity = measure_parity(own, vectors[DEFAULT.name])
+    for name, own in raced.vectors.items():
+        parity = measure_parity(own, raced.vectors[DEFAULT.name])
         found[name] = {
-            "seconds": seconds[name], "told": told[name],
+            "seconds": raced.seconds[name], "told": raced.told[name],
             "min_cosine": parity.min_cosine, "max_relative_l2": parity.max_relative_l2,
         }  # fmt: skip
     return {
@@ -128,10 +102,55 @@ def measure_engine(
         "tokens": sum(lengths),
         "max_tokens": max_tokens,
         "flop": size.flop(lengths),
-        "flop_per_s": dict(zip(formats, np.median(rates, axis=0).tolist(), strict=True)),
+        "flop_per_s": dict(zip(formats, np.median(raced.rates, axis=0).tolist(), strict=True)),
         "contenders": found,
-        "failed": failed,
+        "failed": raced.failed,
     }
+
+
+@dataclass(slots=True)
+class _Raced:
+    """What came of a race, by contender's name; those that didn't come to its end have a reason in `failed` and no vectors."""
+
+    rates: list[npt.NDArray[np.float32]] = field(
+        default_factory=list
+    )  # of products, in FLOP/s: each round's, in each format
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def may_fail(self, contender: Contender) -> Iterator[None]:
+        """A contender that can't go on is out; the others go on."""
+        try:
+            yield
+        except PeerError as error:
+            self.failed[contender.name] = str(error)
+
+
+def _race(folder: Path, contenders: Sequence[Contender], settings: Mapping[str, Any], rounds: int) -> _Raced:
+    """All loaded side by side, then round by round in turns, the machine's own products measured in each."""
+    raced = _Raced(seconds={contender.name: [] for contender in contenders})
+    with ExitStack() as stack:
+        products = stack.enter_context(Running(PRODUCTS, folder / "products", settings))
+        running: list[Running] = []
+        for number, contender in enumerate(contenders):
+            with raced.may_fail(contender):
+                running.append(stack.enter_context(Running(contender, folder / str(number), settings)))
+        for number in range(rounds):
+            products.encode()
+            raced.rates.append(products.vectors())
+            turn = number % max(1, len(running))
+            for peer in running[turn:] + running[:turn]:  # so that nobody always follows the same one
+                with raced.may_fail(peer.contender):
+                    raced.seconds[peer.contender.name].append(peer.encode())
+            running = [peer for peer in running if peer.contender.name not in raced.failed]
+        for peer in running:
+            with raced.may_fail(peer.contender):
+                raced.vectors[peer.contender.name] = peer.vectors()
+                raced.told[peer.contender.name] = peer.told
+    return raced
 
 
 def measure_parity_of_many(folder: Path, model: str, max_tokens: int) -> dict[str, Any]:

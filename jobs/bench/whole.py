@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
@@ -20,7 +18,7 @@ from jobs.bench.contenders import GATED, Running, round_settings
 from jobs.bench.texts import MIXED, make_texts, with_duplicates, without_duplicates
 from jobs.figures.common import PROJECT, make_job, timed
 from jobs.figures.kills import s3_bucket
-from jobs.figures.parity import compare, compare_rows, plain_vectors
+from jobs.figures.parity import by_number, compare, compare_rows, plain_vectors
 from pipeline.config.load import dump_config
 
 ROWS, SHARDS = 8192, 8
@@ -33,7 +31,7 @@ DUPLICATES = 0.3
 def measure_whole(folder: Path, model: str, *, max_tokens: int, rounds: int) -> dict[str, Any]:
     """Once running, assembly included, beside the engine alone on the same texts in units as large, in turns."""
     texts = make_texts(MIXED, ROWS)
-    expected = _by_id(plain_vectors(model, texts))
+    expected = by_number(plain_vectors(model, texts))
     settings = round_settings(folder, model, texts, max_tokens, unit_texts=UNIT_ROWS)
     jobs: list[dict[str, float]] = []
     engine: list[float] = []
@@ -52,21 +50,22 @@ def measure_recipe(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
     The start of Ray is left out of the recipe's seconds, and in ours."""
     texts = make_texts(MIXED, MIXED.texts)
     _upload(texts, str(folder / "in"))
-    expected = _by_id(plain_vectors(model, texts))
+    expected = by_number(plain_vectors(model, texts))
     recipe: list[float] = []
     jobs: dict[str, list[float]] = {"gated": [], "exact": []}
-    cosines: dict[str, float] = {}
+    cosines: dict[str, float] = {"recipe": 1.0, **dict.fromkeys(jobs, 1.0)}  # the lowest of all rounds
     for number in range(rounds):
         output = str(folder / f"recipe-{number}")
         ran = timed([sys.executable, "jobs/plain_recipe.py", str(folder / "in"), output, model])
         if ran.code != 0:
             raise RuntimeError(ran.err)
         recipe.append(json.loads(ran.out.splitlines()[-1])["seconds"])
-        cosines["recipe"] = compare_rows(pyarrow.dataset.dataset(output).to_table(), expected).min_cosine
+        parity = compare_rows(output, pyarrow.dataset.dataset(output).to_table(), expected)
+        cosines["recipe"] = min(cosines["recipe"], parity.min_cosine)
         for precision, taken in jobs.items():
             output = str(folder / f"{precision}-{number}")
             taken.append(run_job(folder, str(folder / "in"), output, model, precision=precision)["seconds"])
-            cosines[precision] = compare(output, expected)[0]
+            cosines[precision] = min(cosines[precision], compare(output, expected)[0])
     return {"rows": len(texts), "recipe_seconds": recipe, "job_seconds": jobs, "min_cosine": cosines}
 
 
@@ -89,7 +88,7 @@ def measure_folding(folder: Path, model: str, *, rounds: int) -> dict[str, Any]:
             job = run_job(folder, str(folder / name), str(folder / f"{name}-{number}"), model)
             taken.append(job["encode_s"])
     cosines = {
-        name: compare(str(folder / f"{name}-0"), _by_id(plain_vectors(model, own)))[0] for name, own in of.items()
+        name: compare(str(folder / f"{name}-0"), by_number(plain_vectors(model, own)))[0] for name, own in of.items()
     }
     return {"rows": len(texts), "share": DUPLICATES, "encode_seconds": seconds, "min_cosine": cosines}
 
@@ -118,10 +117,6 @@ def strict_rate(jobs: Sequence[dict[str, float]], cores: int) -> float:
     return statistics.median(
         (job["tokens"] - job["first_tokens"]) / (job["running_s"] + job["prepare_s"] / cores) for job in jobs
     )
-
-
-def _by_id(vectors: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-    return {str(number): vector for number, vector in enumerate(vectors)}
 
 
 def _upload(texts: Sequence[str], target: str) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.figures.common import Figure, docstrings, make_job, run, table
-from jobs.figures.parity import compare
+from jobs.figures.parity import by_number, compare, load_plain
 from pipeline.check.verify import verify
 from pipeline.config.training import Architecture
 from pipeline.train.build import build_model
@@ -26,7 +26,7 @@ def measure(folder: Path) -> Figure:
     output = folder / "out"
     summary = run(make_job(source, output, model__name=str(model), model__precision="exact"), folder / "job")
     expected, seconds = plain(model, texts)
-    cosine, distance = compare(str(output), {f"{n}": vector for n, vector in enumerate(expected)})
+    cosine, distance = compare(str(output), by_number(expected))
     report = verify(str(output), sample=200, model=str(model))
     if not report.passed:
         raise RuntimeError(f"verification failed: {report}")
@@ -72,9 +72,7 @@ def build(folder: Path, texts: list[str]) -> Path:
 
 def plain(model: Path, texts: list[str]) -> tuple[npt.NDArray[np.float32], float]:
     """sentence-transformers' own vectors, and the seconds they took."""
-    from sentence_transformers import SentenceTransformer
-
-    loaded = SentenceTransformer(str(model), device="cpu", local_files_only=True)
+    loaded = load_plain(str(model))
     loaded.encode(texts[:32], show_progress_bar=False)
     began = time.monotonic()
     vectors = loaded.encode(texts, show_progress_bar=False)

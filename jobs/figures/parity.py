@@ -53,24 +53,33 @@ def reference(source: Path) -> dict[str, npt.NDArray[np.float32]]:
 
 def plain_vectors(model: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """[n, dimensions] by `SentenceTransformer.encode` in float32."""
+    return np.asarray(load_plain(model).encode(list(texts), show_progress_bar=False), np.float32)
+
+
+def load_plain(model: str) -> Any:
+    """sentence-transformers' own SentenceTransformer of a directory, in float32 on the CPU."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    plain = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
-    return np.asarray(plain.encode(list(texts), show_progress_bar=False), np.float32)
+    return SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
+
+
+def by_number(vectors: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    """Of rows whose ids are their numbers: id → vector."""
+    return {str(number): vector for number, vector in enumerate(vectors)}
 
 
 def compare(output: str, expected: dict[str, npt.NDArray[np.float32]]) -> tuple[float, float]:
     """Lowest cosine and largest relative L2 distance of what is published; fails unless every row is there once."""
-    parity = compare_rows(pipeline.open_snapshot(output).to_table(columns=["id", "embedding"]), expected)
+    parity = compare_rows(output, pipeline.open_snapshot(output).to_table(columns=["id", "embedding"]), expected)
     return parity.min_cosine, parity.max_relative_l2
 
 
-def compare_rows(found: pa.Table, expected: Mapping[str, npt.NDArray[np.float32]]) -> "Parity":
-    """Of a table with `id` and `embedding`, by id. Fails unless every row is there once."""
+def compare_rows(output: str, found: pa.Table, expected: Mapping[str, npt.NDArray[np.float32]]) -> "Parity":
+    """Of an output's rows, a table with `id` and `embedding`, by id. Fails unless every row is there once."""
     ids = found["id"].to_pylist()
     if sorted(ids) != sorted(expected):
-        raise RuntimeError("the output does not hold the rows of its input, each once")
+        raise RuntimeError(f"{output} does not hold the rows of its input, each once")
     ours = np.array(found["embedding"].to_pylist(), np.float32)
     return measure_parity(ours, np.array([expected[row] for row in ids], np.float32))
 
