@@ -7,7 +7,6 @@ acknowledgements only. Ray restarts what dies a bounded number of times, then th
 plans again from the records. Ray Data's own checkpointing and `write_parquet` are not used: see docs/design.md.
 """
 
-import contextlib
 import logging
 import pickle
 import threading
@@ -22,7 +21,6 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.commit.records import AssemblyRecord
 from pipeline.config.schema import Execution
@@ -32,13 +30,11 @@ from pipeline.flow.blocks import block_of, units_of
 from pipeline.flow.cluster import (
     READ_CPUS,
     STAGE_CPUS,
-    LostCluster,
     Pool,
     answers,
     check_shared,
     connect,
     forget,
-    leave,
     plan_pool,
     start_actor,
 )
@@ -48,11 +44,12 @@ from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
+from pipeline.flow.ray_watch import RayWatch
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import BEAT_S, Board, Overdue, beat_s, kill_worker
+from pipeline.flow.watchdog import Board
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
@@ -76,13 +73,6 @@ OWN_BLOCK_BYTES = 1024
 SORRY_S = 30.0
 """Between two units that a worker without a replica gives back."""
 
-KILL_S = 30.0
-"""For a killing to be carried out on the worker's node."""
-
-STILL_S = 3600.0
-"""After that, without anything begun, ended or got on with, no more is to be hoped of Ray. Loading a model, or waiting for an
-autoscaler, takes less."""
-
 
 class RayEngine:
     """Connects to a Ray, or starts one on this machine, and runs waves on it."""
@@ -93,16 +83,12 @@ class RayEngine:
         self._board = start_actor(Board, execution.address)
         self._gcs_address: str = ray.get_runtime_context().gcs_address
         self._metrics = Metrics()
-        self._closing, self._closed = threading.Event(), threading.Event()
-        self._at_work = False
-        self._watchdog = threading.Thread(target=self._watch_workers, name="watchdog", daemon=True)
-        self._watchdog.start()
-        threading.Thread(target=self._watch_cluster, name="cluster-watch", daemon=True).start()
+        self._watch = RayWatch(self._board, self._gcs_address, execution.unit_timeout_s)
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`. Raises IncompleteError when the graph fails beyond Ray's own mending, StorageError when
         the output is a local path that some node doesn't see."""
-        with self._work():
+        with self._watch.at_work():
             check_shared(context.output, context.environment)
         ended = threading.Event()
         listener = threading.Thread(target=self._pass_on, args=(stop, ended), name="stop-listener", daemon=True)
@@ -123,48 +109,6 @@ class RayEngine:
             if stop.is_set():
                 ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
 
-    def _watch_cluster(self) -> None:
-        """End this process in good order when the cluster itself is gone. Alone, as nothing else returns in time then."""
-        lost = LostCluster(self._gcs_address)
-        while not self._closed.wait(BEAT_S):
-            lost.check()
-
-    def _watch_workers(self) -> None:
-        """Kill workers that have stopped getting on, and end this process when nothing gets on any more."""
-        timeout = self._execution.unit_timeout_s
-        while not self._closing.wait(beat_s(timeout)):
-            late: list[Overdue] = []
-            still_s = 0.0
-            with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
-                late = ray.get(self._board.overdue.remote(timeout), timeout=KILL_S)
-                still_s = ray.get(self._board.still_s.remote(), timeout=KILL_S)
-            for one in late:
-                with contextlib.suppress(ray.exceptions.RayError):  # its node is gone or away: it is told of again
-                    self._kill(one)
-            if self._at_work and still_s > max(STILL_S, 2 * timeout):
-                leave(
-                    f"nothing was begun and nothing got on for {still_s:,.0f} s: Ray finds no room for the workers (`ray status` "
-                    "tells), or has lost sight of them. What is committed stays; run the same command again"
-                )
-
-    def _kill(self, late: Overdue) -> None:
-        place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
-        kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
-        if ray.get(kill.remote(late.worker), timeout=KILL_S):  # not gone already
-            log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
-        ray.get(self._board.forget.remote(late.worker), timeout=KILL_S)
-
-    @contextlib.contextmanager
-    def _work(self) -> Iterator[None]:
-        """While the board ought to hear of progress. Raises as `losses_told` does."""
-        self._at_work = True
-        try:
-            with losses_told():
-                ray.get(self._board.clear.remote())
-                yield
-        finally:
-            self._at_work = False
-
     def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
         _configure()
         with losses_told():
@@ -175,8 +119,16 @@ class RayEngine:
             # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             graph = self._graph(_blocks(work), shared, pool)
-        with self._work():
+        lost = threading.Event()
+
+        def give_up() -> None:
+            lost.set()
+            _end(graph)
+
+        with self._watch.at_work(give_up):
             yield from self._acks(graph)
+        if lost.is_set():
+            raise IncompleteError("Ray has lost sight of a part of the work, or of the machines it was on")
 
     def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:
@@ -210,7 +162,7 @@ class RayEngine:
 
     def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
-        with self._work():
+        with self._watch.at_work():
             yield from self._assembled(tasks)
 
     def _assembled(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
@@ -235,15 +187,14 @@ class RayEngine:
 
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""
-        self._closing.set()
         if answers(self._gcs_address):
-            self._watchdog.join()
+            self._watch.end_workers()
             ray.kill(self._board)
             if self._started:
                 ray.shutdown()
         else:
             forget()
-        self._closed.set()
+        self._watch.end()
 
 
 class EncodeActor:
@@ -375,6 +326,14 @@ def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
         blocks[-1].append(segment)
         size += segment.bytes
     return [block_of(block) for block in blocks]
+
+
+def _end(graph: ray.data.Dataset) -> None:
+    """End a graph that gets on no more: its iteration ends as if all were done. Ray Data has no public way, and iterating waits
+    for ever."""
+    executor = getattr(graph, "_current_executor", None)  # there is one from the first block on
+    if executor is not None:
+        executor.shutdown(force=True)
 
 
 def _configure() -> None:

@@ -58,6 +58,7 @@ class Board:
         self._deaths: Counter[str] = Counter()
         self._asked: float | None = None  # when it was last asked for who is overdue
         self._moved = clock()  # when anything was begun, ended, or got on
+        self._begun = False  # whether anything was, since `clear`
 
     def stop(self) -> None:
         """No new unit is to be begun."""
@@ -65,7 +66,7 @@ class Board:
 
     def clear(self) -> None:
         """Forget what was begun: everything is planned anew."""
-        self._moved = self._clock()
+        self._moved, self._begun = self._clock(), False
         self._steps.clear()
         self._holder.clear()
         self._deaths.clear()
@@ -74,7 +75,7 @@ class Board:
         """A worker begins a task: how many workers have begun it and never ended. None: it should not begin."""
         if self._stopped:
             return None
-        self._moved = self._clock()
+        self._moved, self._begun = self._clock(), True
         if self._holder.get(task, worker) != worker:
             self._deaths[task] += 1
         self._holder[task] = worker
@@ -113,9 +114,14 @@ class Board:
         """Seconds since anything was begun, ended or got on."""
         return self._clock() - self._moved
 
+    def idle_s(self) -> float:
+        """Seconds since anybody was at anything; 0 while somebody is, and before the first was."""
+        return 0.0 if self._steps or not self._begun else self._clock() - self._moved
+
     def forget(self, worker: Worker) -> None:
         """A worker is no more."""
-        self._steps.pop(worker, None)
+        if self._steps.pop(worker, None) is not None:
+            self._moved = self._clock()
 
 
 def this_worker(node: str) -> Worker:

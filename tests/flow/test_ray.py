@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from support.models import edit_json
 import pipeline
 from jobs.figures.processes import descendants, kill
 from pipeline.errors import ModelError
+from pipeline.flow import ray_engine, ray_watch
 from pipeline.flow.supervisor import run_job
-from pipeline.progress.events import Event, UnitDone
+from pipeline.progress.events import Event, Note, UnitDone
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +76,40 @@ def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model:
     assert killer.killed
     assert summary.exit_code == 0
     assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(1500))
+
+
+def test_a_task_that_ray_has_lost_sight_of_is_planned_again(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in thousands of killed workers Ray forgets the task, and its graph waits for ever with nobody at work."""
+    lost, stage = tmp_path / "lost", ray_engine._stage
+
+    def forgetful(block: Any, shared: bytes, board: Any) -> Any:
+        if not lost.exists():
+            lost.touch()
+            threading.Event().wait()  # without a word to the board, as a task that nobody has
+        return stage(block, shared, board)
+
+    monkeypatch.setattr(ray_engine, "_stage", forgetful)
+    monkeypatch.setattr(ray_watch, "IDLE_S", 8.0)
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(40))
+    notes = Notes()
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=10)
+    assert run_job(config, reporter=notes).exit_code == 0
+    assert lost.exists()
+    assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(40))
+    assert any("planning again: Ray has lost sight" in text for text in notes.texts)
+
+
+class Notes:
+    """What a run tells in words."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.texts.append(event.text)
 
 
 def test_a_model_that_can_not_be_loaded_ends_the_run_and_no_machine_is_blamed(tmp_path: Path, tiny_model: str) -> None:

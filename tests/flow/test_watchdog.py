@@ -79,6 +79,25 @@ def test_nobody_is_accused_when_all_have_stood_still() -> None:
     assert watched.until(3614) == [(3612, 1)]
 
 
+def test_nobody_at_anything_is_noticed_once_something_was_begun() -> None:
+    """Ray forgets a task once in thousands of deaths, and waits for it for ever: the night was over."""
+    watched = Watched()
+    watched.now = 5000
+    assert watched.board.idle_s() == 0, "machines may still be on their way"
+    watched.board.begin(ONE, "encode 1")
+    watched.now += 700
+    assert watched.board.idle_s() == 0, "a long unit is no idleness"
+    watched.board.begin(OTHER, "stage 1")
+    watched.board.end(ONE, "encode 1")
+    watched.now += 700
+    watched.board.forget(OTHER)
+    assert watched.board.idle_s() == 0, "what it died over is given to somebody else now"
+    watched.now += 30
+    assert watched.board.idle_s() == 30
+    watched.board.clear()
+    assert watched.board.idle_s() == 0
+
+
 def ask_in_vain() -> None:
     """A store that is away, twice."""
     answers = iter([TransientStorageError("503"), TransientStorageError("503"), None])
