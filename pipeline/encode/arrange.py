@@ -16,6 +16,9 @@ CHECK_TOKENS = 512
 WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
 """Where configurations of transformers have how far a token sees."""
 
+FOLLOWING = ("dynamic", "longrope")
+"""Kinds of rotary positions, as transformers names them, whose frequencies follow the batch."""
+
 STREAM_IN_HALF = ("cuda",)
 """Devices on which the residual stream of layers that normalise it last is in half precision too. A GPU's time goes by what is
 written and read; on a CPU float32 costs nothing there."""
@@ -71,6 +74,12 @@ def can_pack(transformer: Any, placement: Placement, max_tokens: int) -> bool:
     exchangeable = getattr(transformer.model, "is_backend_compatible", lambda: False)()
     never_empty = len(transformer.tokenizer("")["input_ids"]) > 0
     return exchangeable and never_empty and (placement.device == "cpu" or placement.dtype != "float32")
+
+
+def changes_itself(model: torch.nn.Module) -> bool:
+    """Whether a forward pass leaves something behind that the next one finds: rotary frequencies that follow the longest text
+    of a batch. Two passes at once would take each other's."""
+    return any(kind in str(getattr(module, "rope_type", "")) for module in model.modules() for kind in FOLLOWING)
 
 
 def padded(transformer: Any) -> Padded:

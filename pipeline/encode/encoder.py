@@ -2,11 +2,12 @@
 
 What makes it faster than `SentenceTransformer.encode` without changing a vector: texts are sorted by their tokens and lie
 packed one behind the other, so that nothing is computed for padding; a batch holds a budget of tokens instead of 32 texts;
-products are merged and prepacked; and a unit is one result array and one transfer.
+each core of a CPU has a batch of its own; products are merged and prepacked; and a unit is one result array and one transfer.
 """
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipeline.encode import compiled
-from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, has_fast_way, padded
+from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, changes_itself, has_fast_way, padded
 from pipeline.encode.attention import EQUAL_TOKENS
 from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.budget import fastest_budget, repeated
@@ -29,6 +30,7 @@ from pipeline.encode.layout import Layout
 from pipeline.encode.memory import free_memory
 from pipeline.encode.placement import Placement
 from pipeline.encode.settings import EncoderSettings
+from pipeline.encode.share import Batches, run_beside
 from pipeline.encode.texts import Texts, in_given_order, longest_first
 from pipeline.errors import EncodeError
 from pipeline.model.lock import ModelLock
@@ -36,9 +38,9 @@ from pipeline.model.modules import find_route
 
 log = logging.getLogger(__name__)
 
-TOKEN_BUDGET = {"cpu": 4096, "cuda": 65_536}
-"""Tokens of one forward pass, padding included. On a CPU larger batches fall out of the cache; on a GPU it serves until the
-model's own is found, see budget.py."""
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 65_536}
+"""Tokens of one forward pass, padding included. On a CPU, where each core has a pass of its own, larger ones fall out of the
+cache; on a GPU it serves until the model's own is found, see budget.py."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
@@ -87,6 +89,8 @@ class Encoder:
         self.stats = EncodeStats()
         self.compile_within: Callable[[], AbstractContextManager[None]] | None = nullcontext
         self._busy_s = 0.0  # encoding
+        self._threads = 1  # batches at once
+        self._counting = threading.Lock()
         # Texts to compare compiled layers on, until that has been tried.
         self._compile_with: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None = None
         self.max_tokens = settings.max_tokens
@@ -105,7 +109,7 @@ class Encoder:
         self.fast = fast and has_fast_way(transformer, placement, self.max_tokens)
         if self.fast and (doubt := self._arrange_checked(transformer, *some)) is not None:
             log.warning("%s is run the plain way: the fast one %s", lock.name, doubt)
-            self.fast = False
+            self.fast, self._threads = False, 1
             del self._model, transformer, features
             free_memory()
             self._model, transformer = self._load(model_directory, settings.task)
@@ -122,37 +126,64 @@ class Encoder:
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
 
-        Out of memory: the token budget is halved and the batch tried again. Raises EncodeError when one text alone is
-        too much, or the model's output has another shape than its lock says.
+        Out of memory: the token budget is halved and the batch done in pieces at the end. Raises EncodeError when one text alone
+        is too much, or the model's output has another shape than its lock says.
         """
         if self._compile_with is not None and self._busy_s > compiled.AFTER_S[self.placement.device]:
             self._try_compiled(*self._compile_with)
         began = time.perf_counter()
         texts = longest_first(token_ids, offsets, self.placement.device)
         out = torch.empty((len(texts), self._dimensions), dtype=torch.float32, device=self.placement.device)
-        first = 0
-        with torch.inference_mode():
-            while first < len(texts):
-                stop = self._layout.cut(texts, first, self.token_budget)
-                vectors = self._try_forward(texts, first, stop)
-                if vectors is None:
-                    self._halve(texts, first, stop)
-                    continue
-                if vectors.shape != (stop - first, self._dimensions):
-                    raise EncodeError(
-                        f"the model gave vectors of shape {tuple(vectors.shape)} for {stop - first} texts; its lock says "
-                        f"{self._dimensions} dimensions"
-                    )
-                out[first:stop] = vectors
-                first = stop
+        batches = Batches(texts, self._layout, self._threads)
+        left: list[tuple[int, int]] = []
+
+        def work() -> None:
+            try:
+                while (batch := batches.take(self.token_budget)) is not None:
+                    if not self._encode_batch(texts, *batch, out):
+                        left.append(batch)
+            except BaseException:
+                batches.end()
+                raise
+
+        run_beside(work, self._threads)
+        for first, stop in left:  # one after the other, now that no other thread holds memory
+            self._encode_smaller(texts, first, stop, out)
         found = in_given_order(out, texts.order)
         self._busy_s += time.perf_counter() - began
         return found
 
+    def _encode_batch(self, texts: Texts, first: int, stop: int, out: torch.Tensor) -> bool:
+        """False: out of memory, and the token budget is smaller now."""
+        vectors = self._try_forward(texts, first, stop)
+        if vectors is None:
+            self._halve(texts, first, stop)
+            return False
+        if vectors.shape != (stop - first, self._dimensions):
+            raise EncodeError(
+                f"the model gave vectors of shape {tuple(vectors.shape)} for {stop - first} texts; its lock says "
+                f"{self._dimensions} dimensions"
+            )
+        out[first:stop] = vectors
+        return True
+
+    def _encode_smaller(self, texts: Texts, first: int, stop: int, out: torch.Tensor) -> None:
+        """A batch that was too big, in pieces. Raises EncodeError when one text alone is."""
+        while first < stop:
+            end = min(stop, self._layout.cut(texts, first, self.token_budget))
+            if self._encode_batch(texts, first, end, out):
+                first = end
+            elif end - first == 1:
+                raise EncodeError(
+                    f"one text of {texts.lengths[first]} tokens doesn't fit into the memory of the {self.placement.device}; set "
+                    "a lower model.max_tokens, or give the replica more memory"
+                )
+
     def _try_forward(self, texts: Texts, first: int, stop: int) -> torch.Tensor | None:
         """None: out of memory. By then the exception is gone, and with it the tensors its traceback held."""
         try:
-            return self._forward(texts, first, stop)
+            with torch.inference_mode():
+                return self._forward(texts, first, stop)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
                 return None
@@ -165,25 +196,22 @@ class Encoder:
             vectors = vectors[:, : self._dimensions]
             if self._normalized:
                 vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-        self.stats = replace(
-            self.stats,
-            tokens=self.stats.tokens + int(texts.starts[stop] - texts.starts[first]),
-            padded_tokens=self.stats.padded_tokens + self._layout.size(texts, first, stop),
-            batches=self.stats.batches + 1,
-        )
+        with self._counting:
+            self.stats = replace(
+                self.stats,
+                tokens=self.stats.tokens + int(texts.starts[stop] - texts.starts[first]),
+                padded_tokens=self.stats.padded_tokens + self._layout.size(texts, first, stop),
+                batches=self.stats.batches + 1,
+            )
         return vectors
 
     def _halve(self, texts: Texts, first: int, stop: int) -> None:
         """Lower the budget to at most half the size of the batch that was too big."""
-        if stop - first == 1:
-            raise EncodeError(
-                f"one text of {texts.lengths[first]} tokens doesn't fit into the memory of the {self.placement.device}; set "
-                "a lower model.max_tokens, or give the replica more memory"
-            )
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
-        self.token_budget = max(1, min(self.token_budget, self._layout.size(texts, first, stop)) // 2)
-        self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
+        with self._counting:
+            self.token_budget = max(1, min(self.token_budget, self._layout.size(texts, first, stop)) // 2)
+            self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Flat ids and offsets, none of the texts longer than the check wants them."""
@@ -218,6 +246,8 @@ class Encoder:
         expected = self.encode(ids, offsets)
         try:
             self._layout = arrange_fast(transformer, self.placement, self.max_tokens)
+            if self.placement.device == "cpu" and not changes_itself(transformer.model):
+                self._threads = torch.get_num_threads()
             found = self.encode(ids, offsets)
             if self.placement.device == "cuda":  # many texts of one length are attended to in another way there
                 longest = ids[offsets[-2] : offsets[-1]]

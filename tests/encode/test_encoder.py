@@ -42,7 +42,7 @@ def make(tiny_model: str, lock: ModelLock, request: pytest.FixtureRequest) -> It
     packed = request.param == "packed"
 
     def make(placement: Placement = EXACT, max_tokens: int = 128, **options: Any) -> Encoder:
-        encoder = Encoder(tiny_model, lock, placement, EncoderSettings(max_tokens, **options))
+        encoder = Encoder(tiny_model, lock, placement, EncoderSettings(max_tokens, **options), threads=1)
         assert isinstance(encoder._layout, Packed if packed else Padded)
         return encoder
 
@@ -102,7 +102,7 @@ def test_a_text_without_tokens_has_the_same_finite_vector_wherever_it_is(
     monkeypatch.setattr(arranging, "can_pack", lambda *_: False)
     ids, offsets = flat([0, 5, 0])
     alone, together = (
-        Encoder(tiny_model, lock, EXACT, EncoderSettings(128, token_budget=budget)).encode(ids, offsets)
+        Encoder(tiny_model, lock, EXACT, EncoderSettings(128, token_budget=budget), threads=1).encode(ids, offsets)
         for budget in (1, 1000)
     )
     assert np.isfinite(alone).all()
