@@ -64,13 +64,17 @@ class Killer:
 
 
 @pytest.mark.parametrize("worker", ["encode worker", "stage worker"])
-def test_a_killed_worker_costs_what_it_had_in_flight(tmp_path: Path, tiny_model: str, worker: str) -> None:
-    """The kernel's out-of-memory killer takes whichever process is largest."""
+def test_a_killed_worker_costs_what_it_had_in_flight(
+    tmp_path: Path, tiny_model: str, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's out-of-memory killer takes whichever process is largest. Should Ray forget the task, it takes a minute."""
+    monkeypatch.setattr(ray_watch, "IDLE_S", 30.0)
     for shard in range(6):
         write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(250 * shard, 250 * shard + 250), words=300)
     config = make_config(
-        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
-    )
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1,
+        execution__unit_timeout_s=30,
+    )  # fmt: skip
     killer = Killer(worker)
     summary = run_job(config, reporter=killer)
     assert killer.killed
