@@ -1,5 +1,6 @@
 """A loaded model made as fast as its architecture and its device allow, or left as it is."""
 
+import sys
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
 
 FOLLOWING = ("dynamic", "longrope")
 """Kinds of rotary positions, as transformers names them, whose frequencies follow the batch."""
+
+MASK_BYTES = 2 << 30
+"""For the masks of all passes that are under way."""
 
 STREAM_IN_HALF = ("cuda",)
 """Devices on which the residual stream of layers that normalise it last is in half precision too. A GPU's time goes by what is
@@ -80,6 +84,14 @@ def changes_itself(model: torch.nn.Module) -> bool:
     """Whether a forward pass leaves something behind that the next one finds: rotary frequencies that follow the longest text
     of a batch. Two passes at once would take each other's."""
     return any(kind in str(getattr(module, "rope_type", "")) for module in model.modules() for kind in FOLLOWING)
+
+
+def most_at_once(transformer: Any, max_tokens: int) -> int:
+    """How many passes of a text of so many tokens may be under way at once: a window makes each a mask of 4 bytes for each square
+    token, as torch adds it to scores."""
+    windows = [getattr(transformer.model.config, name, None) for name in WINDOWS]
+    masked = any(isinstance(window, int) and window < max_tokens for window in windows)
+    return max(1, MASK_BYTES // (4 * max_tokens**2)) if masked else sys.maxsize
 
 
 def padded(transformer: Any) -> Padded:

@@ -21,7 +21,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipeline.encode import compiled
-from pipeline.encode.arrange import CHECK_TOKENS, arrange_fast, arrange_plain, changes_itself, has_fast_way, padded
+from pipeline.encode.arrange import (
+    CHECK_TOKENS,
+    arrange_fast,
+    arrange_plain,
+    changes_itself,
+    has_fast_way,
+    most_at_once,
+    padded,
+)
 from pipeline.encode.attention import EQUAL_TOKENS
 from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.budget import fastest_budget, repeated
@@ -41,6 +49,9 @@ log = logging.getLogger(__name__)
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 65_536}
 """Tokens of one forward pass, padding included. On a CPU, where each core has a pass of its own, larger ones fall out of the
 cache; on a GPU it serves until the model's own is found, see budget.py."""
+
+LONGEST_PASS_S = 60.0
+"""A forward pass is the only sign of life of a CPU: where the longest text takes longer on one core, more of them share it."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How torch says it where it has no exception of its own for it: the CPU's allocator, cuBLAS."""
@@ -134,19 +145,22 @@ class Encoder:
         began = time.perf_counter()
         texts = longest_first(token_ids, offsets, self.placement.device)
         out = torch.empty((len(texts), self._dimensions), dtype=torch.float32, device=self.placement.device)
-        batches = Batches(texts, self._layout, self._threads)
+        threads = max(1, min(self._threads, len(texts)))
+        batches = Batches(texts, self._layout, threads)
         left: list[tuple[int, int]] = []
 
         def work() -> None:
             try:
                 while (batch := batches.take(self.token_budget)) is not None:
-                    if not self._encode_batch(texts, *batch, out):
+                    if threads == 1:
+                        self._encode_smaller(texts, *batch, out)
+                    elif not self._encode_batch(texts, *batch, out):
                         left.append(batch)
             except BaseException:
                 batches.end()
                 raise
 
-        run_beside(work, self._threads)
+        run_beside(work, threads)
         for first, stop in left:  # one after the other, now that no other thread holds memory
             self._encode_smaller(texts, first, stop, out)
         found = in_given_order(out, texts.order)
@@ -154,10 +168,10 @@ class Encoder:
         return found
 
     def _encode_batch(self, texts: Texts, first: int, stop: int, out: torch.Tensor) -> bool:
-        """False: out of memory, and the token budget is smaller now."""
+        """False: out of memory, and the token budget is smaller now than these were."""
         vectors = self._try_forward(texts, first, stop)
         if vectors is None:
-            self._halve(texts, first, stop)
+            self._lower_budget(texts, first, stop)
             return False
         if vectors.shape != (stop - first, self._dimensions):
             raise EncodeError(
@@ -168,7 +182,7 @@ class Encoder:
         return True
 
     def _encode_smaller(self, texts: Texts, first: int, stop: int, out: torch.Tensor) -> None:
-        """A batch that was too big, in pieces. Raises EncodeError when one text alone is."""
+        """A batch, in pieces where it is too big. Raises EncodeError when one text alone is."""
         while first < stop:
             end = min(stop, self._layout.cut(texts, first, self.token_budget))
             if self._encode_batch(texts, first, end, out):
@@ -205,13 +219,16 @@ class Encoder:
             )
         return vectors
 
-    def _halve(self, texts: Texts, first: int, stop: int) -> None:
-        """Lower the budget to at most half the size of the batch that was too big."""
+    def _lower_budget(self, texts: Texts, first: int, stop: int) -> None:
+        """To half the size of a batch that was too big, unless another thread has seen to it, or it was one text."""
         if self.placement.device == "cuda":
             torch.cuda.empty_cache()
+        size = self._layout.size(texts, first, stop)
         with self._counting:
-            self.token_budget = max(1, min(self.token_budget, self._layout.size(texts, first, stop)) // 2)
             self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
+            if stop - first > 1 and size <= self.token_budget:
+                self.token_budget = max(1, size // 2)
+                log.info("no memory for a batch of %d tokens: they have at most %d from now on", size, size // 2)
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Flat ids and offsets, none of the texts longer than the check wants them."""
@@ -246,8 +263,7 @@ class Encoder:
         expected = self.encode(ids, offsets)
         try:
             self._layout = arrange_fast(transformer, self.placement, self.max_tokens)
-            if self.placement.device == "cpu" and not changes_itself(transformer.model):
-                self._threads = torch.get_num_threads()
+            self._threads = self._threads_for(transformer, len(ids))
             found = self.encode(ids, offsets)
             if self.placement.device == "cuda":  # many texts of one length are attended to in another way there
                 longest = ids[offsets[-2] : offsets[-1]]
@@ -260,6 +276,14 @@ class Encoder:
         return (
             None if distance <= CHECK_BOUND[self.placement.dtype] else f"gives other vectors (distance {distance:.2g})"
         )
+
+    def _threads_for(self, transformer: Any, tokens: int) -> int:
+        """How many batches are encoded at once, after one of so many tokens that the whole CPU took `_busy_s` for."""
+        cores = torch.get_num_threads()
+        if self.placement.device != "cpu" or changes_itself(transformer.model):
+            return 1
+        pass_s = self._busy_s * self.max_tokens / tokens  # of the longest text, by all cores
+        return max(1, min(cores, int(LONGEST_PASS_S // max(pass_s, 1e-9)), most_at_once(transformer, self.max_tokens)))
 
     def _load(self, directory: str, task: str | None) -> tuple[SentenceTransformer, Any]:
         """The model, and the Transformer module a text passes; with a Router that of the route."""

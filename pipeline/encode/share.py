@@ -1,12 +1,13 @@
-"""The batches of a unit shared out among threads of one core each, on a CPU.
+"""The batches of a unit shared out among threads with a core each, on a CPU.
 
 Two products on a core each are done sooner than one product after the other on both: there the cores wait for each other at
 the end of every product, and all of them when something else takes one away. Weights are there once.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -44,18 +45,21 @@ class Batches:
 
 
 def run_beside(work: Callable[[], None], threads: int) -> None:
-    """Call `work` in so many threads at once, this one among them, each with one core for torch. What any of them raises is
-    raised once all have ended."""
-    if threads == 1:
+    """Call `work` in so many threads at once, this one among them, each with its share of the cores for torch. What any of them
+    raises is raised once all have ended. Where no more threads can be had, those there are do it all."""
+    if threads <= 1:
         work()
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    cores = torch.get_num_threads()
+    each = max(1, cores // threads)
+    torch.set_num_threads(each)
     try:
-        with ThreadPoolExecutor(threads - 1, "encode", lambda: torch.set_num_threads(1)) as pool:
-            others = [pool.submit(work) for _ in range(threads - 1)]
+        with ThreadPoolExecutor(threads - 1, "encode", lambda: torch.set_num_threads(each)) as pool:
+            others: list[Future[None]] = []
+            with contextlib.suppress(RuntimeError):  # can't start new thread
+                others.extend(pool.submit(work) for _ in range(threads - 1))
             work()
         for other in others:
             other.result()
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(cores)

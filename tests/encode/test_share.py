@@ -1,8 +1,10 @@
 """Batches that several threads encode at once: the same vectors, and nothing lost when one of them fails."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.encode.arrange import changes_itself
+from pipeline.encode.arrange import changes_itself, most_at_once
 from pipeline.encode.encoder import Encoder
 from pipeline.encode.layout import Packed, Padded
 from pipeline.encode.placement import Placement
@@ -129,6 +131,77 @@ def test_a_text_that_has_no_room_beside_others_is_encoded_alone(
     assert encoder.stats.halvings > 0
 
 
+def test_one_moment_without_memory_halves_the_budget_once(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of eight threads would halve it, from 2,048 to 7, and the rest of the night is a pass for each text."""
+    encoder = make(tiny_model, 8, budget=2048)
+    ids, offsets = flat([16] * 2048)
+    forward, first_pass = encoder._forward, threading.local()
+    gate = threading.Barrier(8)
+
+    def short_of_memory(texts: Texts, first: int, stop: int) -> torch.Tensor:
+        if not hasattr(first_pass, "over") and torch.get_num_threads() == 1:
+            first_pass.over = True
+            gate.wait(30)
+            raise torch.OutOfMemoryError("all at once")
+        return forward(texts, first, stop)
+
+    monkeypatch.setattr(encoder, "_forward", short_of_memory)
+    assert np.isfinite(encoder.encode(ids, offsets)).all()
+    assert encoder.token_budget >= 512
+    assert encoder.stats.halvings == 8
+
+
+def test_a_text_alone_has_all_cores(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one of them it would take so much longer that it is taken for a text that hangs, and set aside."""
+    encoder, cores = make(tiny_model, 4, budget=100), []
+    forward = encoder._forward
+
+    def noting(*arguments: Any) -> torch.Tensor:
+        cores.append(torch.get_num_threads())
+        return forward(*arguments)
+
+    monkeypatch.setattr(encoder, "_forward", noting)
+    for lengths in ([100], [100, 100], [100] * 4):
+        encoder.encode(*flat(lengths))
+    assert (cores[0], set(cores[1:3]), set(cores[3:])) == (4, {2}, {1})
+
+
+def test_long_passes_are_shared_by_several_cores(tiny_model: str) -> None:
+    """A pass is the only sign of life: on one core the longest text of a large model would outlast any timeout."""
+    encoder = make(tiny_model, 8)
+    transformer = encoder._model[0]
+    encoder._busy_s, encoder.max_tokens = 1.0, 1000
+    assert encoder._threads_for(transformer, 100) == 6  # 10 s by all eight cores, 60 s by a sixth of them
+    encoder._busy_s = 100.0
+    assert encoder._threads_for(transformer, 100) == 1
+
+
+def test_masks_of_windows_bound_how_many_passes_are_under_way() -> None:
+    config = SimpleNamespace(local_attention=128)
+    transformer = SimpleNamespace(model=SimpleNamespace(config=config))
+    assert most_at_once(transformer, 8192) == 8
+    assert most_at_once(transformer, 65_536) == 1
+    assert most_at_once(SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace())), 65_536) > 1000
+
+
+def test_without_more_threads_those_there_are_do_it_all(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes is no reason to encode a unit and throw it away."""
+    ids, offsets = flat([20] * 400)
+    encoder = make(tiny_model, 4)
+    expected = encoder.encode(ids, offsets)
+    start, started = threading.Thread.start, itertools.count()
+
+    def refuse(thread: threading.Thread) -> None:
+        if next(started) > 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    found = encoder.encode(ids, offsets)
+    monkeypatch.undo()
+    assert np.array_equal(found, expected)
+
+
 def test_a_text_that_has_no_room_alone_either_is_an_error(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = make(tiny_model, 2)
     forward = encoder._forward
@@ -154,7 +227,7 @@ def test_each_thread_has_one_core_for_torch_and_afterwards_all_is_as_before() ->
         seen[threading.current_thread().name] = torch.get_num_threads()
 
     run_beside(work, 3)
-    assert list(seen.values()) == [1, 1, 1]
+    assert list(seen.values()) == [1, 1, 1], seen
     assert torch.get_num_threads() == 3
 
 
