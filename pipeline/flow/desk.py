@@ -27,7 +27,7 @@ class Desk:
         """
         deaths = ray.get(self._board.begin.remote(self._worker, name))
         try:
-            with self._showing(progress):
+            with self._showing(name, progress):
                 yield deaths
         finally:
             self._board.end.remote(self._worker, name)
@@ -38,12 +38,12 @@ class Desk:
         os._exit(1)
 
     @contextlib.contextmanager
-    def _showing(self, progress: Callable[[], int]) -> Iterator[None]:
+    def _showing(self, name: str, progress: Callable[[], int]) -> Iterator[None]:
         ended = threading.Event()
 
         def show() -> None:
             while not ended.wait(self._beat_s):
-                self._board.show.remote(self._worker, progress())
+                self._board.show.remote(self._worker, name, progress())
 
         beats = threading.Thread(target=show, name="beats", daemon=True)
         beats.start()

@@ -121,14 +121,18 @@ class RayEngine:
             graph = self._graph(_blocks(work), shared, pool)
         lost = threading.Event()
 
-        def give_up() -> None:
+        def give_up() -> bool:
+            executor = getattr(graph, "_current_executor", None)  # Ray Data has no public way to end what is waited for
+            if executor is None:  # there is one from the first block on
+                return False
             lost.set()
-            _end(graph)
+            executor.shutdown(force=True)  # iterating ends as if all were done
+            return True
 
         with self._watch.at_work(give_up):
             yield from self._acks(graph)
         if lost.is_set():
-            raise IncompleteError("Ray has lost sight of a part of the work, or of the machines it was on")
+            raise IncompleteError("Ray has lost sight of a part of the work")
 
     def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:
@@ -206,12 +210,9 @@ class EncodeActor:
         self._make = partial(Encoding, context, threads)
         self._desk = Desk(board, context.unit_timeout_s)
         self._transfer_s = 0.0  # passing a unit on, then taking the next one over
-        actor, began = ray.get_runtime_context().get_actor_id(), time.monotonic()
-        # A load has no progress to show; the driver's limit on it is that of everything that stands still.
-        with self._desk.task(f"load {actor}", lambda: -int(min(LOADING_S, time.monotonic() - began))) as deaths:
-            if (deaths or 0) >= MAX_DEATHS:  # over the gate's texts, most likely: no use to restart it 20 times
-                raise RuntimeError("loading a replica has ended its process each time")
-            self._encoding, self._missing = self._load()
+        self._encoding: Encoding | Ack | None = None
+        self._missing = ""
+        self._load()
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Units in, units with vectors out."""
@@ -224,19 +225,23 @@ class EncodeActor:
             yield made
             began = time.monotonic()
 
-    def _load(self) -> tuple[Encoding | Ack | None, str]:
-        """A replica or why there can be none, and why there is none on this machine now."""
-        try:
-            return _setup(self._make), ""
-        except Exception as error:  # of a device, most likely
-            missing = none_here(error)
-            log.warning("%s", missing)
-            return None, missing
+    def _load(self) -> None:
+        """Have a replica or the reason why there can be none, or why there is none on this machine now."""
+        actor, began = ray.get_runtime_context().get_actor_id(), time.monotonic()
+        # A load has no progress to show; the driver's limit on it is that of everything that stands still.
+        with self._desk.task(f"load {actor}", lambda: -int(min(LOADING_S, time.monotonic() - began))) as deaths:
+            if (deaths or 0) >= MAX_DEATHS:  # over the gate's texts, most likely: no use to restart it 20 times
+                raise RuntimeError("loading a replica has ended its process each time")
+            try:
+                self._encoding, self._missing = _setup(self._make), ""
+            except Exception as error:  # of a device, most likely
+                self._missing = none_here(error)
+                log.warning("%s", self._missing)
 
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
         if self._encoding is None:
             time.sleep(SORRY_S)
-            self._encoding, self._missing = self._load()
+            self._load()
         encoding = self._encoding
         if encoding is None:
             return task_ack(
@@ -326,14 +331,6 @@ def _blocks(work: Sequence[SegmentWork]) -> list[pa.Table]:
         blocks[-1].append(segment)
         size += segment.bytes
     return [block_of(block) for block in blocks]
-
-
-def _end(graph: ray.data.Dataset) -> None:
-    """End a graph that gets on no more: its iteration ends as if all were done. Ray Data has no public way, and iterating waits
-    for ever."""
-    executor = getattr(graph, "_current_executor", None)  # there is one from the first block on
-    if executor is not None:
-        executor.shutdown(force=True)
 
 
 def _configure() -> None:

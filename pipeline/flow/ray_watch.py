@@ -19,8 +19,8 @@ KILL_S = 30.0
 """For a killing to be carried out on the worker's node."""
 
 IDLE_S = 600.0
-"""After that, with nobody at anything though work was begun, Ray has lost sight of a task, or waits for a node that was taken
-away: what is pending is better planned again, on what there is."""
+"""After that, with nobody at anything though encoding was begun and no machine is missing, Ray has lost sight of a task: what is
+pending is better planned again."""
 
 STILL_S = 3600.0
 """After that, without anything begun, ended or got on with, no more is to be hoped of Ray. Loading a model, or waiting for an
@@ -34,7 +34,8 @@ class RayWatch:
         """timeout_s: for which a worker may show no progress."""
         self._board = board
         self._timeout_s = timeout_s
-        self._give_up: Callable[[], None] | None = None
+        self._give_up: Callable[[], bool] | None = None
+        self._planned_on: dict[str, float] = {}  # the cluster's resources then
         self._at_work = False
         self._closing, self._closed = threading.Event(), threading.Event()
         self._workers = threading.Thread(target=self._watch_workers, name="watchdog", daemon=True)
@@ -42,15 +43,16 @@ class RayWatch:
         threading.Thread(target=self._watch_cluster, args=(gcs_address,), name="cluster-watch", daemon=True).start()
 
     @contextlib.contextmanager
-    def at_work(self, give_up: Callable[[], None] | None = None) -> Iterator[None]:
+    def at_work(self, give_up: Callable[[], bool] | None = None) -> Iterator[None]:
         """While the board ought to hear of progress. Raises as `losses_told` does.
 
-        give_up: ends the waiting for Ray, once nobody is at anything any more.
+        give_up: ends the waiting for Ray, once nobody is at anything any more though no machine is missing; whether it could.
         """
         self._at_work = True
         try:
             with losses_told():
                 ray.get(self._board.clear.remote())
+                self._planned_on = ray.cluster_resources()
                 self._give_up = give_up
                 yield
         finally:
@@ -82,20 +84,32 @@ class RayWatch:
             for one in late:
                 with contextlib.suppress(ray.exceptions.RayError):  # its node is gone or away: it is told of again
                     self._kill(one)
-            give_up = self._give_up
-            if idle_s > IDLE_S and give_up is not None:
-                log.warning("no worker has been at anything for %.0f s: what Ray still owes is planned again", idle_s)
-                self._give_up = None
-                give_up()
+            if idle_s > IDLE_S:
+                self._plan_again(idle_s)
             if self._at_work and still_s > max(STILL_S, 2 * self._timeout_s):
                 leave(
                     f"nothing was begun and nothing got on for {still_s:,.0f} s: Ray finds no room for the workers (`ray status` "
                     "tells), or has lost sight of them. What is committed stays; run the same command again"
                 )
 
+    def _plan_again(self, idle_s: float) -> None:
+        give_up = self._give_up
+        try:
+            if give_up is not None and self._is_complete() and give_up():
+                log.warning("no worker has been at anything for %.0f s: what Ray still owes is planned again", idle_s)
+                self._give_up = None
+        except Exception as error:  # it is Ray's own; this thread has workers to look after
+            log.warning("Ray's graph can't be ended (%s): %s", type(error).__name__, error)
+
+    def _is_complete(self) -> bool:
+        """Whether the cluster has what the work was planned on: a machine that is missing may come back, and is waited for."""
+        now = ray.cluster_resources()
+        return all(now.get(name, 0) >= self._planned_on.get(name, 0) for name in ("CPU", "GPU"))
+
     def _kill(self, late: Overdue) -> None:
         place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
         kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
-        if ray.get(kill.remote(late.worker), timeout=KILL_S):  # not gone already
-            log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
+        with contextlib.suppress(ray.exceptions.TaskUnschedulableError):  # its node is no more, and it neither
+            if ray.get(kill.remote(late.worker), timeout=KILL_S):  # not gone already
+                log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
         ray.get(self._board.forget.remote(late.worker), timeout=KILL_S)

@@ -112,7 +112,7 @@ class _Watchdog:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._board, self._lock = Board(), threading.Lock()
-        self._progress: dict[Worker, Callable[[], int]] = {}
+        self._progress: dict[Worker, tuple[str, Callable[[], int]]] = {}
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
@@ -121,7 +121,7 @@ class _Watchdog:
         """While a step, the first word of the name, is at something. Each step is at one thing at a time."""
         worker = this_worker(name.partition(" ")[0])
         with self._lock:
-            self._progress[worker] = progress
+            self._progress[worker] = name, progress
             self._board.begin(worker, name)
         try:
             yield
@@ -136,8 +136,8 @@ class _Watchdog:
     def _watch(self) -> None:
         while not self._closed.wait(beat_s(self._timeout_s)):
             with self._lock:
-                for worker, progress in self._progress.items():
-                    self._board.show(worker, progress())
+                for worker, (name, progress) in self._progress.items():
+                    self._board.show(worker, name, progress())
                 overdue = self._board.overdue(self._timeout_s)
             for late in overdue:
                 log.error("%s: no progress for %.0f s; this process ends itself. Run again", late.task, late.silent_s)

@@ -58,7 +58,7 @@ class Board:
         self._deaths: Counter[str] = Counter()
         self._asked: float | None = None  # when it was last asked for who is overdue
         self._moved = clock()  # when anything was begun, ended, or got on
-        self._begun = False  # whether anything was, since `clear`
+        self._under_way = False  # whether anything but reading was begun since `clear`
 
     def stop(self) -> None:
         """No new unit is to be begun."""
@@ -66,7 +66,7 @@ class Board:
 
     def clear(self) -> None:
         """Forget what was begun: everything is planned anew."""
-        self._moved, self._begun = self._clock(), False
+        self._moved, self._under_way = self._clock(), False
         self._steps.clear()
         self._holder.clear()
         self._deaths.clear()
@@ -75,7 +75,8 @@ class Board:
         """A worker begins a task: how many workers have begun it and never ended. None: it should not begin."""
         if self._stopped:
             return None
-        self._moved, self._begun = self._clock(), True
+        self._moved = self._clock()
+        self._under_way |= not task.startswith("read ")  # which goes on while encoders wait for a machine
         if self._holder.get(task, worker) != worker:
             self._deaths[task] += 1
         self._holder[task] = worker
@@ -90,10 +91,13 @@ class Board:
         if worker in self._steps and self._steps[worker].task == task:
             del self._steps[worker]
 
-    def show(self, worker: Worker, progress: int) -> None:
+    def show(self, worker: Worker, task: str, progress: int) -> None:
         """A worker shows how far it is; any change is progress."""
         step = self._steps.get(worker)
-        if step is not None and step.progress != progress:
+        if step is None:  # this board has died and come back meanwhile
+            step = self._steps[worker] = _Step(task, -1, self._clock())
+            self._holder.setdefault(task, worker)
+        if step.progress != progress:
             step.progress, step.changed = progress, self._clock()
             self._moved = step.changed
 
@@ -103,6 +107,7 @@ class Board:
         if self._asked is not None and now - self._asked > timeout_s / 2:  # it's asked four times as often:
             for step in self._steps.values():  # this machine was stopped, and who works on it with it
                 step.changed = now
+            self._moved = now
         self._asked = now
         late = {worker: step for worker, step in self._steps.items() if now - step.changed > timeout_s}
         found = [Overdue(worker, step.task, now - step.changed) for worker, step in late.items()]
@@ -115,8 +120,8 @@ class Board:
         return self._clock() - self._moved
 
     def idle_s(self) -> float:
-        """Seconds since anybody was at anything; 0 while somebody is, and before the first was."""
-        return 0.0 if self._steps or not self._begun else self._clock() - self._moved
+        """Seconds since anybody was at anything; 0 while somebody is, and before anything but reading was begun."""
+        return 0.0 if self._steps or not self._under_way else self._clock() - self._moved
 
     def forget(self, worker: Worker) -> None:
         """A worker is no more."""

@@ -11,9 +11,10 @@ import pytest
 from support.memory import MemoryStore
 
 from pipeline.errors import TransientStorageError
-from pipeline.flow import encoding, reading
+from pipeline.flow import encoding, ray_watch, reading
 from pipeline.flow.encoding import Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
+from pipeline.flow.ray_watch import RayWatch
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
@@ -64,7 +65,7 @@ def test_who_is_told_of_and_gets_on_after_all_is_left_alone() -> None:
     assert watched.until(10) == [(10, 1), (10, 2)]
     watched.board.end(ONE, "encode 1")
     watched.now = 12
-    watched.board.show(OTHER, 7)
+    watched.board.show(OTHER, "encode 2", 7)
     assert watched.until(20) == []
     assert watched.until(22) == [(22, 2)]
 
@@ -79,11 +80,15 @@ def test_nobody_is_accused_when_all_have_stood_still() -> None:
     assert watched.until(3614) == [(3612, 1)]
 
 
-def test_nobody_at_anything_is_noticed_once_something_was_begun() -> None:
+def test_nobody_at_anything_is_noticed_once_encoding_was_begun() -> None:
     """Ray forgets a task once in thousands of deaths, and waits for it for ever: the night was over."""
     watched = Watched()
     watched.now = 5000
     assert watched.board.idle_s() == 0, "machines may still be on their way"
+    watched.board.begin(OTHER, "read 1")
+    watched.board.end(OTHER, "read 1")
+    watched.now += 700
+    assert watched.board.idle_s() == 0, "readers need none of those that encoders wait for"
     watched.board.begin(ONE, "encode 1")
     watched.now += 700
     assert watched.board.idle_s() == 0, "a long unit is no idleness"
@@ -96,6 +101,61 @@ def test_nobody_at_anything_is_noticed_once_something_was_begun() -> None:
     assert watched.board.idle_s() == 30
     watched.board.clear()
     assert watched.board.idle_s() == 0
+
+
+def test_a_cluster_that_stood_still_was_not_idle() -> None:
+    watched = Watched()
+    watched.board.begin(ONE, "encode 1")
+    watched.until(4)
+    watched.board.end(ONE, "encode 1")
+    watched.now = 3600
+    watched.board.overdue(TIMEOUT_S)
+    assert watched.board.idle_s() == 0
+
+
+def test_a_board_that_died_and_came_back_learns_who_is_at_work() -> None:
+    """A worker in the middle of a long unit would be taken for idle, and all work in flight be given up for it."""
+    watched = Watched()
+    watched.board.begin(OTHER, "stage 1")
+    watched.board.end(OTHER, "stage 1")
+    watched.board.show(ONE, "encode 1", 5)
+    watched.now = 700
+    assert watched.board.idle_s() == 0
+    assert [late.task for late in watched.board.overdue(TIMEOUT_S)] == ["encode 1"], "and it may hang"
+    watched.board.end(ONE, "encode 1")
+    watched.now = 800
+    assert watched.board.idle_s() == 100
+
+
+@pytest.mark.parametrize(
+    ("there", "ends", "asked"),
+    [
+        ({"CPU": 4.0, "GPU": 2.0}, True, 1),
+        ({"CPU": 8.0, "GPU": 2.0}, True, 1),
+        ({"CPU": 4.0, "GPU": 1.0}, True, 0),
+        ({"CPU": 4.0}, True, 0),
+        ({"CPU": 4.0, "GPU": 2.0}, False, 2),
+    ],
+)
+def test_work_is_planned_again_unless_a_machine_is_missing(
+    monkeypatch: pytest.MonkeyPatch, there: dict[str, float], ends: bool, asked: int
+) -> None:
+    """Without its GPUs the work would be planned on what is left, or refused: a node that was taken away may come back."""
+    monkeypatch.setattr(ray_watch.ray, "cluster_resources", lambda: there)
+    calls: list[None] = []
+    watch = object.__new__(RayWatch)
+    watch._planned_on, watch._give_up = {"CPU": 4.0, "GPU": 2.0}, lambda: calls.append(None) or ends
+    for _ in range(2):
+        watch._plan_again(700)
+    assert len(calls) == asked, "what could not be ended yet is tried again"
+
+
+def test_a_graph_that_can_not_be_ended_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would look after workers that hang."""
+    monkeypatch.setattr(ray_watch.ray, "cluster_resources", dict)
+    watch = object.__new__(RayWatch)
+    watch._planned_on, watch._give_up = {}, lambda: 1 / 0 > 0
+    watch._plan_again(700)
 
 
 def ask_in_vain() -> None:
