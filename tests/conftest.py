@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+NICENESS = "RAY_worker_niceness"
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is loaded. Its threads wait for each other by spinning, which takes the cores from the processes beside it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Ray gives its workers a niceness of 15: beside other processes they get 4% of a core, and a test of seconds takes minutes.
+    os.environ.setdefault(NICENESS, "0")
 
 LONGEST_FIRST = (
     "faults/simulation", "faults/chaos", "faults/sweep", "faults/security", "faults/corpus", "faults/poison", "faults/ground",
@@ -36,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may see the developer's own accounts or reach a hub."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "RAY_")):
+        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "RAY_")) and name != NICENESS:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")

@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_what_it_had_in_flight(
 def test_a_task_that_ray_has_lost_sight_of_is_planned_again(
     tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once in thousands of killed workers Ray forgets the task, and its graph waits for ever with nobody at work."""
+    """Ray may do so when a worker is killed, and its graph waits for ever with nobody at work."""
     lost, stage = tmp_path / "lost", ray_engine._stage
 
     def forgetful(block: Any, shared: bytes, board: Any) -> Any:

@@ -81,7 +81,7 @@ def test_nobody_is_accused_when_all_have_stood_still() -> None:
 
 
 def test_nobody_at_anything_is_noticed_once_encoding_was_begun() -> None:
-    """Ray forgets a task once in thousands of deaths, and waits for it for ever: the night was over."""
+    """Ray may forget a task when its worker dies, and wait for it for ever: the night was over."""
     watched = Watched()
     watched.now = 5000
     assert watched.board.idle_s() == 0, "machines may still be on their way"

@@ -21,6 +21,7 @@ RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_worker_niceness": "0",  # its 15 is 4% of a core beside anything else
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
     # What is noticed after a minute or more in production is noticed after seconds here; stopped workers, though, not before
