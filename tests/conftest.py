@@ -17,7 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault(NICENESS, "0")
 
 LONGEST_FIRST = (
-    "faults/simulation", "faults/chaos", "faults/sweep", "faults/security", "faults/corpus", "faults/poison", "faults/ground",
+    "faults/simulation/test_simulation", "faults/sweep", "faults/chaos", "faults/poison", "faults/simulation",
+    "faults/security/test_secrets", "faults/security", "faults/corpus", "faults/store", "faults/ground",
     "flow/test_kill", "bench", "flow/test_ray", "cli/test_terminal", "test_readme", "flow/test_submit", "train", "quality",
     "flow/test_times", "evaluate", "flow", "scale", "encode",
 )  # fmt: skip

@@ -3,7 +3,6 @@
 `PYTHONPATH=tests:. python -m faults.simulation SEED` shows the history behind a number in a failure.
 """
 
-import dataclasses
 import json
 import os
 import random
@@ -15,12 +14,9 @@ from pathlib import Path
 import pytest
 from faults.simulation import binding
 from faults.simulation.misfortune import KINDS, Faults
-from faults.simulation.mutants import MUTANTS, Mutant, catching_seed
-from faults.simulation.mutation import put
-from faults.simulation.soak import MOST_SEARCHED, is_caught, soak
+from faults.simulation.soak import soak
 from support.records import done, input_file, spec, whole
 
-from pipeline.commit import snapshot
 from pipeline.commit.records import UnitRecord
 
 ROOT = Path(__file__).parents[3]
@@ -51,7 +47,7 @@ def python(code: str, **settings: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.nice(10),  # it never waits, and tests beside it wait for clusters that come up
+        preexec_fn=lambda: os.nice(3),  # it never waits, and tests beside it wait for clusters that come up
     )
 
 
@@ -89,21 +85,6 @@ def test_a_seed_is_the_same_history_in_any_process() -> None:
     digests = {python(TRACES, PYTHONHASHSEED=seed).communicate()[0] for seed in ("1", "2")}
     assert len(digests) == 1
     assert digests != {""}
-
-
-@pytest.mark.timeout(600)  # only where it has to search
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_broken_protocol_is_caught(mutant: Mutant) -> None:
-    assert is_caught(mutant), f"{mutant.name} went unnoticed for {MOST_SEARCHED} histories: {mutant.story}"
-
-
-def test_a_mutant_that_only_crashes_is_no_proof() -> None:
-    def crash(*_: object, **__: object) -> None:
-        raise KeyError("its own mistake")
-
-    broken = Mutant("crash", "", lambda: put(snapshot.publish, crash))
-    assert catching_seed(broken, range(5)) is None
-    assert catching_seed(dataclasses.replace(broken, crashes=True), range(5)) is not None
 
 
 def test_a_fault_counts_for_what_it_came_to() -> None:
