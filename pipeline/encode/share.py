@@ -14,7 +14,7 @@ import torch
 from pipeline.encode.layout import Layout
 from pipeline.encode.texts import Texts
 
-SMALLEST_TOKENS = 256
+SMALLEST_TOKENS = 512
 """Of the last batches, which are cut small so that all threads end at about the same time."""
 
 
@@ -34,7 +34,7 @@ class Batches:
                 return None
             if self._threads > 1:
                 rest = int(self._texts.starts[-1] - self._texts.starts[first])
-                budget = min(budget, max(SMALLEST_TOKENS, rest // (2 * self._threads)))
+                budget = min(budget, max(SMALLEST_TOKENS, rest // self._threads))
             self._first = self._layout.cut(self._texts, first, budget)
             return first, self._first
 

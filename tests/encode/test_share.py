@@ -74,7 +74,7 @@ def test_the_last_batches_are_small_so_that_all_threads_end_together() -> None:
     texts = sorted_texts([64] * 200)
     batches = Batches(texts, Packed(None), 3)
     sizes = [64 * (stop - first) for first, stop in iter(lambda: batches.take(100_000), None)]
-    assert sizes[0] <= 200 * 64 // 6
+    assert sizes[0] <= 200 * 64 // 3
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] <= SMALLEST_TOKENS
 
