@@ -175,11 +175,8 @@ def _stderr_closed() -> Iterator[None]:
 def plan_pool(execution: Execution) -> Pool:
     """One replica per GPU; without GPUs as many replicas as fill the cores."""
     resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    if execution.device == "cuda" and execution.replicas is not None:
-        return Pool(execution.replicas, None, 1, 1)  # also where nodes with GPUs are yet to be started for them
-    if gpus and execution.device != "cpu":
-        return Pool(execution.replicas or gpus, None, 1, 1)
+    if _wants_gpus(execution, resources):  # asked for by number, nodes with them may be yet to be started
+        return Pool(execution.replicas or int(resources["GPU"]), None, 1, 1)
     if execution.device == "cuda":
         raise ConfigError(
             "execution.device is cuda, but the Ray cluster has no GPU now; where it starts such nodes on demand, say with "
@@ -193,6 +190,16 @@ def plan_pool(execution: Execution) -> Pool:
     # would wait for ever, and so would a replica that wants more than any node has. Ray takes whole cores only above one.
     share = min((cores - max(1.0, cores / 16)) / replicas, node_cores - READ_CPUS)
     return Pool(replicas, threads, math.floor(share) if share >= 1 else round(max(share, 0.1), 2), None)
+
+
+def has_gpus(execution: Execution) -> bool:
+    """Whether `plan_pool` would plan for GPUs now."""
+    return _wants_gpus(execution, ray.cluster_resources())
+
+
+def _wants_gpus(execution: Execution, resources: dict[str, float]) -> bool:
+    asked = execution.device == "cuda" and execution.replicas is not None
+    return asked or (execution.device != "cpu" and int(resources.get("GPU", 0)) > 0)
 
 
 def check_shared(output: str, environment: WorkerEnvironment) -> None:

@@ -35,6 +35,7 @@ from pipeline.flow.cluster import (
     check_shared,
     connect,
     forget,
+    has_gpus,
     plan_pool,
     start_actor,
 )
@@ -44,7 +45,7 @@ from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.ray_watch import RayWatch
+from pipeline.flow.ray_watch import STILL_S, RayWatch
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
@@ -70,6 +71,9 @@ OWN_BLOCK_BYTES = 1024
 """A block of this size leaves its step at once: each unit goes on alone, and none waits for company."""
 
 
+LOOK_S = 5.0
+"""Between two looks for a GPU."""
+
 SORRY_S = 30.0
 """Between two units that a worker without a replica gives back."""
 
@@ -83,6 +87,7 @@ class RayEngine:
         self._board = start_actor(Board, execution.address)
         self._gcs_address: str = ray.get_runtime_context().gcs_address
         self._metrics = Metrics()
+        self._on_gpus = False  # where the last wave was
         self._watch = RayWatch(self._board, self._gcs_address, execution.unit_timeout_s)
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
@@ -96,7 +101,7 @@ class RayEngine:
         try:
             for begin in range(0, len(work), self._execution.wave_units):
                 if not stop.is_set():
-                    for ack in self._wave(context, work[begin : begin + self._execution.wave_units]):
+                    for ack in self._wave(context, work[begin : begin + self._execution.wave_units], stop):
                         self._metrics.count(ack, context.output)
                         yield ack
         finally:
@@ -109,10 +114,10 @@ class RayEngine:
             if stop.is_set():
                 ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
 
-    def _wave(self, context: JobContext, work: Sequence[SegmentWork]) -> Iterator[Ack]:
+    def _wave(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         _configure()
         with losses_told():
-            pool = plan_pool(self._execution)
+            pool = self._pool(stop)
         log.debug("wave of %d segments on %s", len(work), pool)
         shared = pickle.dumps(context)
         with warnings.catch_warnings():
@@ -133,6 +138,23 @@ class RayEngine:
             yield from self._acks(graph)
         if lost.is_set():
             raise IncompleteError("Ray has lost sight of a part of the work")
+
+    def _pool(self, stop: threading.Event) -> Pool:
+        """Replicas for a wave. What was begun on GPUs doesn't go on without: one that was taken away may come back."""
+        until = time.monotonic() + STILL_S
+        said = False
+        while self._on_gpus and not has_gpus(self._execution):
+            if not said:
+                log.warning("the cluster has no GPU any more; waiting up to %.0f min for one", STILL_S / 60)
+            said = True
+            if stop.wait(LOOK_S) or time.monotonic() > until:
+                raise IncompleteError(
+                    "the cluster has no GPU any more, which the run had begun on; once there is one again, or with "
+                    "execution.device cpu, the same command goes on"
+                )
+        pool = plan_pool(self._execution)
+        self._on_gpus = pool.num_gpus is not None
+        return pool
 
     def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:

@@ -97,7 +97,8 @@ class RayWatch:
         try:
             if give_up is not None and self._is_complete() and give_up():
                 log.warning("no worker has been at anything for %.0f s: what Ray still owes is planned again", idle_s)
-                self._give_up = None
+                if self._give_up is give_up:  # not the next wave's already
+                    self._give_up = None
         except Exception as error:  # it is Ray's own; this thread has workers to look after
             log.warning("Ray's graph can't be ended (%s): %s", type(error).__name__, error)
 

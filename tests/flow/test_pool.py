@@ -1,15 +1,18 @@
 """Fitting replicas onto nodes: what asks for more than a node has waits for ever, and nothing says so."""
 
 import socket
+import threading
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from pipeline.config.schema import Execution
 from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
-from pipeline.flow import cluster
+from pipeline.flow import cluster, ray_engine
+from pipeline.flow.cluster import Pool
 from pipeline.flow.ray_engine import RayEngine
 from pipeline.storage.environment import WorkerEnvironment
 
@@ -36,6 +39,52 @@ def test_every_node_has_room_for_its_replicas_and_a_reader(
     assert (pool.replicas, pool.threads) == (replicas, threads)
     on_a_node = -(-replicas // nodes)
     assert 0 < pool.num_cpus * on_a_node <= cores - cluster.READ_CPUS
+
+
+class Night:
+    """A cluster's resources, look after look, for an engine that has nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *gpus: float) -> None:
+        looks = iter(gpus)
+        monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": next(looks)})
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
+        monkeypatch.setattr(ray_engine, "LOOK_S", 0.001)
+        self.stop = threading.Event()
+
+    def pools(self, *waves: int, **execution: Any) -> list[Pool]:
+        engine = object.__new__(RayEngine)
+        engine._execution, engine._on_gpus = Execution(**execution), False
+        return [engine._pool(self.stop) for _ in waves]
+
+
+@pytest.mark.parametrize("execution", [{}, {"device": "cuda"}, {"replicas": 2}])
+def test_what_was_begun_on_gpus_waits_for_one_that_was_taken_away(
+    monkeypatch: pytest.MonkeyPatch, execution: dict[str, Any]
+) -> None:
+    """A preempted node was the end of the night: refused as a mistake in the config, or done on the cores that were left."""
+    night = Night(monkeypatch, 2, 0, 0, 0, 2, 2)
+    assert [pool.num_gpus for pool in night.pools(1, 2, **execution)] == [1, 1]
+
+
+def test_a_run_that_waits_for_a_gpu_can_be_stopped_and_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = Night(monkeypatch, 2, *[0] * 100_000)
+    monkeypatch.setattr(ray_engine, "STILL_S", 0.05)
+    with pytest.raises(IncompleteError, match="no GPU any more"):
+        night.pools(1, 2)
+    night = Night(monkeypatch, 2, 0, 0)
+    monkeypatch.setattr(ray_engine, "STILL_S", 3600)
+    night.stop.set()
+    with pytest.raises(IncompleteError, match="no GPU any more"):
+        night.pools(1, 2)
+
+
+def test_replicas_that_are_asked_for_on_gpus_are_left_to_ray_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = Night(monkeypatch, 0, 0, 0, 0)
+    assert [pool.num_gpus for pool in night.pools(1, 2, device="cuda", replicas=3)] == [1, 1]
+
+
+def test_a_run_without_gpus_stays_on_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [pool.num_gpus for pool in Night(monkeypatch, 0, 0).pools(1, 2)] == [None, None]
 
 
 def test_an_address_where_nobody_listens_is_one_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
