@@ -72,8 +72,7 @@ def can_pack(transformer: Any, placement: Placement, max_tokens: int) -> bool:
 
     On a GPU the kernel for it computes in half precision only.
     """
-    windows = [getattr(transformer.model.config, name, None) for name in WINDOWS]
-    if any(isinstance(window, int) and CHECK_TOKENS // 2 <= window < max_tokens for window in windows):
+    if any(CHECK_TOKENS // 2 <= window < max_tokens for window in _windows(transformer)):
         return False
     exchangeable = getattr(transformer.model, "is_backend_compatible", lambda: False)()
     never_empty = len(transformer.tokenizer("")["input_ids"]) > 0
@@ -89,9 +88,14 @@ def changes_itself(model: torch.nn.Module) -> bool:
 def most_at_once(transformer: Any, max_tokens: int) -> int:
     """How many passes of a text of so many tokens may be under way at once: a window makes each a mask of 4 bytes for each square
     token, as torch adds it to scores."""
-    windows = [getattr(transformer.model.config, name, None) for name in WINDOWS]
-    masked = any(isinstance(window, int) and window < max_tokens for window in windows)
+    masked = any(window < max_tokens for window in _windows(transformer))
     return max(1, MASK_BYTES // (4 * max_tokens**2)) if masked else sys.maxsize
+
+
+def _windows(transformer: Any) -> list[int]:
+    """How far its tokens see, where that is bounded."""
+    found = (getattr(transformer.model.config, name, None) for name in WINDOWS)
+    return [window for window in found if isinstance(window, int)]
 
 
 def padded(transformer: Any) -> Padded:

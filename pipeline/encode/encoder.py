@@ -69,7 +69,7 @@ class EncodeStats:
     tokens: int = 0
     padded_tokens: int = 0  # tokens plus padding: what the model computed
     batches: int = 0
-    halvings: int = 0  # of the token budget, each after the device ran out of memory
+    out_of_memory: int = 0  # forward passes that found no memory
 
 
 class Encoder:
@@ -137,7 +137,7 @@ class Encoder:
     def encode(self, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of texts given as flat token ids and offsets [n + 1]: float32 [n, dimensions], in the order given.
 
-        Out of memory: the token budget is halved and the batch done in pieces at the end. Raises EncodeError when one text alone
+        Out of memory: the token budget is halved and the batch done in pieces. Raises EncodeError when one text alone
         is too much, or the model's output has another shape than its lock says.
         """
         if self._compile_with is not None and self._busy_s > compiled.AFTER_S[self.placement.device]:
@@ -225,10 +225,12 @@ class Encoder:
             torch.cuda.empty_cache()
         size = self._layout.size(texts, first, stop)
         with self._counting:
-            self.stats = replace(self.stats, halvings=self.stats.halvings + 1)
+            self.stats = replace(self.stats, out_of_memory=self.stats.out_of_memory + 1)
             if stop - first > 1 and size <= self.token_budget:
                 self.token_budget = max(1, size // 2)
-                log.info("no memory for a batch of %d tokens: they have at most %d from now on", size, size // 2)
+                log.info(
+                    "no memory for a batch of %d tokens: they have at most %d from now on", size, self.token_budget
+                )
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Flat ids and offsets, none of the texts longer than the check wants them."""
@@ -239,11 +241,11 @@ class Encoder:
     def _rate(self, budget: int, token_ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> float | None:
         """Tokens per second with batches of that many tokens; None where there is no memory for them."""
         ids, offsets = repeated(token_ids, offsets, 2 * budget)
-        self.token_budget, halvings = budget, self.stats.halvings
+        self.token_budget, before = budget, self.stats.out_of_memory
         self.encode(ids, offsets)  # takes memory and chooses kernels
         began = time.perf_counter()
         self.encode(ids, offsets)
-        return len(ids) / (time.perf_counter() - began) if self.stats.halvings == halvings else None
+        return len(ids) / (time.perf_counter() - began) if self.stats.out_of_memory == before else None
 
     def _try_compiled(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> None:
         stats, budget, self._compile_with = self.stats, self.token_budget, None

@@ -57,7 +57,8 @@ def run_beside(work: Callable[[], None], threads: int) -> None:
         with ThreadPoolExecutor(threads - 1, "encode", lambda: torch.set_num_threads(each)) as pool:
             others: list[Future[None]] = []
             with contextlib.suppress(RuntimeError):  # can't start new thread
-                others.extend(pool.submit(work) for _ in range(threads - 1))
+                for _ in range(threads - 1):
+                    others.append(pool.submit(work))  # noqa: PERF401 - those before one that fails are kept
             work()
         for other in others:
             other.result()

@@ -116,7 +116,7 @@ def test_batches_hold_the_budget_and_little_padding_or_none(make: Make, monkeypa
     encoder.encode(*flat(lengths))
     assert all(rows * width <= 256 for rows, width in shapes)
     stats = encoder.stats
-    assert (stats.tokens, stats.batches, stats.halvings) == (sum(lengths), len(shapes), 0)
+    assert (stats.tokens, stats.batches, stats.out_of_memory) == (sum(lengths), len(shapes), 0)
     assert stats.padded_tokens == sum(rows * width for rows, width in shapes)
     if isinstance(encoder._layout, Packed):
         assert {rows for rows, _ in shapes} == {1}
@@ -154,11 +154,11 @@ def test_out_of_memory_halves_the_batch_and_changes_no_vector(make: Make, monkey
     # 40 × 60 = 2400 → 1200 → 600 → 300 → 150, packed 1508 → 754 → 377 → 188 or less: found once, and kept for the rest of
     # the unit and the next ones
     halvings = 3 if isinstance(encoder._layout, Packed) else 4
-    assert encoder.stats.halvings == halvings
+    assert encoder.stats.out_of_memory == halvings
     assert sum(rows * width > 200 for rows, width in shapes) == halvings
     assert encoder.stats.tokens == len(ids)
     encoder.encode(ids, offsets)
-    assert encoder.stats.halvings == halvings
+    assert encoder.stats.out_of_memory == halvings
 
 
 def test_memory_below_the_longest_text_allowed_is_found_once_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_memory_below_the_longest_text_allowed_is_found_once_too(make: Make, mon
     encoder = make(token_budget=512, max_tokens=128)
     spy(encoder, monkeypatch, limit=40)
     encoder.encode(*flat([20] * 64))
-    assert encoder.stats.halvings == 4  # 500 → 240 → 120 → 60 → 20, since whole texts are counted
+    assert encoder.stats.out_of_memory == 4  # 500 → 240 → 120 → 60 → 20, since whole texts are counted
 
 
 def test_a_single_text_that_is_too_much_is_an_error_that_says_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_torch_says_out_of_memory_in_other_words_too(make: Make, monkeypatch: py
 
     monkeypatch.setattr(encoder, "_forward", scripted)
     assert np.isfinite(encoder.encode(*flat([5, 6]))).all()
-    assert encoder.stats.halvings == 1
+    assert encoder.stats.out_of_memory == 1
 
 
 def test_any_other_failure_of_the_model_is_not_taken_for_lack_of_memory(

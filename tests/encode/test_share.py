@@ -128,7 +128,7 @@ def test_a_text_that_has_no_room_beside_others_is_encoded_alone(
 
     monkeypatch.setattr(encoder, "_forward", short_of_memory)
     assert np.abs(encoder.encode(ids, offsets) - expected).max() < 1e-6
-    assert encoder.stats.halvings > 0
+    assert encoder.stats.out_of_memory > 0
 
 
 def test_one_moment_without_memory_halves_the_budget_once(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_one_moment_without_memory_halves_the_budget_once(tiny_model: str, monke
     monkeypatch.setattr(encoder, "_forward", short_of_memory)
     assert np.isfinite(encoder.encode(ids, offsets)).all()
     assert encoder.token_budget >= 512
-    assert encoder.stats.halvings == 8
+    assert encoder.stats.out_of_memory == 8
 
 
 def test_a_text_alone_has_all_cores(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
