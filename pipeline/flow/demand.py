@@ -73,17 +73,18 @@ def sample(segments: Sequence[Segment], extraction: Extraction, policy: UnitPoli
     needed. Of a file that can't be read nobody tells but its reader."""
     found: dict[str, None] = {}
     left = SAMPLE_BYTES
-    each = -(-rows // max(1, min(SEGMENTS, len(segments))))
-    few = UnitPolicy(each, policy.text_bytes, policy.vector_bytes)
-    for segment in segments:
-        wanted = min(rows, len(found) + each)
-        for text in _texts(segment, extraction, few):
-            if len(found) >= wanted or left <= 0:
+    share = -(-rows // max(1, min(SEGMENTS, len(segments))))
+    for each in (share, rows):  # what is short then, because some have fewer, comes from those that have more
+        few = UnitPolicy(each, policy.text_bytes, policy.vector_bytes)
+        for segment in segments:
+            if len(found) == rows or left <= 0:
                 break
-            left -= len(text) if text not in found else 0
-            found[text] = None
-        if len(found) == rows or left <= 0:
-            break
+            wanted = min(rows, len(found) + each)
+            for text in _texts(segment, extraction, few):
+                if len(found) >= wanted or left <= 0:
+                    break
+                left -= len(text) if text not in found else 0
+                found[text] = None
     return list(found)
 
 

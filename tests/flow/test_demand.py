@@ -16,6 +16,7 @@ from pipeline.flow import demand
 from pipeline.flow.demand import compare, sample
 from pipeline.flow.job import resolve
 from pipeline.source.footers import read_footers
+from pipeline.source.records import Piece, Segment
 from pipeline.source.segments import cut_segments
 
 
@@ -125,6 +126,17 @@ def test_a_file_that_begins_with_one_text_again_and_again_is_read_on(tmp_path: P
     job = resolve(make_config(tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model))
     segments = cut_segments(job.discover(), {}, job.policy)
     assert len(sample(segments, job.extraction, job.policy, 200)) == 200
+
+
+def test_what_small_files_lack_comes_from_the_others(tmp_path: Path, tiny_model: str) -> None:
+    """Which files stand together in a segment goes by their names: on some paths the sample was too small to compare."""
+    for name, rows in (("a", range(300)), ("b", range(300, 310))):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"id": f"{n}", "text": f"text {n}"}) + "\n" for n in rows))
+    job = resolve(make_config(str(tmp_path / "*.jsonl"), str(tmp_path / "out"), tiny_model))
+    segments = [Segment((Piece(file, "bytes", 0, file.size),)) for file in job.discover()]
+    for order in (segments, segments[::-1]):
+        texts = sample(order, job.extraction, job.policy, 200)
+        assert len(set(texts)) == len(texts) == 200
 
 
 def test_each_run_measures_the_same_sample(source: Path, tmp_path: Path, tiny_model: str) -> None:
