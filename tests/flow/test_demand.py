@@ -131,7 +131,9 @@ def test_a_file_that_begins_with_one_text_again_and_again_is_read_on(tmp_path: P
 def test_what_small_files_lack_comes_from_the_others(tmp_path: Path, tiny_model: str) -> None:
     """Which files stand together in a segment goes by their names: on some paths the sample was too small to compare."""
     for name, rows in (("a", range(300)), ("b", range(300, 310))):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"id": f"{n}", "text": f"text {n}"}) + "\n" for n in rows))
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"id": f"{n}", "text": f"text {n}"}) + "\n" for n in rows)
+        )
     job = resolve(make_config(str(tmp_path / "*.jsonl"), str(tmp_path / "out"), tiny_model))
     segments = [Segment((Piece(file, "bytes", 0, file.size),)) for file in job.discover()]
     for order in (segments, segments[::-1]):
