@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pipeline
 from pipeline.errors import EncodeError, RefusedError
 from pipeline.flow import demand
 from pipeline.flow.demand import compare, sample
-from pipeline.flow.job import resolve
+from pipeline.flow.job import Job, resolve
 from pipeline.source.footers import read_footers
 from pipeline.source.records import Piece, Segment
 from pipeline.source.segments import cut_segments
@@ -141,15 +142,23 @@ def test_what_small_files_lack_comes_from_the_others(tmp_path: Path, tiny_model:
         assert len(set(texts)) == len(texts) == 200
 
 
-def test_each_run_measures_the_same_sample(source: Path, tmp_path: Path, tiny_model: str) -> None:
+def test_each_run_measures_the_same_sample(
+    source: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Near the bound another sample would let one run go and refuse the next, which is to go on with the first one's work."""
     config = make_config(source, str(tmp_path / "out"), tiny_model, model__truncate_dim=2, quality__min_recall=0.9)
-    refused = []
+    samples = []
+
+    def measured(job: Job, segments: Sequence[Segment], rows: int) -> tuple[int, float]:
+        samples.append(sample(segments, job.extraction, job.policy, rows))
+        return len(samples[-1]), 0.5
+
+    monkeypatch.setattr(demand, "_measure_apart", measured)
     for _ in range(2):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(RefusedError):
             pipeline.run(config)
-        refused.append(caught.value.message)
-    assert refused[0] == refused[1]
+    assert len(samples[0]) == 180
+    assert samples[0] == samples[1]
 
 
 def test_cheaper_settings_are_compared_on_the_jobs_own_input_and_nothing_is_written(

@@ -68,10 +68,10 @@ def test_a_signal_finishes_what_is_in_flight_and_the_next_run_goes_on(
     assert sorted(read_rows(out)) == ids(range(ROWS))
 
 
-def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
+def test_a_killed_encode_worker_costs_what_it_had_in_flight_and_stdout_has_nothing_but_json(
     tmp_path: Path, source: Path, tiny_model: str
 ) -> None:
-    """Ray itself tells of it on stdout."""
+    """The kernel's out-of-memory killer takes whichever process is largest, and Ray itself tells of it on stdout."""
     config = make_config(source, str(tmp_path / "out"), tiny_model, units__rows=20, execution__engine="ray")
     (tmp_path / "job.yaml").write_text(dump_config(config), encoding="utf-8")
     process = subprocess.Popen(
@@ -84,6 +84,7 @@ def test_a_run_that_lost_a_worker_still_has_nothing_but_json_on_stdout(
     told, messages = process.communicate()
     assert process.returncode == 0, messages
     assert json.loads(told)["rows"] == ROWS
+    assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(ROWS))
 
 
 def test_two_drivers_at_once_share_the_work_and_publish_each_row_once(

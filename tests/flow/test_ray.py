@@ -63,9 +63,8 @@ class Killer:
             self.killed += kill(os.getpid(), self.role)
 
 
-@pytest.mark.parametrize("worker", ["encode worker", "stage worker"])
-def test_a_killed_worker_costs_what_it_had_in_flight(
-    tmp_path: Path, tiny_model: str, worker: str, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_stage_worker_costs_what_it_had_in_flight(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's out-of-memory killer takes whichever process is largest. Should Ray forget the task, it takes a minute."""
     monkeypatch.setattr(ray_watch, "IDLE_S", 30.0)
@@ -75,7 +74,7 @@ def test_a_killed_worker_costs_what_it_had_in_flight(
         tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1,
         execution__unit_timeout_s=30,
     )  # fmt: skip
-    killer = Killer(worker)
+    killer = Killer("stage worker")
     summary = run_job(config, reporter=killer)
     assert killer.killed
     assert summary.exit_code == 0
