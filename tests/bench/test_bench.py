@@ -12,7 +12,7 @@ import pytest
 
 from jobs.bench import contenders, models, report
 from jobs.bench.__main__ import NAMES, section
-from jobs.bench.contenders import DEFAULT, EXACT, REPLICAS, Contender, PeerError, Running, round_settings
+from jobs.bench.contenders import DEFAULT, EXACT, REPLICAS, Contender, PeerError, Running
 from jobs.bench.engine import Size, measure_engine
 from jobs.bench.peers import serve
 from jobs.bench.peers.serve import fastest, versions
@@ -112,7 +112,7 @@ def test_parity_is_measured_against_the_reference() -> None:
 def found(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two rounds of three real contenders and two that can't be had, on a model that takes no time."""
     missing = Contender("missing", "engine.py", {"precision": "exact"}, ("embedpipe-no-such-package",))
-    broken = Contender("broken", "engine.py", {"precision": "exact", "model": "/nowhere"})
+    broken = Contender("broken", "nowhere.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contenders, "ENVIRONMENTS", tmp_path_factory.mktemp("environments"))
         patch.setenv("PIP_NO_INDEX", "1")
@@ -162,18 +162,9 @@ def test_the_table_has_parity_beside_every_speed(found: dict[str, Any], tmp_path
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
 
-def test_a_contender_that_dies_says_why(tiny_model: str, tmp_path: Path) -> None:
-    settings = round_settings(tmp_path, tiny_model, ["a text", "another"], 64)
-    with Running(EXACT, tmp_path / "one", settings) as running:
-        (tmp_path / "one" / "err.txt").write_text("RuntimeError: out of luck\n")
-        running._process.kill()
-        running._process.wait()
-        with pytest.raises(PeerError, match="out of luck"):
-            running.encode()
-
-
-def test_a_contender_may_print_what_it_likes(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Native libraries write to file descriptor 1, past everything that Python can redirect."""
+@pytest.fixture
+def loud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """A contender that takes no time and prints what it likes."""
     (tmp_path / "texts.json").write_text(json.dumps(["a text"]))
     (tmp_path / "loud.py").write_text(
         "import os, sys\n"
@@ -186,9 +177,22 @@ def test_a_contender_may_print_what_it_likes(tiny_model: str, tmp_path: Path, mo
         "serve(load)\n"
     )
     monkeypatch.setattr(contenders, "PEERS", tmp_path)
-    with Running(
-        Contender("loud", "loud.py"), tmp_path / "one", {"texts": str(tmp_path / "texts.json"), "threads": 1}
-    ) as one:
+    settings = {"texts": str(tmp_path / "texts.json"), "threads": 1}
+    return Running(Contender("loud", "loud.py"), tmp_path / "one", settings)
+
+
+def test_a_contender_that_dies_says_why(loud: Running, tmp_path: Path) -> None:
+    with loud as running:
+        (tmp_path / "one" / "err.txt").write_text("RuntimeError: out of luck\n")
+        running._process.kill()
+        running._process.wait()
+        with pytest.raises(PeerError, match="out of luck"):
+            running.encode()
+
+
+def test_a_contender_may_print_what_it_likes(loud: Running) -> None:
+    """Native libraries write to file descriptor 1, past everything that Python can redirect."""
+    with loud as one:
         assert one.told == {"told": 1}
         assert one.encode() >= 0
         assert one.vectors().tolist() == [[1.0]]

@@ -90,11 +90,11 @@ def test_an_incomplete_run_is_one_whoever_reads_of_it(job: Job) -> None:
         assert subprocess.run([*PROGRAM, "run", "-c", str(job.file)], stdout=place, check=False).returncode == 4
 
 
-def test_a_run_whose_summary_meets_a_full_disk_is_done_and_says_what_is_lost(job: Job) -> None:
+def test_a_run_whose_summary_meets_a_full_disk_is_done_and_says_what_is_lost(own: Job) -> None:
     """It has published: neither a bug nor a failure, but nothing silent either."""
     with full_disk() as place:
         ended = subprocess.run(
-            [*PROGRAM, "run", "-c", str(job.file)], stdout=place, stderr=subprocess.PIPE, text=True, check=False
+            [*PROGRAM, "run", "-c", str(own.file)], stdout=place, stderr=subprocess.PIPE, text=True, check=False
         )
     assert ended.returncode == 0, ended.stderr
     assert "stdout can't be written: No space left on device" in ended.stderr

@@ -26,12 +26,12 @@ def rows(paths: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in Path(path).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+@pytest.mark.parametrize(("similarity", "of"), [("cosine", "minilm"), ("euclidean", "tiny_model")])
 def test_scores_are_those_of_sentence_transformers(
-    sets: dict[str, Any], minilm: str, tmp_path: Path, similarity: str
+    sets: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path, similarity: str, of: str
 ) -> None:
-    """On the real model, in float32, whichever way it compares its vectors."""
-    model = SentenceTransformer(minilm, device="cpu", similarity_fn_name=similarity)
+    """In float32, whichever way the model compares its vectors."""
+    model = SentenceTransformer(request.getfixturevalue(of), device="cpu", similarity_fn_name=similarity)
     model.save(str(tmp_path / "model"))
     evaluation = Evaluation.model_validate({**sets, "model": {"name": str(tmp_path / "model"), "precision": "exact"}})
     found = evaluate(evaluation).scores
@@ -59,7 +59,8 @@ def test_scores_are_those_of_sentence_transformers(
     )(model)  # fmt: skip
     assert found["topics.recall_at_10"] == pytest.approx(theirs[f"{similarity}_recall@10"], abs=1e-6)
     assert found["topics.ndcg_at_10"] == pytest.approx(theirs[f"{similarity}_ndcg@10"], abs=1e-4)
-    assert found["scored.spearman"] > 0.5  # the model is a good one
+    if of == "minilm":
+        assert found["scored.spearman"] > 0.5  # a good model
 
 
 def test_prompts_are_a_models_own_for_each_side(

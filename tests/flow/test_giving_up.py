@@ -204,8 +204,8 @@ def test_one_name_that_the_store_does_not_take_leaves_the_other_units_in_peace(
     with monkeypatch.context() as patched:
         patched.setattr(staging, "create_file", refuse_one)
         with pytest.raises(IncompleteError, match="rounds in a row committed nothing; the last problem: no such name"):
-            run_job(make_config(shards, root, tiny_model, units__rows=2))
-    again = run_job(make_config(shards, root, tiny_model, units__rows=2))
+            run_job(make_config(shards, root, tiny_model, units__rows=10))
+    again = run_job(make_config(shards, root, tiny_model, units__rows=10))
     assert again.units_encoded == 1
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.jobs import ids, make_config, read_rows, write_jsonl, write_parquet
 from support.models import edit_json
+from support.times import check_times
 
 import pipeline
 from jobs.figures.processes import descendants, kill
@@ -42,6 +43,7 @@ def test_both_engines_publish_the_same_rows(root: str, tmp_path: Path, tiny_mode
         write_parquet(tmp_path / "in" / f"{shard}.parquet", range(50 * shard, 50 * shard + 50))
     summary = pipeline.run(make_config(tmp_path / "in", root, tiny_model, execution__engine="ray", units__rows=16))
     assert (summary.exit_code, summary.rows_encoded) == (0, 200)
+    check_times(summary, root)
     serial = str(tmp_path / "serial")
     pipeline.run(make_config(tmp_path / "in", serial, tiny_model, units__rows=16))
     ours, reference = read_rows(root), read_rows(serial)

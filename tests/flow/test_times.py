@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from support.jobs import make_config
 from support.models import SENTENCES
+from support.times import check_times
 
 import pipeline
-from pipeline.cli.render import render_status, render_summary
+from pipeline.cli.render import render_summary
 from pipeline.commit.records import NO_TIME, Times
-from pipeline.flow.status import read_status
 from pipeline.flow.summary import Summary
 
 
@@ -21,22 +21,10 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in.jsonl"
 
 
-@pytest.mark.parametrize("engine", ["serial", "ray"])
-def test_a_run_says_what_its_encoders_did(tmp_path: Path, source: Path, tiny_model: str, engine: str) -> None:
-    config = make_config(source, str(tmp_path / "out"), tiny_model, units__rows=100, execution__engine=engine)
-    summary = pipeline.run(config)
-    times = summary.times
-    assert times.encode > 0
-    assert times.wait >= times.transfer >= 0
-    assert times.encode + times.wait <= summary.seconds * 1000
-    assert times.read + times.tokenise + times.stage > 0
-    share = times.encode / (times.encode + times.wait)
-    assert summary.to_json()["busy_share"] == times.busy_share == pytest.approx(share, abs=1e-4)
-    assert f"{times.busy_share:.1%} busy" in render_summary(summary).plain
-    status = read_status(str(tmp_path / "out"))
-    assert status.published is not None
-    assert Times(**status.published.facts["times"]) == times
-    assert "% busy" in render_status(status).plain
+def test_a_run_says_what_its_encoders_did(tmp_path: Path, source: Path, tiny_model: str) -> None:
+    """On Ray they are held to the same in test_ray."""
+    summary = pipeline.run(make_config(source, str(tmp_path / "out"), tiny_model, units__rows=100))
+    check_times(summary, str(tmp_path / "out"))
 
 
 def test_times_add_up_step_by_step() -> None:
