@@ -26,8 +26,8 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 # Some environments forbid it; compiling anew what they load is a sixth of the work of the hundreds of processes of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Four processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 30
+# Three processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
 
 test: $(INSTALLED)  ## the tests, ten to twelve minutes on two cores
 	$(PYTEST)

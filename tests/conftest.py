@@ -23,7 +23,7 @@ LONGEST_FIRST = (
     "flow/test_times", "evaluate", "flow", "scale", "encode",
 )  # fmt: skip
 """Places that begin first, so that processes side by side end at about the same time. Those with a Ray of their own are apart:
-four of them at once take turns more than they work."""
+several of them at once take turns more than they work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

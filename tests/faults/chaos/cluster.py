@@ -24,6 +24,7 @@ RAY = {
     "RAY_worker_niceness": "0",  # its 15 is 4% of a core beside anything else
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    "RAY_num_workers_soft_limit": "12",  # of idle ones: beyond its two cores a node would end and begin them all the time
     # What is noticed after a minute or more in production is noticed after seconds here; stopped workers, though, not before
     # the job's own watchdog finds them.
     "RAY_health_check_initial_delay_ms": "1000",

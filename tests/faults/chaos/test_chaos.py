@@ -10,7 +10,6 @@ from subprocess import PIPE
 
 import pytest
 from faults.chaos.cluster import Cluster
-from faults.chaos.eyes import eyes
 from faults.chaos.processes import gone, until
 from faults.chaos.round import ZERO, Clusters, Round
 from faults.chaos.strikes import HOLDER, Fault
@@ -115,17 +114,12 @@ def test_a_driver_that_was_stopped_while_another_did_its_work_ends_well(round_: 
     assert_all_well(round_, watch)
 
 
-def test_two_drivers_at_once_with_two_specs_and_with_one_publish_whole_snapshots(round_: Round) -> None:
-    """Of two specs each may replace the other's snapshot; two drivers of one spec share the work, and publish once."""
-    look = eyes(round_.output)
+def test_two_drivers_at_once_with_two_specs_publish_whole_snapshots(round_: Round) -> None:
+    """Each may replace the other's. Two drivers of one spec share the work: in the soak, and without Ray in test_kill."""
     with round_.watch() as watch:
         round_.compete()
         assert round_.counts["exits.0"] >= 1
-        before, ended_well = look.newest(), round_.counts["exits.0"]
-        round_.world.move(ROWS)
-        assert round_.publish([], "--replace", "--allow-drop", drivers=2)
-    assert round_.counts["exits.0"] == ended_well + 2
-    assert look.newest() == before + 1
+        assert round_.publish([], "--replace")
     assert_all_well(round_, watch)
 
 
@@ -140,8 +134,7 @@ def test_a_cluster_that_lost_its_head_is_left_and_another_one_goes_on(round_: Ro
 def test_a_run_that_is_over_when_the_cluster_dies_ends_as_it_should(tiny_cluster: Cluster) -> None:
     """Ray would wait for its control service and then end the process, with the code of a bug, after all was published."""
     command = [sys.executable, "-c", OVER, tiny_cluster.address]
-    impatient = {**tiny_cluster.environment, "RAY_gcs_rpc_server_reconnect_timeout_s": "4"}
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=impatient) as run:
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=tiny_cluster.environment) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "over\n"
         assert tiny_cluster.strike(tiny_cluster.gcs, signal.SIGKILL)
