@@ -14,8 +14,8 @@ from faults.ledger import ROOT, Chunk
 RAY_SHARE = ("-m", "faults and ray", "tests/faults")
 """What is handed to pytest."""
 
-AS_MAKE_DOES = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Four processes beside each other: flakes come from machines that have other things to do."""
+AS_MAKE_DOES = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Three processes beside each other: flakes come from machines that have other things to do."""
 
 SHOWN = 4000  # characters of a failure
 
