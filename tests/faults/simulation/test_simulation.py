@@ -47,7 +47,9 @@ def python(code: str, **settings: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.nice(19),  # it takes what others leave while they wait for their clusters, and ends on two free cores
+        preexec_fn=lambda: os.nice(
+            19
+        ),  # it takes what others leave while they wait for their clusters, and ends on two free cores
     )
 
 
