@@ -29,10 +29,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Three processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
 
-test: $(INSTALLED)  ## the tests, ten to twelve minutes on two cores
+test: $(INSTALLED)  ## the tests, about ten minutes on two cores
 	$(PYTEST)
 
-test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; about ten minutes on two cores
+test-faults: $(INSTALLED)  ## what goes wrong on purpose: crashes, lies, bad input; about nine minutes on two cores
 	$(PYTEST) -m faults tests/faults
 
 check: $(INSTALLED)  ## lint, format and types
