@@ -183,7 +183,9 @@ def plan_pool(execution: Execution) -> Pool:
             "execution.replicas how many are wanted"
         )
     cores = int(resources.get("CPU", 1))
-    node_cores = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    # A head often offers no core, and then nothing runs on it.
+    offered = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    node_cores = min((own for own in offered if own >= 1), default=1)
     threads = execution.threads or min(MAX_THREADS, max(1, node_cores))
     replicas = execution.replicas or max(1, cores // threads)
     # What is left over keeps reading and staging going beside the encoders, on each node: one that has no room for a reader

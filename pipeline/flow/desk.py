@@ -32,6 +32,10 @@ class Desk:
         finally:
             self._board.end.remote(self._worker, name)
 
+    def is_stopped(self) -> bool:
+        """Whether the run was asked to stop."""
+        return bool(ray.get(self._board.is_stopped.remote()))
+
     def leave(self) -> NoReturn:
         """End this worker process in good order: Ray gives what it was at to another one, and starts a new one in its place."""
         ray.get(self._board.forget.remote(self._worker))  # behind what was told before

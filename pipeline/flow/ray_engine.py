@@ -7,6 +7,7 @@ acknowledgements only. Ray restarts what dies a bounded number of times, then th
 plans again from the records. Ray Data's own checkpointing and `write_parquet` are not used: see docs/design.md.
 """
 
+import contextlib
 import logging
 import pickle
 import threading
@@ -45,7 +46,7 @@ from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.ray_watch import STILL_S, RayWatch
+from pipeline.flow.ray_watch import STILL_S, RayWatch, Wave
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
@@ -87,7 +88,8 @@ class RayEngine:
         self._board = start_actor(Board, execution.address)
         self._gcs_address: str = ray.get_runtime_context().gcs_address
         self._metrics = Metrics()
-        self._on_gpus = False  # where the last wave was
+        self._most_gpus = 0  # that a wave was on
+        self._gone_since: float | None = None  # when there was none of them any more, by the monotonic clock
         self._watch = RayWatch(self._board, self._gcs_address, execution.unit_timeout_s)
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
@@ -111,50 +113,58 @@ class RayEngine:
     def _pass_on(self, stop: threading.Event, ended: threading.Event) -> None:
         """Tell the workers on the cluster once the driver was asked to stop."""
         while not ended.wait(0.2):
-            if stop.is_set():
-                ray.get(self._board.stop.remote())  # again and again: a board that died and came back has forgotten it
+            if stop.is_set():  # again and again: a board that died and came back has forgotten it
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.get(self._board.stop.remote())
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         _configure()
         with losses_told():
             pool = self._pool(stop)
-        log.debug("wave of %d segments on %s", len(work), pool)
-        shared = pickle.dumps(context)
-        with warnings.catch_warnings():
-            # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
-            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            graph = self._graph(_blocks(work), shared, pool)
-        lost = threading.Event()
+            log.debug("wave of %d segments on %s", len(work), pool)
+            with warnings.catch_warnings():
+                # The named parameters that replace them don't cover restarts yet; see pyproject.toml for when this goes.
+                warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+                graph = self._graph(_blocks(work), pickle.dumps(context), pool)
+        lost, executor = threading.Event(), _executor_of(graph)
 
         def give_up() -> bool:
-            executor = getattr(graph, "_current_executor", None)  # Ray Data has no public way to end what is waited for
-            if executor is None:  # there is one from the first block on
+            if executor() is None:
                 return False
             lost.set()
-            executor.shutdown(force=True)  # iterating ends as if all were done
+            executor().shutdown(force=True)  # iterating ends as if all were done
             return True
 
-        with self._watch.at_work(give_up):
+        with self._watch.at_work(Wave(give_up, stop, "CPU" if pool.num_gpus is None else "GPU")):
             yield from self._acks(graph)
         if lost.is_set():
             raise IncompleteError("Ray has lost sight of a part of the work")
 
     def _pool(self, stop: threading.Event) -> Pool:
-        """Replicas for a wave. What was begun on GPUs doesn't go on without: one that was taken away may come back."""
-        until = time.monotonic() + STILL_S
-        said = False
-        while self._on_gpus and not has_gpus(self._execution):
-            if not said:
+        """Replicas for a wave: on GPUs as many as an earlier one had. What was taken away may come back, and is asked for."""
+        if self._most_gpus:
+            self._await_gpus(stop)
+        pool = plan_pool(self._execution)
+        if pool.num_gpus is None:
+            return pool
+        if pool.replicas < self._most_gpus:
+            log.warning("the cluster has %d GPUs where it had %d; more are waited for", pool.replicas, self._most_gpus)
+        self._most_gpus = max(self._most_gpus, pool.replicas)
+        return replace(pool, replicas=self._most_gpus)
+
+    def _await_gpus(self, stop: threading.Event) -> None:
+        """What was begun on GPUs doesn't go on without. Raises IncompleteError when there was none for an hour, over however many
+        rounds."""
+        while not has_gpus(self._execution):
+            if self._gone_since is None:
+                self._gone_since = time.monotonic()
                 log.warning("the cluster has no GPU any more; waiting up to %.0f min for one", STILL_S / 60)
-            said = True
-            if stop.wait(LOOK_S) or time.monotonic() > until:
+            if time.monotonic() - self._gone_since > STILL_S or stop.wait(LOOK_S):
                 raise IncompleteError(
                     "the cluster has no GPU any more, which the run had begun on; once there is one again, or with "
                     "execution.device cpu, the same command goes on"
                 )
-        pool = plan_pool(self._execution)
-        self._on_gpus = pool.num_gpus is not None
-        return pool
+        self._gone_since = None
 
     def _acks(self, graph: ray.data.Dataset) -> Iterator[Ack]:
         try:
@@ -170,7 +180,9 @@ class RayEngine:
     def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
         tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RETRIES}
         return (
-            ray.data.from_arrow(blocks)
+            ray.data.from_blocks(
+                blocks
+            )  # the others look at each block in a task, which waits for a core before anything else
             .map_batches(_read, fn_args=(shared, self._board), num_cpus=READ_CPUS, **tasks)
             .map_batches(
                 EncodeActor,
@@ -252,7 +264,9 @@ class EncodeActor:
         actor, began = ray.get_runtime_context().get_actor_id(), time.monotonic()
         # A load has no progress to show; the driver's limit on it is that of everything that stands still.
         with self._desk.task(f"load {actor}", lambda: -int(min(LOADING_S, time.monotonic() - began))) as deaths:
-            if (deaths or 0) >= MAX_DEATHS:  # over the gate's texts, most likely: no use to restart it 20 times
+            if deaths is None:  # the run was asked to stop
+                return
+            if deaths >= MAX_DEATHS:  # over the gate's texts, most likely: no use to restart it 20 times
                 raise RuntimeError("loading a replica has ended its process each time")
             try:
                 self._encoding, self._missing = _setup(self._make), ""
@@ -261,10 +275,12 @@ class EncodeActor:
                 log.warning("%s", self._missing)
 
     def _encode(self, unit: PreparedUnit) -> EncodedUnit | Ack:
-        if self._encoding is None:
+        if self._encoding is None and not self._desk.is_stopped():
             time.sleep(SORRY_S)
             self._load()
         encoding = self._encoding
+        if encoding is None and self._desk.is_stopped():
+            return task_ack("stopped", unit.task)
         if encoding is None:
             return task_ack(
                 "error", unit.task, EncodeError(f"{self._missing}; take the machine away or mend it, and run again")
@@ -278,6 +294,19 @@ class EncodeActor:
         if encoding.worn_out:
             self._desk.leave()
         return encoded
+
+
+def _executor_of(graph: ray.data.Dataset) -> Callable[[], Any]:
+    """Gives Ray Data's executor of a graph, None before it is begun. Ray Data has no public way to end what is waited for, and
+    keeps its executor to itself until a first block has come out."""
+    create, made = graph._create_executor, []
+
+    def remember() -> Any:
+        made.append(create())
+        return made[-1]
+
+    graph._create_executor = remember
+    return lambda: made[-1] if made else None
 
 
 def _read(block: pa.Table, shared: bytes, board: Any) -> Iterator[pa.Table]:

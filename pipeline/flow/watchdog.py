@@ -56,6 +56,7 @@ class Board:
         self._steps: dict[Worker, _Step] = {}
         self._holder: dict[str, Worker] = {}
         self._deaths: Counter[str] = Counter()
+        self._former: set[Worker] = set()  # who was at something when all was planned anew, and may be still
         self._asked: float | None = None  # when it was last asked for who is overdue
         self._moved = clock()  # when anything was begun, ended, or got on
         self._under_way = False  # whether anything but reading was begun since `clear`
@@ -64,9 +65,14 @@ class Board:
         """No new unit is to be begun."""
         self._stopped = True
 
+    def is_stopped(self) -> bool:
+        """Whether no new unit is to be begun."""
+        return self._stopped
+
     def clear(self) -> None:
         """Forget what was begun: everything is planned anew."""
         self._moved, self._under_way = self._clock(), False
+        self._former |= self._steps.keys()
         self._steps.clear()
         self._holder.clear()
         self._deaths.clear()
@@ -76,6 +82,7 @@ class Board:
         if self._stopped:
             return None
         self._moved = self._clock()
+        self._former.discard(worker)
         self._under_way |= not task.startswith("read ")  # which goes on while encoders wait for a machine
         if self._holder.get(task, worker) != worker:
             self._deaths[task] += 1
@@ -88,15 +95,18 @@ class Board:
         self._moved = self._clock()
         if self._holder.get(task) == worker:
             del self._holder[task]
+        if task.startswith("load "):  # once one has succeeded, the deaths before were not the model's doing
+            del self._deaths[task]
         if worker in self._steps and self._steps[worker].task == task:
             del self._steps[worker]
 
     def show(self, worker: Worker, task: str, progress: int) -> None:
         """A worker shows how far it is; any change is progress."""
         step = self._steps.get(worker)
-        if step is None:  # this board has died and come back meanwhile
+        if step is None:  # this board has died and come back meanwhile, or all was planned anew around it
             step = self._steps[worker] = _Step(task, -1, self._clock())
-            self._holder.setdefault(task, worker)
+            if worker not in self._former:  # else who has the task by now would be told of a death that was none
+                self._holder.setdefault(task, worker)
         if step.progress != progress:
             step.progress, step.changed = progress, self._clock()
             self._moved = step.changed
@@ -119,9 +129,13 @@ class Board:
         """Seconds since anything was begun, ended or got on."""
         return self._clock() - self._moved
 
+    def unattended_s(self) -> float:
+        """Seconds since anybody was at anything; 0 while somebody is."""
+        return 0.0 if self._steps else self._clock() - self._moved
+
     def idle_s(self) -> float:
-        """Seconds since anybody was at anything; 0 while somebody is, and before anything but reading was begun."""
-        return 0.0 if self._steps or not self._under_way else self._clock() - self._moved
+        """The same once anything but reading was begun; 0 before."""
+        return self.unattended_s() if self._under_way else 0.0
 
     def forget(self, worker: Worker) -> None:
         """A worker is no more."""

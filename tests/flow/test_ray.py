@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from support.times import check_times
 
 import pipeline
 from jobs.figures.processes import descendants, kill
-from pipeline.errors import ModelError
+from pipeline.errors import IncompleteError, ModelError
 from pipeline.flow import ray_engine, ray_watch
 from pipeline.flow.supervisor import run_job
 from pipeline.progress.events import Event, Note, UnitDone
@@ -104,6 +105,35 @@ def test_a_task_that_ray_has_lost_sight_of_is_planned_again(
     assert lost.exists()
     assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(40))
     assert any("planning again: Ray has lost sight" in text for text in notes.texts)
+
+
+def test_a_stop_is_obeyed_while_the_work_waits_for_a_machine(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spot machines have gone, the scheduler wants the driver to end, and nobody is there who could tell it that nothing is
+    under way."""
+    read, under_way = ray_engine._read, tmp_path / "read"
+
+    def noted(block: Any, shared: bytes, board: Any) -> Iterator[Any]:
+        yield from read(block, shared, board)
+        under_way.touch()
+
+    monkeypatch.setattr(ray_engine, "_read", noted)
+    monkeypatch.setattr(ray_watch, "STOP_S", 1.0)
+    write_jsonl(tmp_path / "in" / "a.jsonl", range(40))
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", execution__device="cuda",
+        execution__replicas=1, units__rows=10,
+    )  # fmt: skip
+
+    def stop() -> None:
+        while not under_way.exists():
+            threading.Event().wait(0.05)  # between two looks
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(IncompleteError, match="stopped on request"):
+        run_job(config)
 
 
 class Notes:

@@ -1,5 +1,6 @@
 """Who is taken for hung, and what counts as getting on."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from pipeline.errors import TransientStorageError
 from pipeline.flow import encoding, ray_watch, reading
 from pipeline.flow.encoding import Encoding
 from pipeline.flow.engine import Assembling, AssemblyTask
-from pipeline.flow.ray_watch import RayWatch
+from pipeline.flow.ray_watch import RayWatch, Wave
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
@@ -127,35 +128,74 @@ def test_a_board_that_died_and_came_back_learns_who_is_at_work() -> None:
     assert watched.board.idle_s() == 100
 
 
+def test_who_still_works_on_what_was_planned_anew_is_no_death_of_the_one_who_has_it_now() -> None:
+    """Ray leaves actors of a failed graph at what they were at. Two such deaths, and a sound unit was suspected of killing."""
+    watched = Watched()
+    watched.board.begin(ONE, "encode 1")
+    watched.board.clear()
+    watched.board.show(ONE, "encode 1", 3)
+    assert watched.board.begin(OTHER, "encode 1") == 0
+    assert watched.until(10) == [(10, 1), (10, 2)], "it is looked after all the same: it holds a GPU"
+    watched.board.begin(ONE, "encode 2")
+    watched.board.clear()
+    assert watched.board.begin(ONE, "encode 1") == 0
+    assert watched.board.begin(OTHER, "encode 1") == 1
+
+
+def test_deaths_while_loading_count_only_one_after_the_other() -> None:
+    """Two preemptions in a night would fail the graph under all healthy replicas."""
+    watched = Watched()
+    assert [watched.board.begin(worker, "load a") for worker in (ONE, OTHER)] == [0, 1]
+    watched.board.end(OTHER, "load a")
+    assert [watched.board.begin(worker, "load a") for worker in (ONE, OTHER)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("there", "ends", "asked"),
     [
-        ({"CPU": 4.0, "GPU": 2.0}, True, 1),
-        ({"CPU": 8.0, "GPU": 2.0}, True, 1),
-        ({"CPU": 4.0, "GPU": 1.0}, True, 0),
-        ({"CPU": 4.0}, True, 0),
-        ({"CPU": 4.0, "GPU": 2.0}, False, 2),
+        ([{"GPU": 2.0}, {"GPU": 2.0}], True, 1),
+        ([{"GPU": 2.0}, {"CPU": 8.0, "GPU": 4.0}], True, 1),
+        ([{"GPU": 2.0, "CPU": 8.0}, {"GPU": 2.0}], True, 1),
+        ([{"GPU": 2.0}, {"GPU": 1.0}], True, 0),
+        ([{"CPU": 4.0}, {"GPU": 2.0}, {"CPU": 4.0}], True, 0),
+        ([{"GPU": 2.0}, {"GPU": 2.0}], False, 2),
     ],
 )
 def test_work_is_planned_again_unless_a_machine_is_missing(
-    monkeypatch: pytest.MonkeyPatch, there: dict[str, float], ends: bool, asked: int
+    monkeypatch: pytest.MonkeyPatch, there: list[dict[str, float]], ends: bool, asked: int
 ) -> None:
-    """Without its GPUs the work would be planned on what is left, or refused: a node that was taken away may come back."""
-    monkeypatch.setattr(ray_watch.ray, "cluster_resources", lambda: there)
+    """Without its GPUs the work would be planned on what is left, or refused: a node that was taken away may come back, also
+    one that has come during the wave. Who encodes on GPUs misses no node without."""
     calls: list[None] = []
+    wave = Wave(lambda: calls.append(None) or ends, threading.Event(), "GPU")
     watch = object.__new__(RayWatch)
-    watch._planned_on, watch._give_up = {"CPU": 4.0, "GPU": 2.0}, lambda: calls.append(None) or ends
-    for _ in range(2):
-        watch._plan_again(700)
+    for resources, idle_s in zip([*there, there[-1]], [*[0] * (len(there) - 1), 700, 700], strict=True):
+        monkeypatch.setattr(ray_watch.ray, "cluster_resources", lambda found=resources: found)
+        if watch._attend(wave, idle_s, idle_s):
+            break
     assert len(calls) == asked, "what could not be ended yet is tried again"
+
+
+@pytest.mark.parametrize("unattended_s", [5, 25])
+def test_a_stop_is_obeyed_where_nobody_is_left_to_obey_it(monkeypatch: pytest.MonkeyPatch, unattended_s: float) -> None:
+    """With all machines taken away the driver waited on, until it was killed."""
+    left: list[str] = []
+    monkeypatch.setattr(ray_watch, "leave", left.append)
+    watch = object.__new__(RayWatch)
+    for begun in (True, False):
+        wave = Wave(lambda begun=begun: begun, threading.Event(), "GPU")
+        monkeypatch.setattr(ray_watch.ray, "cluster_resources", dict)
+        assert not watch._attend(wave, unattended_s, 0)
+        wave.stop.set()
+        assert watch._attend(wave, unattended_s, 0) == (unattended_s > ray_watch.STOP_S)
+    assert len(left) == (unattended_s > ray_watch.STOP_S), "Ray has nothing yet that could be ended"
 
 
 def test_a_graph_that_can_not_be_ended_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would look after workers that hang."""
     monkeypatch.setattr(ray_watch.ray, "cluster_resources", dict)
     watch = object.__new__(RayWatch)
-    watch._planned_on, watch._give_up = {}, lambda: 1 / 0 > 0
-    watch._plan_again(700)
+    assert not watch._attend(Wave(lambda: 1 / 0 > 0, threading.Event(), "CPU"), 700, 700)
 
 
 def ask_in_vain() -> None:
