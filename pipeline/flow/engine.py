@@ -15,7 +15,7 @@ from pipeline.commit.keys import data_key
 from pipeline.commit.records import AssemblyRecord, FileRef, Slice
 from pipeline.commit.snapshot import newest_version
 from pipeline.commit.success import clear_success
-from pipeline.errors import Overtaken
+from pipeline.errors import IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
@@ -54,13 +54,22 @@ class Engine(Protocol):
         is finished and nothing new begun."""
         ...
 
-    def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
-        """Make data files; their records come in any order. Raises Overtaken when a source is gone."""
+    def assemble(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
+        """Make data files; their records come in any order. When `stop` is set, what was begun is finished. Raises Overtaken when
+        a source is gone, IncompleteError when files are left for the next run."""
         ...
 
     def close(self) -> None:
         """Let go of processes and models."""
         ...
+
+
+def stopped_assembling(made: int, tasks: Sequence[AssemblyTask]) -> IncompleteError:
+    """What ends a run that was asked to stop before all data files were made."""
+    return IncompleteError(
+        f"stopped on request; {made} of {len(tasks)} data files are made and stay so. Run the same command again to go on from "
+        "there"
+    )
 
 
 class Assembling:

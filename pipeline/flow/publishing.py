@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -88,6 +89,7 @@ def publish_plan(
     planned: Planned,
     engine: Engine,
     failed: dict[str, str],
+    stop: threading.Event,
     *,
     allow_drop: bool,
     duplicates: int | None,
@@ -95,7 +97,8 @@ def publish_plan(
     """Publish what the plan covers and has committed. `failed`: URI → reason, of what the snapshot will be without;
     `duplicates`: what `count_duplicate_ids` has found.
 
-    Raises Overtaken when another run published first, RefusedError when the result would lose rows.
+    Raises Overtaken when another run published first, RefusedError when the result would lose rows, IncompleteError when `stop`
+    is set before all data files are begun.
     """
     plan, head = planned.plan, planned.head
     failed = {**_still_without(planned), **failed}
@@ -116,7 +119,7 @@ def publish_plan(
         AssemblyTask(job.store.root, environment, planned.version, assembly.id, file, layout) for file in assembly.files
     ]
     with _unmarked(job.store) if tasks else contextlib.nullcontext():
-        records = sorted(engine.assemble(tasks), key=lambda record: record.k)
+        records = sorted(engine.assemble(tasks, stop), key=lambda record: record.k)
         units = assembled_units(assembly, records, plan.kept, plan.committed)
         _check_complete(job.spec, units, failed, planned.files)
         return publish(

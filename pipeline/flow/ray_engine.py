@@ -43,7 +43,7 @@ from pipeline.flow.cluster import (
 from pipeline.flow.context import JobContext
 from pipeline.flow.desk import Desk
 from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
-from pipeline.flow.engine import Assembling, AssemblyTask
+from pipeline.flow.engine import Assembling, AssemblyTask, stopped_assembling
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
 from pipeline.flow.ray_watch import STILL_S, RayWatch, Wave
@@ -198,18 +198,18 @@ class RayEngine:
             .map_batches(_stage, fn_args=(shared, self._board), num_cpus=STAGE_CPUS, **tasks)
         )
 
-    def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
+    def assemble(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
         with self._watch.at_work():
-            yield from self._assembled(tasks)
+            yield from self._assembled(tasks, stop)
 
-    def _assembled(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
+    def _assembled(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
         remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_assemble)
         waiting = list(tasks)
         running: list[Any] = []
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        while waiting or running:
-            while waiting and len(running) < width:
+        while running or (waiting and not stop.is_set()):
+            while waiting and len(running) < width and not stop.is_set():
                 task = waiting.pop()
                 running.append(
                     remote.options(memory=task.peak_bytes).remote(task, self._board, self._execution.unit_timeout_s)
@@ -222,6 +222,8 @@ class RayEngine:
             if isinstance(result, EmbedpipeError):
                 raise result
             yield result
+        if waiting:
+            raise stopped_assembling(len(tasks) - len(waiting), tasks)
 
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""

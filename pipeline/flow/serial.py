@@ -17,7 +17,7 @@ from pipeline.errors import EmbedpipeError, EncodeError, IncompleteError
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.flow.encoding import Encoding, none_here
-from pipeline.flow.engine import Assembling, AssemblyTask
+from pipeline.flow.engine import Assembling, AssemblyTask, stopped_assembling
 from pipeline.flow.overlap import ahead, behind
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
@@ -91,9 +91,12 @@ class SerialEngine:
         with self._watchdog.task(f"stage {unit.task.unit}", lambda: staging.progress):
             return staging.stage(unit)
 
-    def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
+    def assemble(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
         """See `Engine.assemble`."""
-        return map(self._assemble, tasks)
+        for made, task in enumerate(tasks):
+            if stop.is_set():
+                raise stopped_assembling(made, tasks)
+            yield self._assemble(task)
 
     def _assemble(self, task: AssemblyTask) -> AssemblyRecord:
         assembling = Assembling(task)

@@ -227,7 +227,8 @@ class _Run:
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message
-            gate.round_failed()
+            if not self.stop.is_set():
+                gate.round_failed()
         self.changes.update(changed)
         return settled, problem
 
@@ -273,7 +274,13 @@ class _Run:
         check_duplicates(self.duplicates, job)
         if published:
             entry = publish_plan(
-                job, planned, self._engine(), failed, allow_drop=self.allow_drop, duplicates=self.duplicates
+                job,
+                planned,
+                self._engine(),
+                failed,
+                self.stop,
+                allow_drop=self.allow_drop,
+                duplicates=self.duplicates,
             )
         ended = finish(job.store, self.config.output.retain)
         head = read_head(job.store)

@@ -1,6 +1,8 @@
 """What a run does when the store, a device or what it has staged fails it."""
 
+import os
 import shutil
+import signal
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from pipeline.errors import (
     TransientStorageError,
     VerificationError,
 )
-from pipeline.flow import encoding, refusals, staging, supervisor
+from pipeline.flow import encoding, engine, refusals, staging, supervisor
 from pipeline.flow.acks import Ack
 from pipeline.flow.maintenance import list_quarantine
 from pipeline.flow.status import read_status
@@ -238,3 +240,27 @@ def test_a_unit_without_a_text_over_which_a_process_died_is_worked_as_any_other(
     assert summary.exit_code == 0
     assert summary.quarantined == ({"null": 1} if content else {})
     assert glob_rows(out) == ids(range(5))
+
+
+def test_a_stop_while_data_files_are_made_finishes_the_one_that_was_begun(
+    tmp_path: Path, shards: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making the files of a large output takes longer than a scheduler waits before it kills."""
+    made: list[str] = []
+    write = engine.write_data_file
+
+    def stopped_meanwhile(*arguments: Any) -> Any:
+        made.append("a file")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return write(*arguments)
+
+    config = make_config(
+        shards, str(tmp_path / "out"), tiny_model, input__keep=["lang"], output__partition_by=["lang"]
+    )  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "write_data_file", stopped_meanwhile)
+        with pytest.raises(IncompleteError, match="stopped on request; 1 of 2 data files are made and stay so"):
+            run_job(config)
+    monkeypatch.setattr(engine, "write_data_file", lambda *arguments: made.append("a file") or write(*arguments))
+    again = run_job(config)
+    assert (again.rows, again.rows_encoded, len(made)) == (120, 0, 2)

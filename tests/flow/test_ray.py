@@ -1,6 +1,7 @@
 """The Ray engine: the same rows as the serial one, and what a killed process costs."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -134,6 +135,32 @@ def test_a_stop_is_obeyed_while_the_work_waits_for_a_machine(
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(IncompleteError, match="stopped on request"):
         run_job(config)
+
+
+def test_a_stop_while_data_files_are_made_finishes_those_that_were_begun(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making the files of a large output takes longer than a scheduler waits before it kills."""
+    driver, assemble = os.getpid(), ray_engine._assemble
+
+    def stopped_meanwhile(*arguments: Any) -> Any:
+        with contextlib.suppress(FileExistsError):  # a second signal would not wait
+            (tmp_path / "stopped").touch(exist_ok=False)
+            os.kill(driver, signal.SIGTERM)
+        return assemble(*arguments)
+
+    rows = ({"id": f"id-{n}", "text": f"text {n}", "lang": f"l{n % 6}"} for n in range(60))
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = make_config(
+        tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model, execution__engine="ray", input__keep=["lang"],
+        output__partition_by=["lang"],
+    )  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(ray_engine, "_assemble", stopped_meanwhile)
+        with pytest.raises(IncompleteError, match=r"stopped on request; [1-5] of 6 data files are made and stay so"):
+            run_job(config)
+    again = run_job(config)
+    assert (again.rows, again.rows_encoded, again.files) == (60, 0, 6)
 
 
 class Notes:

@@ -16,7 +16,7 @@ from pipeline.flow import encoding as real_encoding
 from pipeline.flow import engine, unit
 from pipeline.flow import reading as real_reading
 from pipeline.flow.acks import Ack, failed_ack
-from pipeline.flow.engine import AssemblyTask
+from pipeline.flow.engine import AssemblyTask, stopped_assembling
 from pipeline.flow.staging import Staging
 from pipeline.plan.records import SegmentWork
 
@@ -106,10 +106,13 @@ class SimulatedEngine:
         if queue and not stop.is_set():
             raise IncompleteError("every worker has died")
 
-    def assemble(self, tasks: Sequence[AssemblyTask]) -> Iterator[AssemblyRecord]:
+    def assemble(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
         """See `pipeline.flow.engine.Engine.assemble`. A task whose process died is tried again under the same name."""
         if self._draw() < 0.5:
-            yield from map(_assembled, tasks)
+            for made, task in enumerate(tasks):
+                if stop.is_set():
+                    raise stopped_assembling(made, tasks)
+                yield _assembled(task)
             return
         making = _Making()
         for task in tasks:
