@@ -179,10 +179,9 @@ class RayEngine:
 
     def _graph(self, blocks: list[pa.Table], shared: bytes, pool: Pool) -> ray.data.Dataset:
         tasks: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_retries": MAX_RETRIES}
+        # Ray Data's other ways to begin look at each block in a task, which waits for a core before there is anything to end.
         return (
-            ray.data.from_blocks(
-                blocks
-            )  # the others look at each block in a task, which waits for a core before anything else
+            ray.data.from_blocks(blocks)
             .map_batches(_read, fn_args=(shared, self._board), num_cpus=READ_CPUS, **tasks)
             .map_batches(
                 EncodeActor,

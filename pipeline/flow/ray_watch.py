@@ -90,7 +90,7 @@ class RayWatch:
             at_work, wave = (
                 self._at_work,
                 self._wave,
-            )  # before the board is asked: it knows nothing of what begins meanwhile
+            )  # before the board tells, which knows nothing of what begins meanwhile
             late: list[Overdue] = []
             unattended_s = idle_s = still_s = 0.0
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
@@ -113,9 +113,7 @@ class RayWatch:
         try:
             if wave.stop.is_set() and unattended_s > STOP_S:
                 if not wave.give_up():
-                    leave(
-                        "stopped on request while Ray had no room for any worker. Run the same command again to go on"
-                    )
+                    leave("stopped on request before Ray began with anything. Run the same command again to go on")
                 return True
             there = ray.cluster_resources().get(wave.resource, 0.0)
             wave.most = max(wave.most, there)  # a machine that is missing may come back, and is waited for
