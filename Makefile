@@ -23,7 +23,7 @@ quickstart: $(INSTALLED)  ## embed docstrings of this Python with a real model, 
 	$(BIN)/embedpipe run --config configs/quickstart.yaml
 	$(BIN)/python jobs/nearest.py quickstart/out "compute the hash of a file"
 
-# Some environments forbid it; compiling anew what they load is a sixth of the work of the hundreds of processes of the tests.
+# Some environments forbid it; compiling anew what it loads takes each of the tests' hundreds of processes most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Three processes side by side, as much of it is waiting; the tests of a file stay together, since some share a Ray.

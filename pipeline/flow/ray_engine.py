@@ -207,12 +207,14 @@ class RayEngine:
         waiting = list(tasks)
         running: list[Any] = []
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        while running or (waiting and not stop.is_set()):
+        while True:
             while waiting and len(running) < width and not stop.is_set():
                 task = waiting.pop()
                 running.append(
                     remote.options(memory=task.peak_bytes).remote(task, self._board, self._execution.unit_timeout_s)
                 )
+            if not running:
+                break
             ready, running = ray.wait(running, num_returns=1)
             try:
                 result = ray.get(ready[0])

@@ -87,10 +87,8 @@ class RayWatch:
 
     def _watch_workers(self) -> None:
         while not self._closing.wait(beat_s(self._timeout_s)):
-            at_work, wave = (
-                self._at_work,
-                self._wave,
-            )  # before the board tells, which knows nothing of what begins meanwhile
+            # Before the board is asked: what it tells is of the time before, not of a wave that begins meanwhile.
+            at_work, wave = self._at_work, self._wave
             late: list[Overdue] = []
             unattended_s = idle_s = still_s = 0.0
             with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
