@@ -94,6 +94,21 @@ def test_an_action_is_tried_until_it_works() -> None:
     assert waited == [0.25, 0.5, 1.0]
 
 
+def test_a_store_that_is_away_for_half_a_minute_is_outlived() -> None:
+    """As one is that is started anew; a job that gives up then stands still until the morning."""
+    clock = [0.0]
+
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
+    def ask() -> str:
+        if clock[0] < 30:
+            raise TransientStorageError("away")
+        return "there"
+
+    assert retry(ask, sleep=wait, draw=lambda: 0.5) == "there"
+
+
 def test_the_last_error_is_raised_after_the_last_try() -> None:
     waited: list[float] = []
     with pytest.raises(TransientStorageError, match="x"):

@@ -25,6 +25,10 @@ ZERO = ("not_isolated", "unended", "wrong_exits", "lost", "duplicated", "mispair
 MAY_END = {"ray": (0, 4), "serial": (0, EXIT, 4, -signal.SIGKILL, -signal.SIGSEGV)}
 """Exit codes by engine. On Ray the run itself never dies; the serial one ends as the poison does."""
 
+ASKED_ONCE_MORE = ("kill", "hang")
+"""As the process may have been killed or stopped for another's sake. That is a third time where the text is all there is to its
+unit: with two a healthy one is set aside whose first process went with its machine."""
+
 MAX_RUNS = 6
 """Two for a death each, one that tries texts apart; three more for hangs in other units."""
 
@@ -69,18 +73,26 @@ def _work(folder: Path, model: str, seed: int, counts: Counter[str]) -> None:
     counts["unended"] += codes[-1] != 0
     wrong = [code for code in codes if code not in MAY_END[engine]]
     counts["wrong_exits"] += len(wrong)
-    counts["over_attempts"] += sum(
-        times > (2 * math.log2(rows) + 2) * list(poison.values()).count(word)
-        for word, times in attempts(folder / "log").items()
+    met = attempts(folder / "log")
+    over = sum(
+        times > _most_attempts(word, rows) * list(poison.values()).count(word)
+        for word, times in met.items()
         if word in DEADLY
     )
+    counts["over_attempts"] += over
     verdict = oracle.check(str(folder / "out"), {n: t for n, t in texts.items() if n not in expected}, model)
     counts.update(verdict.counts)
-    if codes[-1] or wrong or len(apart) < len(expected) or not verdict.right:
+    if over or codes[-1] or wrong or len(apart) < len(expected) or not verdict.right:
         log.error(
-            "faults.poison.soak.soak(%d, 0.1): %s rows, poison %s: exit codes %s, set aside %s, %s",
-            seed, rows, poison, codes, found, verdict,
+            "faults.poison.soak.soak(%d, 0.1): %s rows, poison %s: exit codes %s, met %s times, set aside %s, %s",
+            seed, rows, poison, codes, dict(met), found, verdict,
         )  # fmt: skip
+
+
+def _most_attempts(word: str, rows: int) -> float:
+    """How often a text with this word may be met in a unit of so many rows."""
+    most = 2 * math.log2(rows) + 2
+    return max(most, 3) if DEADLY[word].does in ASKED_ONCE_MORE else most
 
 
 def _aside(output: str) -> dict[str, dict[str, Any]]:

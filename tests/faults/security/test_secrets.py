@@ -136,7 +136,6 @@ def test_a_job_that_fails_tells_no_secret(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """SDKs quote in their errors what they were given."""
-    monkeypatch.setattr("pipeline.storage.retry.ATTEMPTS", 2)
     with Canary(tmp_path, b"" if failure == "wrong endpoint" else DENIED) as store:
         settings = planted(moto_endpoint if failure == "no such bucket" else f"http://{store.host}")
         settings["AWS_ENDPOINT_URL"] = settings["AWS_ENDPOINT_URL"].replace(
