@@ -21,12 +21,16 @@ from pipeline.storage.direct import DirectSession
 from pipeline.storage.environment import keep_secret, redact
 from pipeline.storage.faults import client_errors, translate, translated
 from pipeline.storage.object import Stat
-from pipeline.storage.retry import ATTEMPTS, http_answer, retry
+from pipeline.storage.retry import http_answer, retry
 
 DELETE_BATCH = 1000  # keys; the protocol's limit
 CONNECTIONS = 64
 CONNECT_SECONDS = 5
 READ_SECONDS = 60  # without a single byte
+
+READINGS = 8
+"""Of an object whose bytes nothing vouches for, until two are the same. Not many: with each one chance gets likelier to damage two
+of them alike."""
 
 _MD5 = re.compile("[0-9a-f]{32}")
 
@@ -109,7 +113,7 @@ class S3Objects:
         if etag is not None:
             request["IfMatch"] = f'"{etag}"'
         seen: set[bytes] = set()
-        for _ in range(ATTEMPTS):
+        for _ in range(READINGS):
             answer = retry(partial(self._read_once, path, request, etag))
             if answer is None:
                 return None
@@ -122,7 +126,7 @@ class S3Objects:
             seen.add(digest)
             del data, answer  # not both in memory at once
         raise TransientStorageError(
-            f"reading s3://{path}: {ATTEMPTS} answers, each with other bytes; something on the way damages them"
+            f"reading s3://{path}: {READINGS} answers, each with other bytes; something on the way damages them"
         )
 
     def _read_once(self, path: str, request: Mapping[str, Any], etag: str | None) -> tuple[bytes, bool] | None:
