@@ -29,8 +29,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 60  # without a single byte
 
 READINGS = 8
-"""Of an object whose bytes nothing vouches for, until two are the same. Not many: with each one chance gets likelier to damage two
-of them alike."""
+"""Of an object whose bytes nothing vouches for, until two are the same. Not many: with each one chance gets likelier to damage
+two of them alike."""
 
 _MD5 = re.compile("[0-9a-f]{32}")
 
