@@ -41,7 +41,7 @@ ROWS = (
     ("poison", "ray_jobs", "jobs with them on Ray"),
     ("poison", "serial_jobs", "jobs with them without Ray"),
     ("poison", "unended", "jobs over them that did not end well within the re-runs they were given"),
-    ("poison", "over_attempts", "of them that cost more than 2·log2(n) + 2 attempts"),
+    ("poison", "over_attempts", "of them that cost more than 2·log2(n) + 2 attempts (3 if a lone text was killed or hung)"),
     ("store", "jobs", "jobs on a store that misbehaves"),
     ("store", "radosgw_jobs", "of them on radosgw, the others on moto"),
     ("store", "requests", "requests in them"),
