@@ -90,7 +90,7 @@ def _refused() -> Iterator[Found]:
     }  # fmt: skip
     for name, (data, pattern) in refused.items():
         yield name, data, Refused(pattern), {}
-    endless = b'id,text\n1,a\n2,"' + b"x,\n" * 12_000_000
+    endless = b'id,text\n1,a\n2,"' + b"x, and so on and so forth\n" * 1_400_000
     yield (
         "a quote that is never closed in front of megabytes",
         endless,
