@@ -31,12 +31,14 @@ class Striker:
 
     def __init__(self, cluster: Cluster, counts: Counter[str]) -> None:
         self.cluster, self.counts = cluster, counts
+        self._set: set[Path] = set()  # traps of which nothing was caught since
 
     def set(self, faults: Sequence[Fault]) -> None:
-        """Set a trap for each fault; the first process to come by is held."""
-        for fault in faults:
-            if self._held(fault) is None:
-                lay(self._trap(fault), fault.chance)
+        """Set a trap for each fault; the first process to come by is held. When that one dies of something else, the next one."""
+        for trap, chance in [(self._trap(fault), fault.chance) for fault in faults]:
+            if trap not in self._set:
+                lay(trap, chance)
+                self._set.add(trap)
 
     def catch(self, faults: Sequence[Fault], over: Callable[[], bool]) -> tuple[Fault, Caught] | None:
         """Wait for who is caught first; None when it's over before."""
@@ -48,7 +50,10 @@ class Striker:
             return bool(found) or over()
 
         until(look, CATCH_S)
-        return found[0] if found else None
+        if not found:
+            return None
+        self._set.discard(self._trap(found[0][0]))
+        return found[0]
 
     def clear(self) -> None:
         """Take all traps away, and let go whoever is held."""
@@ -106,6 +111,7 @@ class Striker:
             if not gone(process):
                 return Caught(file, process)
             file.unlink(missing_ok=True)
+            lay(self._trap(fault), fault.chance)
         return None
 
 
