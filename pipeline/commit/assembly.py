@@ -45,14 +45,22 @@ def plan_assembly(
         for part in unit.slices:
             if part.file.key in broken:
                 size = part.file.bytes * part.rows // max(1, part.file.rows)
-                source = SourceSlice(unit.unit, part.file.key, part.file.sha256, part.first_row, part.rows, size)
+                source = SourceSlice(
+                    unit.unit, part.file.key, part.file.sha256, part.first_row, part.rows, size, part.file.bytes
+                )
                 by_folder.setdefault(_folder(part.file.key), []).append((unit_order(unit), source))
     for record in added:
         if record.part is not None:
             for group in record.folders:
                 size = record.part.bytes * group.rows // max(1, record.part.rows)
                 source = SourceSlice(
-                    record.unit, record.part.key, record.part.sha256, group.first_row, group.rows, size
+                    record.unit,
+                    record.part.key,
+                    record.part.sha256,
+                    group.first_row,
+                    group.rows,
+                    size,
+                    record.part.bytes,
                 )
                 by_folder.setdefault(group.folder, []).append((unit_order(record), source))
     files: list[DataFilePlan] = []

@@ -12,6 +12,14 @@ Precision = Literal["gated", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How a replica computes."""
+
+    dtype: Dtype
+    fast: bool  # another way than sentence-transformers does
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """The choice."""
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from pipeline.encode.placement import Device, Precision
+from pipeline.encode.placement import Device, Precision, Way
 from pipeline.encode.settings import EncoderSettings
 from pipeline.model.lock import ModelLock, StagedModel
 from pipeline.model.resolve import ModelWatch, stage_model
@@ -27,6 +27,7 @@ class ModelContext:
     device: Device
     settings: EncoderSettings
     gate_texts: tuple[str, ...]  # a sample of the job's own texts
+    at_most: Way | None = None  # what the gate has chosen by such a sample, for replicas that must do without one
 
     def stage(self) -> StagedModel:
         """The model on this node, its files checked against the lock. Raises ModelError when they differ."""

@@ -17,6 +17,7 @@ from pipeline.commit.attempts import begin_attempt, end_attempt
 from pipeline.commit.records import AttemptNote, Times
 from pipeline.commit.units import read_unit
 from pipeline.encode.memory import free_memory
+from pipeline.encode.placement import Way
 from pipeline.errors import EmbedpipeError, EncodeError, InputError, StorageError, first_line
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
@@ -59,6 +60,7 @@ class Encoding:
         self._loading_since: float | None = None
         self._compiled_s = 0.0  # compiling, since the last unit was done
         self._replica: tuple[Encoder, GateResult] | None = None
+        self._way: Way | None = None  # of the replica that was let go last
         self.worn_out = False
         self._load()
         self._idle_since = time.monotonic()
@@ -100,33 +102,37 @@ class Encoding:
         """Here and now; text by text in a process of its own when something is raised: nobody knows which of them it was."""
         encoder, gate = self._load_again()
         started, before = time.monotonic(), encoder.stats
+        vectors = None
         try:
             vectors = encode_finite(encoder, unit.prepared.token_ids, unit.prepared.offsets)
         except Exception as error:
             log.warning("%s: %s", unit.task.pieces[0].uri, str(error))  # whoever keeps the record keeps no frames
-        else:
-            return self._encoded(
-                unit,
-                attempt,
-                unit.prepared,
-                vectors,
-                device=encoder.placement.device,
-                dtype=encoder.placement.dtype,
-                gate=gate.to_json(),
-                padded_tokens=encoder.stats.padded_tokens - before.padded_tokens,
-                started=started,
-            )
-        del encoder  # and out of the handler, whose traceback holds it too
-        return self._isolate(unit, attempt)
+        placement, padded_tokens = encoder.placement, encoder.stats.padded_tokens - before.padded_tokens
+        del encoder  # and out of the handler, whose traceback holds it too: from here on it can be let go
+        if vectors is None:
+            return self._isolate(unit, attempt)
+        return self._encoded(
+            unit,
+            attempt,
+            unit.prepared,
+            vectors,
+            device=placement.device,
+            dtype=placement.dtype,
+            gate=gate.to_json(),
+            padded_tokens=padded_tokens,
+            started=started,
+        )
 
     def _isolate(self, unit: PreparedUnit, attempt: str) -> EncodedUnit:
         """In a process that may die; texts that end it are set aside. There may be no room for two replicas, so ours goes."""
-        started, self._replica = time.monotonic(), None
-        free_memory()
+        started = time.monotonic()
+        self._let_go()
         log.warning(
             "%s: unit %d can't be encoded as a whole; its texts are tried apart", unit.task.pieces[0].uri, unit.task.k
         )
-        found = isolate(self.context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_wait)
+        # Over there the gate has no texts of the job: what those have ruled out stays so.
+        context = replace(self.context, model=replace(self.context.model, at_most=self._way))
+        found = isolate(context, self._threads, unit.prepared.token_ids, unit.prepared.offsets, self._count_wait)
         prepared = unit.prepared
         for text, how in found.poison.items():
             prepared = prepared.reject(pa.array([text]), "poison", f"encoded alone, {how}")
@@ -186,10 +192,16 @@ class Encoding:
         if len(bad) and dtype != "float32":
             log.warning("%s: %d texts of unit %d overflow %s", task.pieces[0].uri, len(bad), task.k, dtype)
             exact = encode_in_float32(
-                self.context, self._threads, prepared.token_ids, prepared.offsets, bad, self._count_wait
+                self.context,
+                self._threads,
+                prepared.token_ids,
+                prepared.offsets,
+                bad,
+                while_waiting=self._count_wait,
+                make_room=self._let_go,
             )
             if exact is None:
-                only = f", in {dtype}; float32 could not be tried on this machine"
+                only = f", in {dtype}; this machine has no room to try float32"
             else:
                 vectors[bad] = exact
                 bad = not_finite(vectors)
@@ -211,6 +223,14 @@ class Encoding:
                 self._replica = load_replica(self.context, self._threads)
             self._replica[0].compile_within = self._compiling
         return self._replica
+
+    def _let_go(self) -> None:
+        """Make room for another replica. The next unit loads ours again."""
+        if self._replica is not None:
+            encoder, self._replica = self._replica[0], None
+            self._way = Way(encoder.placement.dtype, encoder.fast)
+            del encoder
+        free_memory()
 
     def _load_again(self) -> "tuple[Encoder, GateResult]":
         """`_load`, by a process that had a replica. If that went over an error of its device, no other one may come up."""

@@ -42,8 +42,10 @@ class AssemblyTask:
 
     @property
     def peak_bytes(self) -> int:
-        """Memory that making the file takes: its rows as read, as columns, and as the file."""
-        return (64 << 20) + 4 * sum(part.bytes for part in self.file.slices)
+        """Memory that making the file takes: its rows as read, as columns, and as the file; and the largest file that some of
+        them lie in, which is read as a whole."""
+        largest = max((part.file_bytes for part in self.file.slices), default=0)
+        return (64 << 20) + 4 * sum(part.bytes for part in self.file.slices) + 2 * largest
 
 
 class Engine(Protocol):

@@ -34,6 +34,14 @@ SHORT_OF_MEMORY = re.compile("^(_Array)?MemoryError|can't allocate memory|not en
 of ours, and other words."""
 
 
+NO_ROOM = re.compile("memory|unable to mmap|bad_alloc", re.IGNORECASE)
+"""How libraries tell that a model doesn't fit, whatever it was to fit into."""
+
+
+class NoRoom(EncodeError):
+    """This machine has no memory for a process to try texts apart in."""
+
+
 @dataclass(slots=True)
 class Isolated:
     """What came of a unit's distinct texts."""
@@ -119,7 +127,7 @@ class _Search:
 def _check_room(how: Ended, room: int | None) -> None:
     short = SHORT_OF_MEMORY.search(str(how)) or (how.by == signal.SIGKILL and not how.late)
     if room is not None and room < ENOUGH_BYTES and short:
-        raise EncodeError(
+        raise NoRoom(
             f"there is no room on this machine to try texts apart: {room >> 20} MiB are left for it, and one text alone fails "
             f"in those ({how}), as a healthy one may; run again when more memory is free, or give the replica more"
         )
@@ -154,7 +162,7 @@ class _Replica:
             self._process.send((own, threads))
             ready = self._process.receive(LOADING_S, while_waiting)
         except Ended as how:
-            raise _no_model(str(how)) from None
+            raise _no_model(str(how), no_room=how.by == signal.SIGKILL and not how.late) from None
         if isinstance(ready, EmbedpipeError):
             self.end()
             raise ready
@@ -182,8 +190,9 @@ class _Replica:
         self._process.end()
 
 
-def _no_model(why: str) -> EncodeError:
-    return EncodeError(f"no model can be loaded to find out which text ends the encoder: {why}")
+def _no_model(why: str, *, no_room: bool) -> EncodeError:
+    kind = NoRoom if no_room else EncodeError
+    return kind(f"no model can be loaded to try texts apart: {why}")
 
 
 def serve_texts(connection: Connection) -> None:
@@ -200,7 +209,8 @@ def serve_texts(connection: Connection) -> None:
         connection.send(error)
         return
     except Exception as error:  # of a device that is of no use, for example
-        connection.send(_no_model(first_line(error, named=True)))
+        why = first_line(error, named=True)
+        connection.send(_no_model(why, no_room=NO_ROOM.search(why) is not None))
         return
     encoder.compile_within = None  # it takes minutes, and memory that is limited from here on
     room = limit_memory()  # a text that takes all there is shall fail here, with a reason

@@ -12,7 +12,8 @@ from pipeline.commit.records import UnitRecord
 from pipeline.commit.snapshot import read_head, republish
 from pipeline.commit.units import RETRY, list_generations, read_rulings, read_unit, retire_unit
 from pipeline.errors import InputError, Overtaken
-from pipeline.flow.publishing import finish, version_now
+from pipeline.flow.lookup import Lookup
+from pipeline.flow.publishing import finish
 from pipeline.sink.assemble import damaged
 from pipeline.sink.part import QUARANTINE_SCHEMA
 from pipeline.source.streams import one_line
@@ -38,7 +39,7 @@ def collect_garbage(output: str, *, dry_run: bool = False, abandon: bool = False
         except Overtaken:  # a run has just published: its entry serves as well, and some of them may be its files
             unpublished = []
         head = read_head(store)
-    garbage = find_garbage(store, version_now, abandon=abandon)
+    garbage = find_garbage(store, Lookup(), abandon=abandon)
     if not dry_run:
         collect(store, garbage)
         store.tidy()

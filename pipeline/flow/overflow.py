@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import EmbedpipeError
+from pipeline.errors import EncodeError, InputError
 from pipeline.flow.context import JobContext
-from pipeline.flow.isolate import isolate
+from pipeline.flow.isolate import Isolated, NoRoom, isolate
 
 log = logging.getLogger(__name__)
 
@@ -20,21 +20,44 @@ def encode_in_float32(
     token_ids: npt.NDArray[np.int32],
     offsets: npt.NDArray[np.int64],
     texts: npt.NDArray[np.int64],
+    *,
     while_waiting: Callable[[], None],
+    make_room: Callable[[], None],
 ) -> npt.NDArray[np.float32] | None:
     """Vectors [len(texts), dimensions] of some of the texts given as flat token ids [T] and offsets [n + 1], NaN where float32
-    has none either; None where it can't be tried on this machine.
+    has none either; None where this machine has no room for it.
 
     In a process of its own that is gone afterwards: nobody has reckoned with the memory of a second, larger replica, and this
-    one is not to die of it. It takes as long as a model takes to load; where many texts overflow, precision `exact` is better.
+    one is not to die of it. Where there is no room for both, or a text ends that process, this one goes: see `make_room`. It
+    takes as long as a model takes to load; where many texts overflow, precision `exact` is better.
+
+    Raises EncodeError for trouble that says nothing about the texts and may be over by the next attempt.
     """
     lengths = offsets[texts + 1] - offsets[texts]
     ids = np.concatenate([token_ids[offsets[text] : offsets[text + 1]] for text in texts])
+    own = np.concatenate([[0], np.cumsum(lengths)])
     exact = replace(context, model=replace(context.model, precision="exact"))
-    try:
-        found = isolate(exact, threads, ids, np.concatenate([[0], np.cumsum(lengths)]), while_waiting)
-    except EmbedpipeError as error:
-        log.warning("%d texts that overflow half precision can't be encoded in float32 here: %s", len(texts), error)
+    found = _unless_no_room(exact, threads, ids, own, while_waiting)
+    if found is None or found.poison:
+        make_room()
+        found = _unless_no_room(exact, threads, ids, own, while_waiting)
+    if found is None:
         return None
     found.vectors[list(found.poison)] = np.nan
     return found.vectors
+
+
+def _unless_no_room(
+    context: JobContext,
+    threads: int | None,
+    token_ids: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.int64],
+    while_waiting: Callable[[], None],
+) -> Isolated | None:
+    try:
+        return isolate(context, threads, token_ids, offsets, while_waiting)
+    except NoRoom as error:
+        log.warning("%d texts that overflow half precision: no room for float32: %s", len(offsets) - 1, error.message)
+        return None
+    except InputError as error:  # so many of them end their process that the machine is at fault
+        raise EncodeError(error.message) from error

@@ -40,6 +40,9 @@ class Planned:
     plan: Plan
     gate_generation: int  # at which the parity gate is to be noted
     gate_deaths: int  # runs that ended over it without a word, or are still at it
+    redo: frozenset[str] = (
+        frozenset()
+    )  # units of the head that are worked again, for the sake of their quarantined rows
 
     @property
     def version(self) -> int:
@@ -108,7 +111,7 @@ def plan_now(
     unended = {unit: count for (unit, _), count in list_unended(store, generations).items()}
     gate = gate_unit(spec.spec_id)
     plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
-    return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0))
+    return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0), redo)
 
 
 def _refuse_foreign(store: Store) -> None:

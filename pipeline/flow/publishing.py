@@ -22,7 +22,6 @@ from pipeline.commit.units import open_request, retire_unit
 from pipeline.errors import (
     CommitError,
     EmbedpipeError,
-    InputError,
     Overtaken,
     StorageError,
     TransientStorageError,
@@ -30,6 +29,7 @@ from pipeline.errors import (
 )
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
+from pipeline.flow.lookup import Lookup
 from pipeline.flow.overlap import behind
 from pipeline.flow.planning import Planned
 from pipeline.plan.plan import untiled_files
@@ -40,7 +40,6 @@ from pipeline.source.records import InputFile
 from pipeline.source.streams import one_line
 from pipeline.spec import Spec
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.inputs import find, is_hollow
 from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
@@ -226,18 +225,9 @@ def _settle(store: Store, head: Snapshot, retain: int) -> Finish:
 
 def collect_now(store: Store) -> int:
     """Delete what nobody refers to; the number of objects deleted."""
-    garbage = find_garbage(store, version_now)
+    garbage = find_garbage(store, Lookup())
     collect(store, garbage)
     return len(garbage.keys) + store.tidy()
-
-
-def version_now(uri: str) -> str | None:
-    """The version a source file has at this moment; None when it is gone. Raises InputError when nobody can tell: a local
-    folder without a file may be one that isn't mounted."""
-    found = find(uri)
-    if found is None and is_hollow(uri):
-        raise InputError(f"{uri} is not there, and nothing else is where it was; whether it is gone can't be told")
-    return None if found is None else found.version
 
 
 def count_duplicate_ids(job: Job, planned: Planned, published: bool) -> int | None:

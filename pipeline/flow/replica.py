@@ -24,6 +24,7 @@ def load_replica(context: JobContext, threads: int | None) -> "tuple[Encoder, Ga
         precision=model.precision,
         device=model.device,
         threads=threads,
+        at_most=model.at_most,
     )
 
 

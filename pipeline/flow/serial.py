@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -21,6 +22,7 @@ from pipeline.flow.engine import Assembling, AssemblyTask, stopped_assembling
 from pipeline.flow.overlap import ahead, behind
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
+from pipeline.flow.throwaway import LOADING_S
 from pipeline.flow.unit import EncodedUnit, PreparedUnit
 from pipeline.flow.watchdog import Board, Worker, beat_s, this_worker
 from pipeline.plan.records import SegmentWork
@@ -45,6 +47,8 @@ class SerialEngine:
 
     def encode(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         """See `Engine.encode`."""
+        if stop.is_set():
+            return  # loading a model and measuring it takes longer than many a scheduler waits
         if self._encoding is None or self._encoding.context.spec_id != context.spec_id:
             self._encoding = self._load(context)
         encoding, reading, staging = self._encoding, Reading(context), Staging(context)
@@ -54,9 +58,12 @@ class SerialEngine:
             yield from behind(lambda unit: self._stage(staging, unit), encoded, AHEAD)
 
     def _load(self, context: JobContext) -> Encoding:
-        """Raises EncodeError where this machine is to blame that there is no replica: another one may have it."""
+        """Within an hour: a text of the parity gate's may hang. Raises EncodeError where this machine is to blame that there is
+        no replica: another one may have it."""
+        since = time.monotonic()
         try:
-            return Encoding(context, self._threads)
+            with self._watchdog.task("load model", lambda: int(min(LOADING_S, time.monotonic() - since))):
+                return Encoding(context, self._threads)
         except EmbedpipeError:
             raise
         except Exception as error:

@@ -21,6 +21,7 @@ from pipeline.flow.acks import Ack
 from pipeline.flow.demand import check_demand
 from pipeline.flow.ending import telling_failure
 from pipeline.flow.engine import Engine
+from pipeline.flow.failures import Failures, reason_of
 from pipeline.flow.gate_watch import GateWatch
 from pipeline.flow.job import Job, make_context, resolve
 from pipeline.flow.planning import Planned, plan_now
@@ -108,8 +109,7 @@ class _Run:
         self.stop = stop
         self.started = time.monotonic()
         self.engine: Engine | None = None
-        self.failed: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason); not tried again by this run
-        self.alone: set[str] = set()  # files of a group of small files that failed
+        self.failures = Failures()
         self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
         self.refusals = Refusals()
         self.duplicates: int | None = None
@@ -175,19 +175,16 @@ class _Run:
                 job,
                 allow_drop=self.allow_drop,
                 replace=self.replace,
-                alone=self.alone,
-                given_up=self.failed.keys(),
+                alone=self.failures.alone,
+                given_up=self.failures.segments,
             )
-            work = [segment for segment in planned.plan.pending if segment.id not in self.failed]
+            work = [segment for segment in planned.plan.pending if segment.id not in self.failures.segments]
             self._announce(planned, work)
             if not work:
                 return planned
+            self._check_stop(0)
             progress, problem = self._round(job, work, planned, gate)
-            if self.stop.is_set():
-                raise IncompleteError(
-                    f"stopped on request; {progress} units were committed in the last round and stay so. "
-                    "Run the same command again to go on from there"
-                )
+            self._check_stop(progress)
             idle_rounds = 0 if progress else idle_rounds + 1
             self._check_changes()
             if idle_rounds >= self.config.execution.max_attempts:
@@ -197,6 +194,13 @@ class _Run:
                 )
             if problem:
                 self.reporter.emit(Note(f"planning again: {problem}"))
+
+    def _check_stop(self, committed: int) -> None:
+        if self.stop.is_set():
+            raise IncompleteError(
+                f"stopped on request; {committed} units were committed in the last round and stay so. "
+                "Run the same command again to go on from there"
+            )
 
     def _round(self, job: Job, work: list[SegmentWork], planned: Planned, gate: GateWatch) -> tuple[int, str]:
         """One pass over the pending segments; how many units it settled, and the last thing that went wrong."""
@@ -218,7 +222,7 @@ class _Run:
         changed: set[str] = set()
         try:
             for ack in engine.encode(context, order, self.stop):
-                self._take(ack, by_id.get(ack.segment))
+                self._take(ack, by_id.get(ack.segment), planned)
                 settled += ack.state in ("done", "skipped", "failed")
                 if ack.state == "done":
                     gate.passed()
@@ -241,21 +245,16 @@ class _Run:
                 "committed stays. Let its writer finish, or give finished files names of their own, and run again"
             )
 
-    def _take(self, ack: Ack, segment: SegmentWork | None) -> None:
-        """Note what became of a unit. A group of small files that failed is tried again file by file: only then is it
-        known which of them is at fault."""
+    def _take(self, ack: Ack, segment: SegmentWork | None, planned: Planned) -> None:
+        """Note what became of a unit."""
         if ack.error is not None and (ack.state == "fatal" or self.refusals.are_too_many(ack)):
             raise ack.error
         self.acks.append(ack)
         if ack.state == "done":
             self._note_placement(ack)
             self.reporter.emit(_done_event(ack))
-        elif ack.state == "failed" and segment is not None and len(segment.pieces) > 1:
-            self.alone.update(piece.uri for piece in segment.pieces)
-        elif ack.state == "failed":
-            reason = ack.message.removeprefix(ack.uri).lstrip(",: ")
-            self.failed[ack.segment] = ack.uri, reason
-            self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason))
+        elif ack.state == "failed" and self.failures.take(ack, segment, planned):
+            self.reporter.emit(UnitFailed(unit=ack.unit, uri=ack.uri, reason=reason_of(ack)))
 
     def _note_placement(self, ack: Ack) -> None:
         """Say once where and in which number format units are encoded, why, and what the parity gate measured."""
@@ -264,7 +263,7 @@ class _Run:
             self.reporter.emit(Note(f"encoding on {ack.device} in {ack.dtype}: {_gate_text(ack.gate)}"))
 
     def _publish(self, job: Job, planned: Planned) -> Summary:
-        failed = self._failed_files(planned)
+        failed = self.failures.files(planned)
         if self.limit is not None:
             check_limited(failed)
         check_rejected(planned, failed, self.config.output.max_rejected_share, job.store.root)
@@ -286,22 +285,10 @@ class _Run:
         head = read_head(job.store)
         if head is None:
             raise IncompleteError(f"{job.store.root}: nothing was published")
-        summary = self._summarise(job, planned, head, published, failed | self._tried_in_vain(planned), ended)
+        summary = self._summarise(job, planned, head, published, failed | self.failures.in_vain(planned), ended)
         if published and entry is not None:
             self.reporter.emit(Published(version=entry.version, files=entry.files, rows=entry.rows, bytes=entry.bytes))
         return summary
-
-    def _failed_files(self, planned: Planned) -> dict[str, str]:
-        """URI → reason of what this run could not read."""
-        return dict(self.failed[segment.id] for segment in planned.plan.pending if segment.id in self.failed)
-
-    def _tried_in_vain(self, planned: Planned) -> dict[str, str]:
-        """URI → reason of what was to be worked again and could not be: what was published of it stays."""
-        segments = {unit.segment for unit in planned.plan.kept} & self.failed.keys()
-        return {
-            uri: f"{reason}; its rows stay as they were published"
-            for uri, reason in (self.failed[segment] for segment in sorted(segments))
-        }
 
     def _announce(self, planned: Planned, work: list[SegmentWork]) -> None:
         plan = planned.plan

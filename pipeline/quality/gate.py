@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.encode.blame import blamed_on_model
 from pipeline.encode.encoder import Encoder, load_model
 from pipeline.encode.memory import free_memory
-from pipeline.encode.placement import Device, Placement, Precision, choose_placement
+from pipeline.encode.placement import Device, Placement, Precision, Way, choose_placement
 from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import EmbedpipeError, ModelError, ParityError, first_line
 from pipeline.model.lock import StagedModel
@@ -89,16 +89,17 @@ def load_gated(
     precision: Precision,
     device: Device,
     threads: int | None = None,
+    at_most: Way | None = None,
 ) -> tuple[Encoder, GateResult]:
     """A replica that has passed, and what it measured. Where the fast way fails the plain one is tried, and after half
-    precision float32.
+    precision float32. at_most: with this one it begins, since those before it have failed over other texts.
 
     Raises ParityError when float32 fails too, ModelError for a model that can't be loaded, or fails over any text, and
     ConfigError as its maker does. What this machine is to blame for is raised as it comes.
     """
     find_route(Path(staged.directory), settings.task)  # raises for a task the model doesn't know
     try:
-        return _load(staged, settings, texts, choose_placement(precision, device), threads)
+        return _load(staged, settings, texts, _ways(choose_placement(precision, device), at_most), threads)
     except EmbedpipeError:
         raise
     except (
@@ -108,7 +109,7 @@ def load_gated(
             raise
         failure = first_line(error)
     free_memory()
-    loaded = _load(staged, settings, (), choose_placement(precision, device), threads)
+    loaded = _load(staged, settings, (), _ways(choose_placement(precision, device), at_most), threads)
     log.warning(  # only now is it known that it isn't the model that fails over everything
         "the parity gate is measured on constructed texts alone: with the job's own the model fails (%s)", failure
     )
@@ -116,14 +117,18 @@ def load_gated(
 
 
 def _load(
-    staged: StagedModel, settings: EncoderSettings, texts: Sequence[str], placement: Placement, threads: int | None
+    staged: StagedModel,
+    settings: EncoderSettings,
+    texts: Sequence[str],
+    ways: Sequence[tuple[Placement, bool]],
+    threads: int | None,
 ) -> tuple[Encoder, GateResult]:
     sample = [*CONSTRUCTED, *texts]
     prompted = [settings.prompt + text for text in sample]
     ids, offsets, _ = Tokens(staged.directory, settings.max_tokens).encode(prompted)
     # Before there is a replica: there may be no room for two.
     with nullcontext() if texts else blamed_on_model(staged.directory, "can't embed a plain text"):
-        expected = reference_vectors(staged, settings, sample, placement.device)
+        expected = reference_vectors(staged, settings, sample, ways[0][0].device)
 
     def measure(place: Placement, fast: bool) -> tuple[Encoder, GateResult]:
         encoder = Encoder(
@@ -138,7 +143,7 @@ def _load(
         return encoder, compare(encoder.encode(ids, offsets), expected, place)
 
     failure, plain = "", None
-    for place, fast in _ways(placement):
+    for place, fast in ways:
         if place == plain:
             continue  # the fast way was the plain one already
         if failure:
@@ -163,12 +168,14 @@ def _load(
     )
 
 
-def _ways(placement: Placement) -> list[tuple[Placement, bool]]:
-    """Placements in the order they are tried, each the fast way and then the plain one."""
+def _ways(placement: Placement, at_most: Way | None) -> list[tuple[Placement, bool]]:
+    """Placements in the order they are tried, each the fast way and then the plain one; from `at_most` on, if that is one."""
     places = [placement]
     if placement.dtype != "float32":
         places.append(Placement(placement.device, "float32", f"{placement.dtype} failed the parity gate"))
-    return [(place, fast) for place in places for fast in (True, False)]
+    ways = [(place, fast) for place in places for fast in (True, False)]
+    known = [Way(place.dtype, fast) for place, fast in ways]
+    return ways[known.index(at_most) :] if at_most in known else ways
 
 
 def check_tokens(encoder: Encoder, texts: Sequence[str], ids: npt.NDArray[np.int32], max_tokens: int) -> None:

@@ -22,6 +22,7 @@ class SourceSlice:
     first_row: int
     rows: int
     bytes: int  # estimate of what they take in a data file
+    file_bytes: int  # of the file they lie in
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Gate:
 class ScriptedEncoder:
     """What `pipeline.flow.replica` needs of an encoder."""
 
+    fast = False
     broken = False  # this process's device: no other replica comes up on it
 
     def __init__(self, directory: str) -> None:

@@ -48,7 +48,8 @@ PROTOCOL = (
     *_files("storage", "create faults probe retry store"),
     *_files("sink", "records part"),
     *_files(
-        "flow", "acks context encoding ending engine gate_watch isolate job maintenance planning publishing reading"
+        "flow",
+        "acks context encoding ending engine failures gate_watch isolate job lookup maintenance planning publishing reading",
     ),
     *_files("flow", "refusals rejected signals staging supervisor unit"),
 )

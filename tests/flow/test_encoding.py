@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from support.memory import MemoryStore
 
 from pipeline.commit.records import NO_TIME
+from pipeline.encode.placement import Way
 from pipeline.errors import EncodeError
 from pipeline.flow import encoding
 from pipeline.flow.acks import Ack
@@ -24,19 +26,33 @@ class Replica:
 
     stats = SimpleNamespace(batches=0, padded_tokens=0)
     placement = SimpleNamespace(device="cuda", dtype="float16")
+    fast = True
     compile_within: Callable[[], AbstractContextManager[None]]
 
     def encode(self, *_: object) -> Any:
         raise RuntimeError("the kernel failed")
 
 
+@dataclass(frozen=True)
+class Model:
+    at_most: Way | None = None
+
+    def watch(self) -> Any:
+        return SimpleNamespace(check=lambda: None)
+
+
+@dataclass(frozen=True)
+class Context:
+    model: Model
+    run: str = "r"
+    spec_id: str = "s"
+
+    def open_store(self) -> MemoryStore:
+        return MemoryStore()
+
+
 def make_step(monkeypatch: pytest.MonkeyPatch) -> encoding.Encoding:
-    context: Any = SimpleNamespace(
-        open_store=MemoryStore,
-        model=SimpleNamespace(watch=lambda: SimpleNamespace(check=lambda: None)),
-        run="r",
-        spec_id="s",
-    )
+    context: Any = Context(Model())
     monkeypatch.setattr(encoding, "begin_attempt", lambda *_: None)
     return encoding.Encoding(context)
 
@@ -67,6 +83,32 @@ def test_a_replica_is_gone_before_another_one_is_loaded_beside_it(monkeypatch: p
     ack = make_step(monkeypatch).encode(make_unit())
     assert isinstance(ack, Ack)
     assert ack.message == "looked"
+
+
+@pytest.mark.parametrize("way", [Way("float32", fast=True), Way("float16", fast=False)])
+def test_texts_tried_apart_are_not_encoded_in_what_the_jobs_own_texts_have_ruled_out(
+    monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    """The process they are tried in measures its gate without them, and would take half precision for good enough."""
+    asked: list[Way | None] = []
+
+    def isolate(context: Any, *_: object) -> Isolated:
+        asked.append(context.model.at_most)
+        return Isolated(np.ones((2, 2), np.float32), "cuda", way.dtype, {})
+
+    def load(*_: object) -> tuple[Replica, None]:
+        replica = Replica()
+        replica.placement = SimpleNamespace(device="cuda", dtype=way.dtype)
+        replica.fast = way.fast
+        return replica, None
+
+    monkeypatch.setattr(encoding, "load_replica", load)
+    monkeypatch.setattr(encoding, "isolate", isolate)
+    step = make_step(monkeypatch)
+    for unit in (make_unit(), make_unit()):
+        unit.task.deaths = 2  # type: ignore[misc]
+        assert isinstance(step.encode(unit), EncodedUnit)
+    assert asked == [way, way], "also while the replica is gone"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from pipeline.errors import (
 from pipeline.flow import planning, reading
 from pipeline.flow.maintenance import retry_quarantine
 from pipeline.flow.supervisor import plan_job, run_job
+from pipeline.source import read
 from pipeline.source.records import Segment, SourceUnit
 
 SMALL_UNITS = {"units__rows": 16}
@@ -187,6 +188,63 @@ def test_rows_that_were_to_be_tried_again_in_vain_stay_and_are_tried_by_the_next
     again = run_job(config)
     assert (again.exit_code, again.units_encoded, again.rows) == (0, 1, 1)
     assert run_job(config).units_encoded == 0
+
+
+@pytest.mark.parametrize(
+    "beside", [[], ["new"], ["a-new"]], ids=["the group", "a new file behind it", "a new one before"]
+)
+def test_a_group_that_was_to_be_tried_again_in_vain_stays_as_it_was_published(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, beside: list[str]
+) -> None:
+    """File by file its rows would be other units: those of the file that can't be read just now would go out of the snapshot."""
+    for name in ("f", "g"):
+        rows = [{"id": f"{name}{row}", "text": None if (name, row) == ("f", 3) else f"text {row}"} for row in range(20)]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_jsonl(tmp_path / "in" / "h.jsonl", range(1000))
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.05)
+    first = run_job(config)
+    assert retry_quarantine(str(tmp_path / "out")) == 1
+    for name in beside:
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", range(2000, 2005))
+    real = read.open_input
+
+    def refuse(uri: str, version: str) -> Any:
+        if uri.endswith("/f.jsonl"):
+            raise InputError(f"{uri}: access denied", uri)
+        return real(uri, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(read, "open_input", refuse)
+        vain = run_job(config)
+    more = 5 * len(beside)
+    assert (vain.exit_code, vain.rows, vain.published) == (4, first.rows + more, bool(beside))
+    ((uri, reason),) = vain.failed.items()
+    assert uri.endswith("/f.jsonl")
+    assert reason == "access denied; its rows stay as they were published"
+    again = run_job(config)
+    assert (again.exit_code, again.rows, again.rows_quarantined) == (0, first.rows + more, 1)
+    assert run_job(config).units_encoded == 0
+
+
+def test_of_files_read_with_a_group_that_is_tried_again_only_the_one_at_fault_is_told(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    """A new file that can't be read is no reason to leave the others' rows untried."""
+    rows = [{"id": f"f{row}", "text": None if row == 3 else f"text {row}"} for row in range(20)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_jsonl(tmp_path / "in" / "g.jsonl", range(1000))
+    config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.05)
+    first = run_job(config)
+    assert retry_quarantine(str(tmp_path / "out")) == 1
+    (tmp_path / "in" / "new.jsonl").write_text("no JSON\n")
+    again = run_job(config)
+    assert (again.exit_code, again.rows) == (4, first.rows)
+    ((uri, reason),) = again.failed.items()
+    assert uri.endswith("/new.jsonl")
+    assert "stay" not in reason
+    assert again.rows_encoded >= 19, "what was asked for was tried again"
 
 
 def test_appended_days_with_the_same_file_names_are_not_given_the_same_ids(tmp_path: Path, tiny_model: str) -> None:

@@ -1,7 +1,6 @@
-"""`_SUCCESS` around the making of files, and what may be believed of a source."""
+"""`_SUCCESS` around the making of files, and rows that are gone."""
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,15 +12,14 @@ from pipeline.commit.keys import SUCCESS
 from pipeline.commit.snapshot import publish
 from pipeline.commit.success import clear_success
 from pipeline.commit.units import RETRY, commit_unit, read_unit, retire_unit
-from pipeline.errors import IncompleteError, InputError, Overtaken, VerificationError
+from pipeline.errors import IncompleteError, Overtaken, VerificationError
 from pipeline.flow import engine
 from pipeline.flow.engine import Assembling, AssemblyTask
 from pipeline.flow.planning import Planned
-from pipeline.flow.publishing import _unmarked, retire_lost, version_now
+from pipeline.flow.publishing import _unmarked, retire_lost
 from pipeline.sink.assemble import DataFile
-from pipeline.sink.records import DataFilePlan
+from pipeline.sink.records import DataFilePlan, SourceSlice
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.inputs import find
 
 
 def test_a_run_that_fails_over_its_files_leaves_no_mark_that_another_set_meanwhile() -> None:
@@ -90,31 +88,10 @@ def test_a_request_to_try_rows_again_outlives_what_answered_it_and_was_taken_awa
     assert (standing.state, standing.reason) == ("retired", RETRY)
 
 
-def test_a_source_is_gone_only_where_its_neighbours_are_still_there(tmp_path: Path) -> None:
-    """An empty mount point looks like a folder whose files were deleted; what was made of them would be given up."""
-    one, other = tmp_path / "in" / "1.jsonl", tmp_path / "in" / "2.jsonl"
-    one.parent.mkdir()
-    one.write_bytes(b"{}\n")
-    other.write_bytes(b"{}\n")
-    found = find(str(one))
-    assert found is not None
-    assert version_now(str(one)) == found.version
-    one.unlink()
-    assert version_now(str(one)) is None
-    other.unlink()
-    with pytest.raises(InputError, match="whether it is gone can't be told"):
-        version_now(str(one))
-    one.parent.rmdir()
-    with pytest.raises(InputError, match="whether it is gone can't be told"):
-        version_now(str(one))
-
-
-def test_an_object_that_is_gone_is_gone(s3_bucket: str) -> None:
-    """A bucket has no folders that could be unmounted."""
-    assert version_now(f"{s3_bucket}/in/1.jsonl") is None
-
-
-def test_a_source_that_may_not_be_looked_at_is_an_input_error(tmp_path: Path) -> None:
-    (tmp_path / "circle").symlink_to("circle")
-    with pytest.raises(InputError, match="circle"):
-        version_now(str(tmp_path / "circle"))
+def test_who_makes_a_file_of_a_remnant_reckons_with_the_whole_it_lies_in() -> None:
+    """A file of gigabytes that lost most of its units is read whole; several at once took a machine's memory."""
+    remnant = SourceSlice("u", "data/a.parquet", "0" * 64, 0, 10, 1 << 20, 4 << 30)
+    plan = DataFilePlan(0, "", (remnant,))
+    layout: Any = None
+    task = AssemblyTask("out", worker_environment(), 1, "a", plan, layout)
+    assert task.peak_bytes >= 8 << 30

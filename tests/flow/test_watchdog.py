@@ -297,7 +297,7 @@ def test_a_file_that_is_assembled_gets_on_with_each_of_its_parts(
     slices = []
     for row, part in enumerate(parts):
         store.put_new(f"part-{row}", part.data)
-        slices.append(SourceSlice(f"u{row}", f"part-{row}", part.sha256, 0, 1, len(part.data)))
+        slices.append(SourceSlice(f"u{row}", f"part-{row}", part.sha256, 0, 1, len(part.data), len(part.data)))
     task = AssemblyTask(store.root, worker_environment(), 0, "0" * 32, DataFilePlan(0, "", tuple(slices)), LAYOUT)
     step, seen, read = Assembling(task), [], assemble._read
 

@@ -23,7 +23,7 @@ from pipeline.encode.arrange import arrange_fast, padded
 from pipeline.encode.encoder import Encoder
 from pipeline.encode.layout import Layout
 from pipeline.encode.linear import PrepackedLinear, TorchLinear
-from pipeline.encode.placement import Placement
+from pipeline.encode.placement import Placement, Way
 from pipeline.encode.settings import EncoderSettings
 from pipeline.errors import ConfigError, ModelError, ParityError
 from pipeline.model.lock import StagedModel
@@ -41,7 +41,7 @@ HALF = Placement("cpu", "bfloat16", "this CPU multiplies bfloat16 natively")
 def load(directory: str | StagedModel, **options: Any) -> tuple[Encoder, GateResult]:
     staged = directory if isinstance(directory, StagedModel) else resolve_model(directory, None, None)
     gate: dict[str, Any] = {"texts": SENTENCES, "precision": "exact", "device": "cpu"}
-    gate |= {name: options.pop(name) for name in [*options] if name in (*gate, "threads")}
+    gate |= {name: options.pop(name) for name in [*options] if name in (*gate, "threads", "at_most")}
     return load_gated(staged, EncoderSettings(**{"max_tokens": staged.lock.max_tokens, **options}), **gate)
 
 
@@ -78,6 +78,26 @@ def test_half_precision_that_is_close_enough_stays(tiny_model: str) -> None:
     assert encoder.placement == HALF
     assert (result.dtype, result.reason) == ("bfloat16", HALF.reason)
     assert result.max_relative_l2 > 1e-5  # it really was half
+
+
+@pytest.mark.usefixtures("half")
+@pytest.mark.parametrize(
+    ("at_most", "dtype", "fast"),
+    [
+        (None, "bfloat16", True),
+        (Way("bfloat16", fast=True), "bfloat16", True),
+        (Way("bfloat16", fast=False), "bfloat16", False),
+        (Way("float32", fast=True), "float32", True),
+        (Way("float32", fast=False), "float32", False),
+        (Way("float16", fast=True), "bfloat16", True),
+    ],
+)
+def test_nothing_is_tried_that_was_ruled_out_elsewhere(
+    tiny_model: str, at_most: Way | None, dtype: str, fast: bool
+) -> None:
+    """By more texts than are there here. What this machine doesn't know rules out nothing."""
+    encoder, result = load(tiny_model, precision="gated", texts=(), at_most=at_most)
+    assert (result.dtype, encoder.fast) == (dtype, fast)
 
 
 @pytest.mark.usefixtures("half")

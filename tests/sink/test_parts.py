@@ -158,7 +158,9 @@ def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() ->
     part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
     assert part is not None
     store.put_new("p", part.data)
-    made = write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
+    made = write_data_file(
+        store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9, 9),)), BY_LANG
+    )
     table = pq.read_table(io.BytesIO(made.data))
     assert table["id"].to_pylist() == ["r0", "r2"]
     assert "lang" not in table.schema.names
@@ -171,7 +173,7 @@ def test_each_slice_that_was_read_is_told() -> None:
     part = build_part(rows(["b", "a", "b"]), vectors(3), LAYOUT)
     assert part is not None
     store.put_new("p", part.data)
-    slices = tuple(SourceSlice(f"u{row}", "p", part.sha256, row, 1, 9) for row in range(3))
+    slices = tuple(SourceSlice(f"u{row}", "p", part.sha256, row, 1, 9, 9) for row in range(3))
     told: list[int] = []
     write_data_file(store, DataFilePlan(0, "", slices), LAYOUT, lambda: told.append(len(told)))
     assert told == [0, 1, 2]
@@ -179,7 +181,7 @@ def test_each_slice_that_was_read_is_told() -> None:
 
 def test_a_source_that_is_gone_means_overtaken() -> None:
     with pytest.raises(Overtaken):
-        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", "0" * 64, 0, 1, 9),)), LAYOUT)
+        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", "0" * 64, 0, 1, 9, 9),)), LAYOUT)
 
 
 @pytest.mark.parametrize("place", [4, 200, -40])
@@ -192,7 +194,7 @@ def test_a_part_that_was_damaged_since_it_was_staged_is_never_published(place: i
     damaged[place] ^= 1
     store.put_new("p", bytes(damaged))
     with pytest.raises(VerificationError, match="sha256"):
-        write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9),)), BY_LANG)
+        write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9, 9),)), BY_LANG)
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from msgspec.json import encode
 
 from pipeline.commit import assembly, attempts, collect, records, snapshot, units
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.flow import encoding, engine, job, maintenance, planning, publishing, reading, staging, supervisor
+from pipeline.flow import encoding, engine, job, lookup, maintenance, planning, publishing, reading, staging, supervisor
 from pipeline.plan import plan
 from pipeline.storage import create
 
@@ -67,8 +67,8 @@ def simulated(world: Any) -> list[Replacement]:
         ),
         (job, "discover", lambda source: world.list_source()),
         (job, "check_apart", lambda files, output: None),
-        (publishing, "find", world.find),
-        (publishing, "is_hollow", lambda uri: world.is_hollow()),
+        (lookup, "find", world.find),
+        (lookup, "is_hollow", lambda uri: world.is_hollow()),
         (publishing, "worker_environment", dict),
         (publishing, "_facts", lambda job, duplicates: {"run": job.run}),
         (publishing, "plan_assembly", lambda *a: assembly.plan_assembly(*a[:4], world.target_bytes, a[5])),

@@ -1,0 +1,62 @@
+"""What a run has tried in vain and doesn't try again, and what becomes of files that were tried together."""
+
+from collections.abc import Set
+
+from pipeline.flow.acks import Ack
+from pipeline.flow.planning import Planned
+from pipeline.plan.records import SegmentWork
+
+
+def reason_of(ack: Ack) -> str:
+    """Its message without the URI that stands beside it."""
+    return ack.message.removeprefix(ack.uri).lstrip(",: ")
+
+
+class Failures:
+    """`segments`: not tried again by this run. `alone`: files not to be grouped with others any more."""
+
+    def __init__(self) -> None:
+        self.alone: set[str] = set()
+        self._reasons: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason)
+
+    @property
+    def segments(self) -> Set[str]:
+        """Ids."""
+        return self._reasons.keys()
+
+    def take(self, ack: Ack, segment: SegmentWork | None, planned: Planned) -> bool:
+        """Note the failure of a unit; whether something is given up over it. segment: None where there is nothing smaller to
+        try.
+
+        A group of small files is tried again file by file: only then is it known which of them is at fault. But where the head
+        has their rows, and they were only to be worked again, these files stay together, and those rows as they were published:
+        file by file they would be other units, and the rows of the one at fault would be gone.
+        """
+        if segment is None or len(segment.pieces) == 1:
+            return self._give_up(ack.segment, ack)
+        together, given_up = {piece.uri for piece in segment.pieces}, False
+        files = set(together)
+        for unit in planned.plan.dropped:
+            own = {piece.uri for piece in unit.pieces}
+            if unit.unit in planned.redo and own & files and unit.segment not in self.segments:
+                files -= own
+                if ack.uri in own or ack.uri not in together:
+                    given_up |= self._give_up(unit.segment, ack)
+        self.alone |= files
+        return given_up
+
+    def files(self, planned: Planned) -> dict[str, str]:
+        """URI → reason of what this run could not read."""
+        return dict(self._reasons[segment.id] for segment in planned.plan.pending if segment.id in self.segments)
+
+    def in_vain(self, planned: Planned) -> dict[str, str]:
+        """URI → reason of what was to be worked again and could not be: what was published of it stays."""
+        segments = {unit.segment for unit in planned.plan.kept} & self.segments
+        return {
+            uri: f"{reason}; its rows stay as they were published"
+            for uri, reason in (self._reasons[segment] for segment in sorted(segments))
+        }
+
+    def _give_up(self, segment: str, ack: Ack) -> bool:
+        self._reasons[segment] = ack.uri, reason_of(ack)
+        return True
