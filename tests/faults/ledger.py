@@ -45,7 +45,7 @@ PROTOCOL = (
     "pipeline/commit/**/*.py",  # the records, and who may delete what
     "pipeline/plan/**/*.py",  # what is pending
     *_files("source", "records segments"),  # which pieces are a unit
-    *_files("storage", "create faults probe retry store"),
+    *_files("storage", "create faults probe retry store uri"),
     *_files("sink", "records part"),
     *_files(
         "flow",
