@@ -194,6 +194,11 @@ def plan_pool(execution: Execution) -> Pool:
     return Pool(replicas, threads, math.floor(share) if share >= 1 else round(max(share, 0.1), 2), None)
 
 
+def largest_memory_bytes() -> int:
+    """Of a machine's memory what Ray gives to tasks, on the one that has most."""
+    return int(max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0))
+
+
 def has_gpus(execution: Execution) -> bool:
     """Whether `plan_pool` would plan for GPUs now."""
     return _wants_gpus(execution, ray.cluster_resources())

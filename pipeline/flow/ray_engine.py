@@ -43,23 +43,20 @@ from pipeline.flow.cluster import (
 from pipeline.flow.context import JobContext
 from pipeline.flow.desk import Desk
 from pipeline.flow.encoding import MAX_DEATHS, Encoding, none_here
-from pipeline.flow.engine import Assembling, AssemblyTask, stopped_assembling
+from pipeline.flow.engine import AssemblyTask
 from pipeline.flow.losses import losses_told, told_by_ray
 from pipeline.flow.metrics import Metrics
-from pipeline.flow.ray_watch import STILL_S, RayWatch, Wave
+from pipeline.flow.ray_assembly import MAX_RETRIES, assemble
+from pipeline.flow.ray_watch import STILL_S, Board, RayWatch, Wave
 from pipeline.flow.reading import Reading
 from pipeline.flow.staging import Staging
 from pipeline.flow.throwaway import LOADING_S
 from pipeline.flow.unit import EncodedUnit, PreparedUnit, task_ack
-from pipeline.flow.watchdog import Board
 from pipeline.plan.records import SegmentWork
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_RETRIES = 3
-"""Deaths over one task that Ray mends by itself before the graph fails. By the third try its texts are tried apart."""
 
 MAX_RESTARTS = 20
 """Deaths of one actor, over whatever tasks, before the graph fails."""
@@ -73,7 +70,7 @@ OWN_BLOCK_BYTES = 1024
 
 
 LOOK_S = 5.0
-"""Between two looks for a GPU."""
+"""Between two looks for a GPU, and for the board to hear of a stop."""
 
 SORRY_S = 30.0
 """Between two units that a worker without a replica gives back."""
@@ -115,7 +112,7 @@ class RayEngine:
         while not ended.wait(0.2):
             if stop.is_set():  # again and again: a board that died and came back has forgotten it
                 with contextlib.suppress(ray.exceptions.RayError):
-                    ray.get(self._board.stop.remote())
+                    ray.get(self._board.stop.remote(), timeout=LOOK_S)
 
     def _wave(self, context: JobContext, work: Sequence[SegmentWork], stop: threading.Event) -> Iterator[Ack]:
         _configure()
@@ -198,33 +195,8 @@ class RayEngine:
         )
 
     def assemble(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
-        """See `Engine.assemble`. As many at a time as there are cores, and memory for."""
-        with self._watch.at_work():
-            yield from self._assembled(tasks, stop)
-
-    def _assembled(self, tasks: Sequence[AssemblyTask], stop: threading.Event) -> Iterator[AssemblyRecord]:
-        remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_assemble)
-        waiting = list(tasks)
-        running: list[Any] = []
-        width = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        while True:
-            while waiting and len(running) < width and not stop.is_set():
-                task = waiting.pop()
-                running.append(
-                    remote.options(memory=task.peak_bytes).remote(task, self._board, self._execution.unit_timeout_s)
-                )
-            if not running:
-                break
-            ready, running = ray.wait(running, num_returns=1)
-            try:
-                result = ray.get(ready[0])
-            except ray.exceptions.RayError as error:
-                raise IncompleteError(f"a data file could not be made: {told_by_ray(error)}") from error
-            if isinstance(result, EmbedpipeError):
-                raise result
-            yield result
-        if waiting:
-            raise stopped_assembling(len(tasks) - len(waiting), tasks)
+        """See `Engine.assemble`."""
+        return assemble(tasks, stop, self._watch, self._board, self._execution.unit_timeout_s)
 
     def close(self) -> None:
         """See `Engine.close`. A Ray that was there before stays."""
@@ -345,16 +317,6 @@ def _stage(block: pa.Table, shared: bytes, board: Any) -> pa.Table:
             with desk.task(f"stage {unit.task.unit}", lambda: staging.progress):
                 acks.append(staging.stage(unit))  # also when asked to stop: what was begun is finished
     return block_of(acks)
-
-
-def _assemble(task: AssemblyTask, board: Any, timeout_s: float) -> AssemblyRecord | EmbedpipeError:
-    """Errors are results here: raised, they'd arrive wrapped in Ray's own types."""
-    assembling = Assembling(task)
-    try:
-        with Desk(board, timeout_s).task(assembling.name, lambda: assembling.progress):
-            return assembling.make()
-    except EmbedpipeError as error:
-        return error
 
 
 @lru_cache(maxsize=1)

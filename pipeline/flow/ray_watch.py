@@ -3,21 +3,25 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.flow import watchdog
 from pipeline.flow.cluster import LostCluster, leave
 from pipeline.flow.losses import losses_told
-from pipeline.flow.watchdog import BEAT_S, Overdue, beat_s, kill_worker
+from pipeline.flow.watchdog import BEAT_S, Overdue, Worker, beat_s, kill_worker, this_worker
 
 log = logging.getLogger(__name__)
 
 KILL_S = 30.0
-"""For a killing to be carried out on the worker's node."""
+"""For a killing to be carried out on the worker's node, and for the board to answer."""
+
+MOST_SILENT = 2
+"""Times in a row that the board may give no answer before its process is taken for stopped."""
 
 IDLE_S = 600.0
 """After that, with nobody at anything though encoding was begun and no machine is missing, Ray has lost sight of a task: what is
@@ -29,6 +33,24 @@ STOP_S = 20.0
 STILL_S = 3600.0
 """After that, without anything begun, ended or got on with, no more is to be hoped of Ray. Loading a model, or waiting for an
 autoscaler, takes less."""
+
+
+class Board(watchdog.Board):
+    """The board as an actor, which can be stopped like any other process."""
+
+    def process(self) -> Worker:
+        """It."""
+        return this_worker(ray.get_runtime_context().get_node_id())
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the board says; nothing where it gave no answer."""
+
+    late: Sequence[Overdue] = ()
+    unattended_s: float = 0.0
+    idle_s: float = 0.0
+    still_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -47,6 +69,8 @@ class RayWatch:
     def __init__(self, board: Any, gcs_address: str, timeout_s: float) -> None:
         """timeout_s: for which a worker may show no progress."""
         self._board = board
+        self._board_process: Worker | None = None
+        self._silent = 0  # times that the board gave no answer, in a row
         self._timeout_s = timeout_s
         self._at_work = False
         self._wave: Wave | None = None
@@ -89,22 +113,39 @@ class RayWatch:
         while not self._closing.wait(beat_s(self._timeout_s)):
             # Before the board is asked: what it tells is of the time before, not of a wave that begins meanwhile.
             at_work, wave = self._at_work, self._wave
-            late: list[Overdue] = []
-            unattended_s = idle_s = still_s = 0.0
-            with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster shows in what waits for the work itself
-                late = ray.get(self._board.overdue.remote(self._timeout_s), timeout=KILL_S)
-                asked = (self._board.unattended_s, self._board.idle_s, self._board.still_s)
-                unattended_s, idle_s, still_s = ray.get([each.remote() for each in asked], timeout=KILL_S)
-            for one in late:
+            told = self._ask()
+            for one in told.late:
                 with contextlib.suppress(ray.exceptions.RayError):  # its node is gone or away: it is told of again
                     self._kill(one)
-            if wave is not None and self._attend(wave, unattended_s, idle_s) and self._wave is wave:
+            if wave is not None and self._attend(wave, told.unattended_s, told.idle_s) and self._wave is wave:
                 self._wave = None
-            if at_work and still_s > max(STILL_S, 2 * self._timeout_s):
+            if at_work and told.still_s > max(STILL_S, 2 * self._timeout_s):
                 leave(
-                    f"nothing was begun and nothing got on for {still_s:,.0f} s: Ray finds no room for the workers (`ray status` "
-                    "tells), or has lost sight of them. What is committed stays; run the same command again"
+                    f"nothing was begun and nothing got on for {told.still_s:,.0f} s: Ray finds no room for the workers "
+                    "(`ray status` tells), or has lost sight of them. What is committed stays; run the same command again"
                 )
+
+    def _ask(self) -> _Told:
+        """What there is to be looked after. A board that gives no answer at all was stopped: everybody would wait for it, also
+        who is told to stop. Its process is killed, and Ray starts another one."""
+        board = self._board
+        asked = (board.process, board.unattended_s, board.idle_s, board.still_s)
+        try:
+            late = ray.get(board.overdue.remote(self._timeout_s), timeout=KILL_S)
+            self._board_process, *seconds = ray.get([each.remote() for each in asked], timeout=KILL_S)
+        except ray.exceptions.GetTimeoutError:
+            self._silent += 1
+            if self._silent >= MOST_SILENT and self._board_process is not None:
+                with contextlib.suppress(
+                    ray.exceptions.RayError
+                ):  # its node is gone or away: Ray knows, or it is tried again
+                    if self._end_process(self._board_process):
+                        log.warning("the board gives no answer; its process is killed, and another one takes its place")
+            return _Told()
+        except ray.exceptions.RayError:  # a lost cluster shows in what waits for the work itself
+            return _Told()
+        self._silent = 0
+        return _Told(late, *seconds)
 
     def _attend(self, wave: Wave, unattended_s: float, idle_s: float) -> bool:
         """Give a wave up where nobody will come; whether it was."""
@@ -123,9 +164,13 @@ class RayWatch:
         return False
 
     def _kill(self, late: Overdue) -> None:
-        place = NodeAffinitySchedulingStrategy(late.worker.node, soft=False)
-        kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
         with contextlib.suppress(ray.exceptions.TaskUnschedulableError):  # its node is no more, and it neither
-            if ray.get(kill.remote(late.worker), timeout=KILL_S):  # not gone already
+            if self._end_process(late.worker):
                 log.warning("%s: no progress for %.0f s; its process is killed", late.task, late.silent_s)
         ray.get(self._board.forget.remote(late.worker), timeout=KILL_S)
+
+    def _end_process(self, worker: Worker) -> bool:
+        """Kill a process where it is; False where it is gone already."""
+        place = NodeAffinitySchedulingStrategy(worker.node, soft=False)
+        kill = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(kill_worker)
+        return bool(ray.get(kill.remote(worker), timeout=KILL_S))

@@ -21,6 +21,13 @@ LEAST_LONGEST = 1 << 17
 """Characters that a line may have at least, however little of it may be text."""
 
 
+FIELD_BYTES = 64
+"""What a field takes in memory beside its characters: a file of a million empty columns is a small one."""
+
+MOST_BLANK = 1_000_000
+"""Blank lines in a row. They pack well, and whoever looks for a row behind them would look for hours."""
+
+
 class _Blocks(io.RawIOBase):
     """Checked blocks as a raw stream."""
 
@@ -53,7 +60,7 @@ def read_delimited(stream: BinaryIO, piece: Piece, extraction: Extraction) -> It
         if len(fields) != len(header):
             raise InputError(f"{file.uri}, row {number:,}: {len(fields)} fields, but the header names {len(header)}")
         batch.append(fields)
-        size += sum(map(len, fields))
+        size += sum(map(len, fields)) + FIELD_BYTES * len(fields)
         number += 1
         if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield _columns(batch, number, header, names, file)
@@ -78,12 +85,16 @@ def csv_rows(
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     delimiter = "\t" if file.format == "tsv" else delimiter
     rows = csv.reader(_lines(text, longest), delimiter=delimiter, strict=True, quoting=quoting)
-    number = -1
+    number, blank = -1, 0
     try:
         for fields in rows:
             if fields:
                 yield fields
-                number += 1
+                number, blank = number + 1, 0
+                continue
+            blank += 1
+            if blank > MOST_BLANK:
+                raise csv.Error(f"more than {MOST_BLANK:,} blank lines in a row")
     except csv.Error as error:
         place = f"row {number:,}" if number >= 0 else "the header"
         raise InputError(f"{file.uri}, {place}: {one_line(error)}; check quotes and input.csv_delimiter") from error

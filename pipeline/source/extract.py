@@ -29,6 +29,8 @@ _BEYOND = re.compile(rb"[:,\[]\s*(-?\d[\d.]{,20}[eE]\+?\d{3,6})\s*[,}\]]")
 BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 """What readers hand on at a time, about."""
 
+PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
 NEXT = "next"
 """Column beside `unit_schema`: where the row after this one begins."""
 
@@ -115,9 +117,14 @@ class _Rows:
                 self.kinds[row] = kind
 
     def array(self, name: str) -> pa.Array:
-        """A column, dictionaries decoded."""
+        """A column, dictionaries decoded. Arrow can't decode one of views, which is how Polars writes its categories."""
         array = self.columns.values[name]
-        return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        if not pa.types.is_dictionary(array.type):
+            return array
+        plain = PLAIN.get(array.type.value_type)
+        if plain is not None:
+            array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(plain))
+        return array.dictionary_decode()
 
 
 def _objects(array: pa.Array | None, n: int) -> Objects:

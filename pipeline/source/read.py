@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.source.columnar import read_columnar
 from pipeline.source.delimited import read_delimited
-from pipeline.source.extract import NEXT, extract
+from pipeline.source.extract import NEXT, Columns, extract
 from pipeline.source.records import (
     KEEP_PREFIX,
     Extraction,
@@ -25,6 +25,7 @@ from pipeline.source.records import (
     UnitPolicy,
     unit_schema,
 )
+from pipeline.source.streams import one_line
 from pipeline.source.text_lines import read_lines
 from pipeline.storage.inputs import check_unchanged, open_input
 
@@ -58,10 +59,24 @@ def _read_piece(piece: Piece, index: int, extraction: Extraction, cutter: "_Cutt
     """The units that become full by a piece's rows."""
     with open_input(piece.file.uri, piece.file.version) as stream:
         for columns in READERS[piece.file.format](stream, piece, extraction):
-            rows = extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
+            rows = _extract(columns, piece, index, extraction)
             for unit in cutter.take(rows):
                 check_unchanged(piece.file.uri, piece.file.version)  # it may be committed before the file is closed
                 yield unit
+
+
+def _extract(columns: Columns, piece: Piece, index: int, extraction: Extraction) -> pa.Table:
+    """As `extract` does. Arrow has more types than it has ways to compute with them: that is the file's to mend, no bug."""
+    try:
+        return extract(columns, piece.file, index, _measure(piece) == "bytes", extraction)
+    except pa.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        types = ", ".join(f"{name} ({values.type})" for name, values in columns.values.items())
+        raise InputError(
+            f"{piece.file.uri}, from {_measure(piece)[:-1]} {columns.position[0].as_py():,} on: its columns {types} can't be "
+            f"used: {one_line(error)}; write them with plainer types"
+        ) from error
 
 
 def _measure(piece: Piece) -> Measure:
@@ -126,9 +141,10 @@ class _Cutter:
 
 
 def _sizes(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Bytes per row: of text, of kept text, and of what is kept of rejected rows."""
+    """Bytes per row: of text, ids and kept text, and of what is kept of rejected rows."""
     total = np.zeros(table.num_rows, np.int64)
     for field in table.schema:
-        if field.name in ("text", "raw") or (field.name.startswith(KEEP_PREFIX) and pa.types.is_string(field.type)):
+        own = field.name in ("text", "raw", "id") or field.name.startswith(KEEP_PREFIX)
+        if own and (pa.types.is_string(field.type) or pa.types.is_binary(field.type)):
             total += pc.fill_null(pc.binary_length(table[field.name]), 0).to_numpy().astype(np.int64)
     return total

@@ -24,7 +24,7 @@ from pipeline.source.streams import blocks, check_not_empty, decompressed, lines
 from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
-SNIFF_ROWS, SNIFF_BYTES = 1000, 64 << 20
+SNIFF_ROWS, SNIFF_BLANK, SNIFF_BYTES = 1000, 1_000_000, 64 << 20
 TRIED = 10
 """Files looked at before the config is taken to be wrong."""
 PLAIN = (
@@ -209,19 +209,20 @@ def _jsonl_types(
     source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, texts: Set[str | None]
 ) -> tuple[Types, bool]:
     found: dict[str, pa.DataType] = {}
-    seen = objects = 0
+    seen = objects = blank = 0
     for _, end, data, _ in source:
-        if not data.strip():
-            continue
-        seen += 1
-        try:
-            row = parse_object(data)
-        except UnicodeDecodeError:
-            row = None
-        if row is not None:
-            objects += 1
-            _note_types(row, found, texts)
-        if seen >= SNIFF_ROWS or end >= SNIFF_BYTES:
+        if data.strip():
+            seen += 1
+            try:
+                row = parse_object(data)
+            except UnicodeDecodeError:
+                row = None
+            if row is not None:
+                objects += 1
+                _note_types(row, found, texts)
+        else:
+            blank += 1
+        if seen >= SNIFF_ROWS or blank >= SNIFF_BLANK or end >= SNIFF_BYTES:
             break
     if seen and not objects:
         raise InputError(

@@ -24,6 +24,7 @@ ALONE = {
     "transformers": {"text", "encode", "model", "train"},
     "ray": {
         "flow/ray_engine.py",
+        "flow/ray_assembly.py",
         "flow/ray_watch.py",
         "flow/cluster.py",
         "flow/desk.py",

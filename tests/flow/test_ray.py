@@ -19,7 +19,8 @@ from support.times import check_times
 import pipeline
 from jobs.figures.processes import descendants, kill
 from pipeline.errors import IncompleteError, ModelError
-from pipeline.flow import ray_engine, ray_watch
+from pipeline.flow import ray_assembly, ray_engine, ray_watch
+from pipeline.flow.engine import AssemblyTask
 from pipeline.flow.supervisor import run_job
 from pipeline.progress.events import Event, Note, UnitDone
 
@@ -141,7 +142,7 @@ def test_a_stop_while_data_files_are_made_finishes_those_that_were_begun(
     tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Making the files of a large output takes longer than a scheduler waits before it kills."""
-    driver, assemble = os.getpid(), ray_engine._assemble
+    driver, assemble = os.getpid(), ray_assembly._assemble
 
     def stopped_meanwhile(*arguments: Any) -> Any:
         with contextlib.suppress(FileExistsError):  # a second signal would not wait
@@ -156,11 +157,90 @@ def test_a_stop_while_data_files_are_made_finishes_those_that_were_begun(
         output__partition_by=["lang"],
     )  # fmt: skip
     with monkeypatch.context() as patched:
-        patched.setattr(ray_engine, "_assemble", stopped_meanwhile)
+        patched.setattr(ray_assembly, "_assemble", stopped_meanwhile)
         with pytest.raises(IncompleteError, match=r"stopped on request; [1-5] of 6 data files are made and stay so"):
             run_job(config)
     again = run_job(config)
     assert (again.rows, again.rows_encoded, again.files) == (60, 0, 6)
+
+
+def test_a_data_file_that_no_machine_has_the_memory_for_is_made_all_the_same(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it may take is a generous estimate. Ray would wait for such a machine for an hour, and at each run again, with all
+    encoded and nothing published."""
+    monkeypatch.setattr(AssemblyTask, "peak_bytes", property(lambda task: 1 << 45))
+    write_jsonl(tmp_path / "in.jsonl", range(20))
+    summary = run_job(make_config(tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model, execution__engine="ray"))
+    assert (summary.exit_code, summary.rows) == (0, 20)
+    assert "may take 32768.0 GiB of memory, and the largest machine has" in caplog.text
+    assert "output.file_mib" in caplog.text
+
+
+def test_a_stop_is_obeyed_while_a_data_file_waits_for_a_machine(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All machines were taken away when everything was encoded: the driver was deaf for an hour."""
+
+    def on_no_machine(task: AssemblyTask) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1 << 45
+
+    write_jsonl(tmp_path / "in.jsonl", range(20))
+    config = make_config(tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model, execution__engine="ray")
+    with monkeypatch.context() as patched:
+        patched.setattr(ray_watch, "STOP_S", 1.0)
+        patched.setattr(ray_assembly, "_memory_bytes", on_no_machine)
+        with pytest.raises(IncompleteError, match="stopped on request; 0 of 1 data files"):
+            run_job(config)
+    again = run_job(config)
+    assert (again.rows, again.rows_encoded) == (20, 0)
+
+
+class StopsBoard:
+    """Stops the board's process, as a debugger or a machine short of memory may, after the first unit."""
+
+    def __init__(self) -> None:
+        self.stopped: list[int] = []
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, UnitDone) and not self.stopped:
+            self.stopped = [
+                process.id for process in descendants(os.getpid()) if process.title.startswith("ray::Board")
+            ]
+            for process in self.stopped:
+                os.kill(process, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("asked_to_stop", [False, True], ids=["to its end", "and a stop"])
+def test_a_board_that_was_stopped_is_replaced(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, asked_to_stop: bool
+) -> None:
+    """Everybody tells it what they begin and waits for its answer, and the driver too when it is to stop: such a run stood still
+    for ever, and no signal but SIGKILL ended it."""
+    monkeypatch.setattr(ray_watch, "KILL_S", 1.5)
+    for shard in range(2):
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", range(250 * shard, 250 * shard + 250), words=300)
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, execution__engine="ray", units__rows=25, units__text_mib=1
+    )
+    stops = StopsBoard()
+    if asked_to_stop:
+        signals = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        emit = stops.emit
+
+        def emit_and_stop(event: Event) -> None:
+            emit(event)
+            if stops.stopped and not signals.is_alive() and not signals.finished.is_set():
+                signals.start()
+
+        monkeypatch.setattr(stops, "emit", emit_and_stop)
+        with pytest.raises(IncompleteError, match="stopped on request"):
+            run_job(config, reporter=stops)
+    else:
+        assert run_job(config, reporter=stops).exit_code == 0
+        assert sorted(read_rows(str(tmp_path / "out"))) == ids(range(500))
+    assert len(stops.stopped) == 1
 
 
 class Notes:

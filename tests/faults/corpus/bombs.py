@@ -13,6 +13,8 @@ from faults.corpus.formats import PACK
 
 MIB = 1 << 20
 PLAIN = {"id": None, "text": None}
+LONG_ID = json.dumps({"id": "x" * (MIB - 30), "text": "a"}).encode() + b"\n"
+COMMAS = b"," * MIB + b"\n"
 
 
 def cases() -> Iterator[Case]:
@@ -56,6 +58,20 @@ def cases() -> Iterator[Case]:
                 f"Arrow {'stream' if streamed else 'file'}: 600 rows of the same MiB as {kind}", "a.arrow",
                 partial(_arrow, kind, 600, streamed), Counts({"": 600}),
             )  # fmt: skip
+    for suffix in PACK:
+        yield Case(
+            f"{suffix}: 300 ids of a MiB in as good as nothing", f"a.jsonl{suffix}", partial(_packed, suffix, LONG_ID, 300),
+            Counts({"": 300}),
+        )  # fmt: skip
+        yield Case(
+            f"{suffix}: 30 rows of a million empty fields", f"a.csv{suffix}",
+            partial(_packed, suffix, b"1,a" + COMMAS, 30, b"id,text" + COMMAS), Counts({"": 30}), company=False,
+        )  # fmt: skip
+        yield Case(
+            f"{suffix}: blank lines without end before a header", f"a.csv{suffix}", partial(_packed, suffix, b"\n" * MIB, 2),
+            Refused("the header: more than 1,000,000 blank lines in a row"),
+        )  # fmt: skip
+    yield Case("Parquet: 600 rows with the same id of a MiB", "a.parquet", _long_ids, Counts({"": 600}))
     yield Case("Arrow: 200,000 nulls", "a.arrow", _arrow_nulls, Counts({"null": 200_000}), options={"id": None})
 
 
@@ -78,6 +94,10 @@ def _same(kind: str, count: int) -> pa.Array:
 
 def _ids(count: int) -> pa.Array:
     return pa.array([str(number) for number in range(count)])
+
+
+def _long_ids() -> bytes:
+    return _write(pa.table({"id": _same("dictionary", 600), "text": ["a"] * 600}), compression="zstd")
 
 
 def _write(table: pa.Table, **options: Any) -> bytes:

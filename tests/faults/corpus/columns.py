@@ -23,6 +23,7 @@ def cases() -> Iterator[Case]:
     for name, write in WRITE.items():
         for what, (table, right) in _tables().items():
             yield Case(f"{name}: {what}", name, partial(write, table), right)
+    yield from _of_views()
     yield from _written_otherwise()
 
 
@@ -47,6 +48,22 @@ def _tables() -> dict[str, tuple[pa.Table, Rows | Refused | Counts]]:
     }  # fmt: skip
     rubbish = pa.table({"id": ["1"], "text": ["a"]}).replace_schema_metadata({"pandas": "{"})
     return found | more | {"metadata of pandas that is rubbish": (rubbish, rows("a"))}
+
+
+def _of_views() -> Iterator[Case]:
+    """Dictionaries of views, as Polars writes its categories. Parquet has none."""
+    for what, values, indices, right in (
+        ("", ["b", "a"], [1, 0], rows("a", "b")),
+        (" of bytes", [b"b", b"a"], [1, 0], rows("a", "b")),
+        (" with nulls", ["a"], [0, None], rows("a", ("2", None, "null"))),
+    ):
+        kind = pa.binary_view() if isinstance(values[0], bytes) else pa.string_view()
+        text = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), pa.array(values, kind))
+        table = pa.table({"id": pa.array(["1", "2"]), "text": text})
+        yield Case(f"Arrow: a dictionary of views{what} as text", "a.arrow", partial(arrow, table), right)
+    ids = pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), pa.array(["2", "1"], pa.string_view()))
+    table = pa.table({"id": ids, "text": pa.array(["a", "b"])})
+    yield Case("Arrow: a dictionary of views as id", "a.arrow", partial(arrow, table), rows("a", "b"))
 
 
 def _texts() -> dict[str, tuple[pa.Array, Rows | Refused | Counts]]:

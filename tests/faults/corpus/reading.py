@@ -66,7 +66,8 @@ def _read_segment(segment: Segment, extraction: Extraction, policy: UnitPolicy) 
     try:
         for unit in read_segment(segment, extraction, policy, policy.rows):
             kinds.update(kind or "" for kind in unit.rows["kind"].to_pylist())
-            if len(found) + unit.rows.num_rows <= SHOWN_ROWS and unit.rows["text"].nbytes <= SHOWN_BYTES:
+            shown = unit.rows.select(["id", "text"]).nbytes
+            if len(found) + unit.rows.num_rows <= SHOWN_ROWS and shown <= SHOWN_BYTES:
                 found.extend(zip(*(unit.rows[name].to_pylist() for name in ("id", "text", "kind")), strict=True))
     except InputError as error:
         return Read(refusals=(error.message,))
