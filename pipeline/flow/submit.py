@@ -11,10 +11,13 @@ import re
 import shlex
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -44,6 +47,8 @@ PLAIN_SETTINGS = (
 
 POLL_S = 1.0
 PATIENCE = 20  # polls
+ANSWER_S = 30.0
+"""A dashboard that was stopped, or hangs, takes a request and says nothing more. One that is only busy has answered by then."""
 SILENT_S = 30.0
 """A log that says nothing for so long may have lost its connection."""
 KILLED = 128
@@ -110,14 +115,21 @@ def send(
         client = _connect(address)
         with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
             pack(Path(folder))
-            job = _patiently(
-                lambda: client.submit_job(
-                    entrypoint=entrypoint,
-                    entrypoint_num_gpus=gpus or None,
-                    runtime_env={"working_dir": folder, "env_vars": _settings()},
-                    metadata={"program": f"embedpipe {pipeline.__version__}", "output": output},
+            try:
+                job = _patiently(
+                    lambda: client.submit_job(
+                        entrypoint=entrypoint,
+                        entrypoint_num_gpus=gpus or None,
+                        runtime_env={"working_dir": folder, "env_vars": _settings()},
+                        metadata={"program": f"embedpipe {pipeline.__version__}", "output": output},
+                    )
                 )
-            )
+            except requests.ReadTimeout as error:  # it has the request, and may act on it when it goes on
+                raise IncompleteError(
+                    f"the Ray dashboard at {shown!r} does not answer who sends it the job: {first_line(error)}. The job may run "
+                    f"all the same: check that the dashboard is up, and run again if `ray job list --address {shown}` does not "
+                    "show it"
+                ) from error
     show(f"submitted as {job} to {shown}\n")
     return _follow(client, job, shown, show) if follow else 0
 
@@ -187,11 +199,19 @@ def _settings() -> dict[str, str]:
     return {name: os.environ[name] for name in PLAIN_SETTINGS if os.environ.get(name) and "@" not in os.environ[name]}
 
 
+class _Client(JobSubmissionClient):  # type: ignore[misc]  # Ray has no types
+    """Ray's own waits for an answer without end."""
+
+    def _do_request(self, *request: Any, **options: Any) -> requests.Response:
+        answer: requests.Response = super()._do_request(*request, **options, timeout=ANSWER_S)
+        return answer
+
+
 def _connect(address: str) -> JobSubmissionClient:
     logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
     aside = {name: os.environ.pop(name) for name in _OVERRIDING if name in os.environ}
     try:
-        return JobSubmissionClient(address)
+        return _Client(address)
     finally:
         os.environ.update(aside)
 
@@ -212,7 +232,7 @@ def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[
     """Pass the job's output on until it has ended; its exit code."""
     try:
         asyncio.run(_tail(client, job, show))
-        details = _ended(client, job)
+        details = _ended(client, job, show)
     except KeyboardInterrupt:
         raise IncompleteError(
             f"no longer following; the job goes on. `ray job stop --address {address} {job}` ends it, and `embedpipe "
@@ -224,20 +244,22 @@ def _follow(client: JobSubmissionClient, job: str, address: str, show: Callable[
 async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> None:
     """The log, until it ends or its connection is lost, by which the job itself loses nothing.
 
-    What lies between may drop a connection without a word: while the log is silent the job is asked whether it has ended.
+    What lies between may drop a connection without a word: while the log is silent the job is asked whether it has ended. Who
+    doesn't answer that is waited for elsewhere, and not for ever.
     """
     log = client.tail_job_logs(job)
     while True:
         coming = asyncio.ensure_future(_next(log))
         try:
             while not (await asyncio.wait([coming], timeout=SILENT_S))[0]:
-                if await asyncio.to_thread(_is_over, client, job):
-                    coming.cancel()
+                if (await _unjoined(lambda: client.get_job_info(job))).status.is_terminal():
                     return
             lines = await coming
         except (aiohttp.ClientError, RayError, RuntimeError, OSError) as error:
             show(f"the connection to the log is lost ({first_line(error)}); the job goes on, and is waited for\n")
             return
+        finally:
+            coming.cancel()
         if lines is None:
             return
         show(lines)
@@ -247,15 +269,23 @@ async def _next(log: AsyncIterator[str]) -> str | None:
     return await anext(log, None)
 
 
-def _is_over(client: JobSubmissionClient, job: str) -> bool:
-    """Whether there is nothing to wait for in the log. Who doesn't answer is waited for elsewhere, and not for ever."""
-    try:
-        return bool(client.get_job_info(job).status.is_terminal())
-    except (RayError, RuntimeError, OSError):
-        return True
+async def _unjoined(ask: Callable[[], JobDetails]) -> JobDetails:
+    """What `ask` gives, from a thread that nobody joins. For one of `asyncio.to_thread` the end of the loop waits, and with it
+    whoever presses Ctrl-C while a dashboard that hangs is asked."""
+    answer: Future[JobDetails] = Future()
+    answer.set_running_or_notify_cancel()  # from here on it is the thread's alone: who no longer waits can't cancel it
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="ask-dashboard", daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
-def _ended(client: JobSubmissionClient, job: str) -> JobDetails:
+def _ended(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> JobDetails:
     """The job once it has ended, which the log may tell sooner than its status."""
     silent = 0
     while True:
@@ -263,6 +293,8 @@ def _ended(client: JobSubmissionClient, job: str) -> JobDetails:
             details = client.get_job_info(job)
         except (RayError, RuntimeError, OSError) as error:
             silent += 1
+            if silent == 1:
+                show(f"the dashboard tells nothing of {job} ({first_line(error)}); it is asked again for a while\n")
             if silent > PATIENCE:
                 raise IncompleteError(
                     f"the dashboard tells no more about {job}: {first_line(error)}. The job may go on, or have ended with its "

@@ -19,6 +19,17 @@ _FILES = frozenset(
         "GOOGLE_APPLICATION_CREDENTIALS",
     }
 )
+_IDENTITIES = tuple(
+    re.compile(names)
+    for names in (
+        "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|CREDENTIAL_EXPIRATION)",
+        "AWS_(ROLE_ARN|ROLE_SESSION_NAME|WEB_IDENTITY_TOKEN_FILE)",
+        "AZURE_(TENANT_ID|CLIENT_.+|FEDERATED_TOKEN_FILE)",
+        "AZURE_STORAGE_(TENANT_ID|CLIENT_ID|CLIENT_SECRET)",
+    )
+)
+"""Settings that only together say who asks: one's key with another's token is refused. A storage account's key, its SAS token
+and its connection string each do alone, as does a file of Google's."""
 
 _SECRET_NAME = re.compile(
     r"SECRET|TOKEN(?!IZERS)|PASSWORD|PASSPHRASE|CONNECTION_STRING|(ACCESS|ACCOUNT|STORAGE|API)_KEY(?!_FILE)",
@@ -58,10 +69,20 @@ def worker_environment(environment: Mapping[str, str] | None = None) -> WorkerEn
 
 
 def apply_environment(settings: Mapping[str, str]) -> None:
-    """Take over what isn't set here already; a setting that names a file only where that file is."""
+    """Take over what isn't set here already; a setting that names a file only where that file is, and what makes up an identity
+    only where this process has no other."""
+    others = [identity for identity in _IDENTITIES if _has_another(identity, settings)]
     for name, value in settings.items():
-        if name not in os.environ and (name not in _FILES or Path(value).exists()):
+        if name in os.environ or any(identity.fullmatch(name) for identity in others):
+            continue
+        if name not in _FILES or Path(value).exists():
             os.environ[name] = value
+
+
+def _has_another(identity: re.Pattern[str], settings: Mapping[str, str]) -> bool:
+    """Whether any of it is set here to something else; what is the same may have been taken over before."""
+    own = {name: value for name, value in os.environ.items() if value and identity.fullmatch(name)}
+    return not own.items() <= settings.items()
 
 
 def keep_secret(value: str) -> None:

@@ -347,7 +347,7 @@ def test_an_address_that_is_no_url_is_refused_at_once_with_the_right_spelling(
 ) -> None:
     """Ray takes it for an address of its own: it waits for most of a minute, imports a module of that name, or finds a dashboard
     behind it that nobody has asked whether it is open to everybody."""
-    monkeypatch.setattr(submit, "JobSubmissionClient", lambda *_: pytest.fail("Ray was asked"))
+    monkeypatch.setattr(submit, "_Client", lambda *_: pytest.fail("Ray was asked"))
     with pytest.raises(ConfigError, match="expected http://HOST:PORT or https://HOST:PORT") as refused:
         send(address, tiny_model)
     assert refused.value.message.endswith(f"did you mean {meant}?" if meant else "as in http://head:8265")
@@ -371,7 +371,7 @@ def test_a_url_is_handed_to_ray_as_it_is(url: str, monkeypatch: pytest.MonkeyPat
         raise RpcError("Timed out while waiting for GCS to become available.")
 
     monkeypatch.setattr(submit, "refuse_open_dashboard", lambda _: None)
-    monkeypatch.setattr(submit, "JobSubmissionClient", client)
+    monkeypatch.setattr(submit, "_Client", client)
     with pytest.raises(IncompleteError, match="no Ray dashboard answers at"):
         send(url, tiny_model)
     assert asked == [url]

@@ -56,6 +56,49 @@ def test_what_a_worker_has_of_its_own_stays(monkeypatch: pytest.MonkeyPatch, tmp
     }
 
 
+KEYS = {"AWS_ACCESS_KEY_ID": "node's", "AWS_SECRET_ACCESS_KEY": "node's"}
+TEMPORARY = {"AWS_ACCESS_KEY_ID": "driver's", "AWS_SECRET_ACCESS_KEY": "driver's", "AWS_SESSION_TOKEN": "driver's"}
+PRINCIPAL = {"AZURE_CLIENT_ID": "driver's", "AZURE_TENANT_ID": "both's", "AZURE_CLIENT_SECRET": "driver's"}
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "then"),
+    [
+        (KEYS, TEMPORARY, KEYS),
+        ({"AWS_SESSION_TOKEN": "node's"}, KEYS, {"AWS_SESSION_TOKEN": "node's"}),
+        ({"AWS_ROLE_ARN": "node's"}, {"AWS_WEB_IDENTITY_TOKEN_FILE": __file__}, {"AWS_ROLE_ARN": "node's"}),
+        ({"AZURE_CLIENT_ID": "node's"}, PRINCIPAL, {"AZURE_CLIENT_ID": "node's"}),
+        ({"AZURE_STORAGE_CLIENT_ID": "n"}, {"AZURE_STORAGE_CLIENT_SECRET": "d"}, {"AZURE_STORAGE_CLIENT_ID": "n"}),
+    ],
+)
+def test_a_worker_with_credentials_of_its_own_is_given_no_part_of_the_drivers(
+    own: dict[str, str], settings: dict[str, str], then: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store refuses the key of one with the token of another. What is no part of an identity still comes along."""
+    monkeypatch.setattr(os, "environ", dict(own))
+    apply_environment({**settings, "AWS_REGION": "driver's"})
+    assert os.environ == {**then, "AWS_REGION": "driver's"}
+
+
+@pytest.mark.parametrize(
+    ("own", "settings"),
+    [
+        ({}, TEMPORARY),
+        ({"AWS_ROLE_ARN": "node's"}, TEMPORARY),
+        ({"AZURE_TENANT_ID": "both's"}, PRINCIPAL),
+        ({"AZURE_STORAGE_ACCOUNT_NAME": "n"}, {"AZURE_STORAGE_ACCOUNT_KEY": "d"}),
+    ],
+)
+def test_credentials_come_whole_where_a_worker_has_none_that_contradict_them(
+    own: dict[str, str], settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each node is told, as the tenant or the account, isn't yet somebody else. Twice is as once: tasks share a process."""
+    monkeypatch.setattr(os, "environ", dict(own))
+    for _ in range(2):
+        apply_environment(settings)
+        assert os.environ == {**own, **settings}
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
