@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.check.columns import check_folder, check_footer, check_schema
 from pipeline.check.ids import IdCounter
-from pipeline.check.ledger import FileFacts, Ledger
+from pipeline.check.ledger import UNREADABLE, FileFacts, Ledger
 from pipeline.check.report import Findings
 from pipeline.check.rows import RowRules, SliceDigest, as_matrix, check_rows
 from pipeline.errors import StorageError
@@ -96,17 +96,21 @@ class _Reader:
                 findings.add("sha256", f"{facts.key} has sha256 {sha256}, the manifest says {facts.sha256}")
             try:
                 parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            except (pa.ArrowException, OSError) as error:
+                usable = self._footer(facts, parquet, findings)
+            except UNREADABLE as error:
                 findings.add("footers", f"{facts.key} is not a readable Parquet file: {error}")
                 return FileResult(findings, 0, 0, ())
-            return self._content(facts, parquet, findings)
+            return self._content(facts, parquet, usable, findings)
 
-    def _content(self, facts: FileFacts, parquet: pq.ParquetFile, findings: Findings) -> FileResult:
+    def _footer(self, facts: FileFacts, parquet: pq.ParquetFile, findings: Findings) -> bool:
+        """Check what the file says of itself; whether its columns are those that are due."""
         if parquet.metadata.num_rows != facts.rows:
             found = parquet.metadata.num_rows
             findings.add("footers", f"{facts.key} says {found} rows, the manifest says {facts.rows}")
         check_footer(parquet.schema_arrow, self.ledger, facts.key, findings)
-        usable = check_schema(parquet.schema_arrow, self.ledger, facts.key, findings)
+        return check_schema(parquet.schema_arrow, self.ledger, facts.key, findings)
+
+    def _content(self, facts: FileFacts, parquet: pq.ParquetFile, usable: bool, findings: Findings) -> FileResult:
         pairing = _Pairing(self.ledger, facts.key)
         sampled: list[SampledRow] = []
         first = 0
@@ -115,7 +119,7 @@ class _Reader:
             try:
                 table = parquet.read_row_group(group)
                 table.validate(full=True)
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 findings.add("pages", f"{place}: {error}")
                 return FileResult(findings, first, 0, ())
             if usable:

@@ -14,9 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.check.form import ENTRY, SPEC, UNIT, Form, fault
 from pipeline.check.report import Findings
 from pipeline.errors import InputError, VerificationError
 from pipeline.storage.store import Store
+
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow says of a damaged Parquet file; the last where a name in it is not UTF-8."""
 
 _LOG = "_embedpipe/log/"
 _LOG_NAME = re.compile(r"^_embedpipe/log/(\d{20})\.json$")
@@ -69,28 +73,6 @@ class Ledger:
         return tuple(self.layout["partition_by"])
 
 
-_ENTRY = frozenset(
-    [
-        "version",
-        "base",
-        "oldest",
-        "spec",
-        "recipe",
-        "limit",
-        "manifest",
-        "files",
-        "rows",
-        "bytes",
-        "units",
-        "rows_in",
-        "rows_quarantined",
-        "failed",
-        "facts",
-    ]
-)
-_SPEC = frozenset({"recipe", "layout", "limit"})
-
-
 def newest_version(store: Store) -> int:
     """The newest version in the log. Raises InputError when nothing was published."""
     versions = [int(match[1]) for entry in store.list(_LOG) if (match := _LOG_NAME.match(entry.key))]
@@ -100,16 +82,19 @@ def newest_version(store: Store) -> int:
 
 
 def read_ledger(store: Store, version: int, findings: Findings) -> Ledger | None:
-    """Read and cross-check the records of a version; None when the manifest is gone or can't be read.
+    """Read and cross-check the records of a version; None when manifest or spec can't be used: gone, unreadable, or
+    another than the log names. What such a one says of the data would be held against the data.
 
     Notes faults of the checks `log`, `manifest` and `spec`. Raises VerificationError for a log entry or spec that is
-    not readable at all: nothing else can be said then.
+    not readable at all, or not of its form: nothing else can be said then.
     """
     entry = _read_entry(store, version, findings)
     units = _read_manifest(store, entry, findings)
     if units is None:
         return None
     spec = _read_spec(store, entry, findings)
+    if spec is None:
+        return None
     files: dict[str, FileFacts] = {}
     slices: dict[str, list[UnitSlice]] = {}
     for index, unit in enumerate(units):
@@ -124,13 +109,13 @@ def read_ledger(store: Store, version: int, findings: Findings) -> Ledger | None
 
 def _read_entry(store: Store, version: int, findings: Findings) -> dict[str, Any]:
     key = f"{_LOG}{version:020d}.json"
-    entry = _object(store, key, _ENTRY)
-    if entry.get("version") != version:
-        findings.add("log", f"{key} says version {entry.get('version')}")
-    if entry.get("base") != version - 1:
-        findings.add("log", f"{key} was made from version {entry.get('base')}, not from {version - 1}")
-    if not 1 <= int(entry.get("oldest", 0)) <= version:
-        findings.add("log", f"{key} keeps versions from {entry.get('oldest')} on")
+    entry = _object(store, key, ENTRY)
+    if entry["version"] != version:
+        findings.add("log", f"{key} says version {entry['version']}")
+    if entry["base"] != version - 1:
+        findings.add("log", f"{key} was made from version {entry['base']}, not from {version - 1}")
+    if not 1 <= entry["oldest"] <= version:
+        findings.add("log", f"{key} keeps versions from {entry['oldest']} on")
     return entry
 
 
@@ -144,27 +129,32 @@ def _read_manifest(store: Store, entry: Mapping[str, Any], findings: Findings) -
         findings.add("manifest", f"{reference['key']} has {len(data)} bytes, the log says {reference['bytes']}")
     if hashlib.sha256(data).hexdigest() != reference["sha256"]:
         findings.add("manifest", f"{reference['key']} has another sha256 than the log says")
+        return None
     try:
         rows = pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
+    except UNREADABLE as error:
         findings.add("manifest", f"{reference['key']} can't be read: {error}")
         return None
+    for index, row in enumerate(rows):
+        if wrong := fault(row, UNIT):
+            findings.add("manifest", f"{reference['key']}, row {index}: {wrong}")
+            return None
     if len(rows) != reference["rows"]:
         findings.add("manifest", f"{reference['key']} lists {len(rows)} units, the log says {reference['rows']}")
     return tuple(rows)
 
 
-def _read_spec(store: Store, entry: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
-    """The spec document; its hashes are those the log entry names."""
+def _read_spec(store: Store, entry: Mapping[str, Any], findings: Findings) -> dict[str, Any] | None:
+    """The spec document; None when its hashes are not those the log entry names."""
     key = f"_embedpipe/spec/{entry['spec']}.json"
-    spec = _object(store, key, _SPEC)
+    spec = _object(store, key, SPEC)
     recipe_id = canonical_digest(spec["recipe"])[:32]
     spec_id = canonical_digest({"recipe": recipe_id, "layout": spec["layout"], "limit": spec["limit"]})[:32]
     if spec_id != entry["spec"]:
         findings.add("spec", f"{key} hashes to {spec_id}")
     if recipe_id != entry["recipe"]:
         findings.add("spec", f"{key} holds recipe {recipe_id}, the log says {entry['recipe']}")
-    return spec
+    return None if findings.counts["spec"] else spec
 
 
 def canonical_digest(value: object) -> str:
@@ -173,18 +163,16 @@ def canonical_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _object(store: Store, key: str, needed: frozenset[str]) -> dict[str, Any]:
-    """The JSON object under a key. Raises VerificationError when it is none, or is without something."""
+def _object(store: Store, key: str, form: Form) -> dict[str, Any]:
+    """The JSON object under a key. Raises VerificationError when it is none, or not of that form."""
     data = store.get(key)
     if data is None:
         raise VerificationError(f"{store.root}/{key} is not there; something outside embedpipe deleted it")
     try:
-        value = json.loads(data)
-    except ValueError as error:
+        value: dict[str, Any] = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair can be neither hashed nor looked up
+    except (ValueError, RecursionError) as error:
         raise VerificationError(f"{store.root}/{key} is not JSON ({error}); it was changed from outside") from error
-    if not isinstance(value, dict):
-        raise VerificationError(f"{store.root}/{key} is not a JSON object; it was changed from outside")
-    missing = sorted(needed - value.keys())
-    if missing:
-        raise VerificationError(f"{store.root}/{key} says nothing of {', '.join(missing)}; it was changed from outside")
+    if wrong := fault(value, form):
+        raise VerificationError(f"{store.root}/{key}: {wrong}; it was changed from outside")
     return value

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,23 @@ def find_model(ledger: Ledger, model: str | None) -> Path | None:
     """Directory of the model: the one given, or what the log's facts name, when it is on this machine."""
     name = model or str(ledger.entry["facts"].get("model", ""))
     if name.startswith("package:"):
-        spec = importlib.util.find_spec(name.removeprefix("package:").replace("-", "_"))
-        folders = spec.submodule_search_locations if spec else None
-        found = sorted(path.parent for folder in folders or () for path in Path(folder).rglob("modules.json"))
-        return found[0] if found else None
-    if name and Path(name, "modules.json").is_file():
-        return Path(name)
-    return _from_hub_cache(name, ledger.entry["facts"].get("revision"))
+        return _in_package(name.removeprefix("package:").replace("-", "_"))
+    with suppress(OSError):  # a name longer than a path may be
+        if name and Path(name, "modules.json").is_file():
+            return Path(name)
+    revision = ledger.entry["facts"].get("revision")
+    return _from_hub_cache(name, None if revision is None else str(revision))
+
+
+def _in_package(module: str) -> Path | None:
+    """The first model directory inside an installed package, whose code is not run: the name comes with the output."""
+    try:  # `a.b` would be looked for by running a
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    except ValueError:  # a module that was loaded without one, as the program itself
+        return None
+    folders = spec.submodule_search_locations if spec else None
+    found = sorted(path.parent for folder in folders or () for path in Path(folder).rglob("modules.json"))
+    return found[0] if found else None
 
 
 def _from_hub_cache(name: str, revision: str | None) -> Path | None:

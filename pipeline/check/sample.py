@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline.check.files import SampledRow
 from pipeline.check.ledger import Ledger
 from pipeline.check.model import embed_again, find_model, other_files
 from pipeline.check.report import Check, Findings, unchecked
-from pipeline.check.source_rows import RawRow, Window, kind_of, read_rows
+from pipeline.check.source_rows import UNREADABLE, RawRow, Window, kind_of, read_rows
 from pipeline.check.source_text import columns_of, folder_values, id_of, text_of, with_folders
 from pipeline.errors import EmbedpipeError, first_line
 from pipeline.storage.inputs import open_input
@@ -76,7 +75,7 @@ def _source_texts(ledger: Ledger, rows: Sequence[SampledRow], unread: list[str])
         try:
             for index, text in _search(ledger, uri, version, window, {i: rows[i].id for i in indices}):
                 texts.setdefault(index, []).append(text)
-        except (EmbedpipeError, pa.ArrowException, OSError, EOFError) as error:
+        except (EmbedpipeError, *UNREADABLE) as error:
             unread.extend(f"{rows[index].place}: {error}" for index in indices if index not in texts)
             continue
         for index in indices:

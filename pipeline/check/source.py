@@ -5,12 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-
 from pipeline.check.books import spans_by_uri
 from pipeline.check.ledger import Ledger
 from pipeline.check.report import Check, Findings, unchecked
-from pipeline.check.source_rows import BOM, count_rows, is_compressed, kind_of
+from pipeline.check.source_rows import BOM, UNREADABLE, count_rows, is_compressed, kind_of
 from pipeline.errors import InputError, SourceChanged
 from pipeline.storage.inputs import find, open_input
 
@@ -121,7 +119,7 @@ def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[M
             return Recount(rows, tuple(_unread(opened, kind, found.size, spans)))
     except SourceChanged:
         return Recount(0, reason="changed while being counted")
-    except (InputError, pa.ArrowException, OSError, EOFError) as error:
+    except (InputError, *UNREADABLE) as error:
         return Recount(0, reason=f"can't be read: {error}")
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, cast
@@ -31,6 +32,9 @@ _BY_SUFFIX: dict[str, Kind] = {
     "txt": "text",
     "text": "text",
 }
+UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, zlib.error, csv.Error)
+"""What is said of a damaged file, by whoever reads its format."""
+
 BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
@@ -138,6 +142,11 @@ def _as_written(array: pa.Array) -> pa.Array:
         names = [field.name for field in array.type]
         return pa.StructArray.from_arrays([_as_written(part) for part in array.flatten()], names, mask=array.is_null())
     if pa.types.is_dictionary(array.type):
+        kind, values = array.type.value_type, array.dictionary
+        if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # of which Arrow decodes no dictionary
+            text = pa.types.is_string_view(kind) and _is_utf8(values)
+            values = values.cast(pa.large_string() if text else pa.large_binary())
+            array = pa.DictionaryArray.from_arrays(array.indices, values)
         return _as_written(array.dictionary_decode())
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         return array if _is_utf8(array) else array.cast(pa.large_binary())

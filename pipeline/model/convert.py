@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import ModelError, StorageError
+from pipeline.model.code import refuse_code
 from pipeline.model.inspect import UNSAFE_SUFFIXES, inspect_model
+from pipeline.model.modules import read_object
 from pipeline.storage.faults import translated
 
 INDEX = "pytorch_model.bin.index.json"
@@ -24,8 +26,10 @@ def convert_model(source: str, target: str) -> list[str]:
     origin, copy = Path(source), Path(target)
     if not (origin / "modules.json").is_file():
         raise ModelError(f"{origin} is not a sentence-transformers model (no modules.json)")
-    if copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
-        raise ModelError(f"{copy} is not empty; name a new directory")
+    refuse_code(origin)  # before it is copied: in the copy, what a link leads to would be a file like any other
+    with _writing(copy):
+        if copy.exists() and (not copy.is_dir() or any(copy.iterdir())):
+            raise ModelError(f"{copy} is not empty; name a new directory")
     draft = copy.absolute().with_name(f".{copy.absolute().name}.{uuid.uuid4().hex}")
     try:
         with _writing(copy):
@@ -47,12 +51,14 @@ def _fill(draft: Path, origin: Path) -> list[str]:
 
 @contextmanager
 def _writing(copy: Path) -> Iterator[None]:
-    """What is said of a full disk leaves this block as a StorageError, whoever says it."""
+    """What is said of a full disk, or of a place where nothing can be, leaves this block as a StorageError, whoever says it."""
     from safetensors import SafetensorError
 
     with translated("writing", str(copy)):
         try:
             yield
+        except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:  # `translated` takes them for answers
+            raise StorageError(f"writing {copy}: {error}; name a new directory in one that is there") from error
         except shutil.Error as error:  # copytree's list of all files that it could not copy
             _, _, said = error.args[0][0]
             raise StorageError(
@@ -83,8 +89,11 @@ def _convert(weights: Path, origin: Path, draft: Path) -> list[str]:
 
 
 def _convert_index(index: Path, folder: Path) -> None:
-    listing = json.loads(index.read_text(encoding="utf-8"))
-    listing["weight_map"] = {name: _renamed(file) for name, file in listing["weight_map"].items()}
+    listing = read_object(index)
+    where = listing.get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
+        raise ModelError(f"{index} doesn't say in its weight_map which file each tensor lies in; fetch the model again")
+    listing["weight_map"] = {name: _renamed(file) for name, file in where.items()}
     (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=2), encoding="utf-8")
 
 

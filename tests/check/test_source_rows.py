@@ -218,3 +218,15 @@ def test_a_file_is_counted_and_looked_through_again(tmp_path: Path, name: str) -
     assert found is not None
     recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
     assert (recount.rows, recount.reason) == (1, "")
+
+
+def test_a_damaged_gzip_source_can_not_be_counted_and_is_no_bug(tmp_path: Path) -> None:
+    """Its first rows may be in the snapshot, and its error in the log: the check of such a sound output ended as a bug."""
+    path = tmp_path / "a.jsonl.gz"
+    whole = bytearray(gzip.compress(b'{"id": 1, "text": "a"}\n' * 1000))
+    whole[10] |= 6  # a block of a kind that is none
+    path.write_bytes(whole)
+    found = find(str(path))
+    assert found is not None
+    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, None)
+    assert recount.reason.startswith("can't be read: Error -3 while decompressing data")

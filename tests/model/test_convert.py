@@ -173,6 +173,39 @@ def test_a_full_disk_is_no_bug_and_leaves_nothing(old: Path, tmp_path: Path, cop
 
 
 def test_a_file_that_cant_be_copied_is_named(old: Path, tmp_path: Path) -> None:
-    (old / "away.json").symlink_to(tmp_path / "nothing")
+    (old / "away.json").symlink_to(old / "nothing")
     with pytest.raises(StorageError, match=r"a file of the model can't be copied: .*No such file.*away\.json"):
         convert_model(str(old), str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}'])
+def test_a_list_of_weights_that_says_nothing_is_named(old: Path, tmp_path: Path, content: str) -> None:
+    """Half a download: it ended as a bug."""
+    index = old / "pytorch_model.bin.index.json"
+    index.write_text(content)
+    with pytest.raises(ModelError, match=rf"^{index} "):
+        convert_model(str(old), str(tmp_path / "new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "old"]
+
+
+@pytest.mark.parametrize("place", ["file/new", "file/a/b", "link/new"])
+def test_a_place_where_no_directory_can_be_is_no_bug(old: Path, tmp_path: Path, place: str) -> None:
+    """Below a file, and below a link that leads nowhere."""
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match=f"writing {tmp_path / place}: .*; name a new directory in one that"):
+        convert_model(str(old), str(tmp_path / place))
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_link_out_of_the_model_is_refused_as_when_it_runs(old: Path, tmp_path: Path, kind: str) -> None:
+    """Copied, what it leads to would be part of the new model, which then runs without a word."""
+    secret = tmp_path / "elsewhere" / "secret.json"
+    secret.parent.mkdir()
+    secret.write_text("{}")
+    link = old / "more.json"
+    link.symlink_to(secret if kind == "file" else secret.parent)
+    with pytest.raises(ModelError, match=rf"^{link} is a link to a place outside the model directory; copy the file"):
+        convert_model(str(old), str(tmp_path / "new"))
+    assert not list(tmp_path.glob("*new*"))
