@@ -13,10 +13,10 @@ def reason_of(ack: Ack) -> str:
 
 
 class Failures:
-    """`segments`: not tried again by this run. `alone`: files not to be grouped with others any more."""
+    """`segments`: not tried again by this run. `apart`: sets of files that are not to be grouped with others any more."""
 
     def __init__(self) -> None:
-        self.alone: set[str] = set()
+        self.apart: set[frozenset[str]] = set()
         self._reasons: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason)
 
     @property
@@ -29,21 +29,22 @@ class Failures:
         try.
 
         A group of small files is tried again file by file: only then is it known which of them is at fault. But where the head
-        has their rows, and they were only to be worked again, these files stay together, and those rows as they were published:
-        file by file they would be other units, and the rows of the one at fault would be gone.
+        has their rows, and they were only to be worked again, they are tried as the head has them, together: file by file they
+        would be other units, and the published rows of the one at fault would be gone.
         """
-        if segment is None or len(segment.pieces) == 1:
-            return self._give_up(ack.segment, ack)
-        together, given_up = {piece.uri for piece in segment.pieces}, False
-        files = set(together)
-        for unit in planned.plan.dropped:
-            own = {piece.uri for piece in unit.pieces}
-            if unit.unit in planned.redo and own & files and unit.segment not in self.segments:
-                files -= own
-                if ack.uri in own or ack.uri not in together:
-                    given_up |= self._give_up(unit.segment, ack)
-        self.alone |= files
-        return given_up
+        if (
+            segment is not None
+            and len(segment.pieces) > 1
+            and ack.segment not in {unit.segment for unit in planned.again}
+        ):
+            files = {piece.uri for piece in segment.pieces}
+            together = {frozenset(piece.uri for piece in unit.pieces) for unit in planned.again}
+            apart = {own for own in together if own & files} | {frozenset([uri]) for uri in files.difference(*together)}
+            if not apart <= self.apart:  # or the same would be tried for ever
+                self.apart |= apart
+                return False
+        self._reasons[ack.segment] = ack.uri, reason_of(ack)
+        return True
 
     def files(self, planned: Planned) -> dict[str, str]:
         """URI → reason of what this run could not read."""
@@ -56,7 +57,3 @@ class Failures:
             uri: f"{reason}; its rows stay as they were published"
             for uri, reason in (self._reasons[segment] for segment in sorted(segments))
         }
-
-    def _give_up(self, segment: str, ack: Ack) -> bool:
-        self._reasons[segment] = ack.uri, reason_of(ack)
-        return True

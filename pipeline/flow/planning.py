@@ -40,9 +40,7 @@ class Planned:
     plan: Plan
     gate_generation: int  # at which the parity gate is to be noted
     gate_deaths: int  # runs that ended over it without a word, or are still at it
-    redo: frozenset[str] = (
-        frozenset()
-    )  # units of the head that are worked again, for the sake of their quarantined rows
+    again: tuple[ManifestUnit, ...] = ()  # of the head, worked again for the sake of their quarantined rows
 
     @property
     def version(self) -> int:
@@ -73,11 +71,11 @@ def plan_now(
     *,
     allow_drop: bool = False,
     replace: bool = False,
-    alone: Set[str] = frozenset(),
+    apart: Set[frozenset[str]] = frozenset(),
     given_up: Set[str] = frozenset(),
 ) -> Planned:
-    """The plan as things stand. `alone`: URIs not to be grouped with others. `given_up`: segments of which something was tried
-    in vain; what is published of them stays, but for what was worked again.
+    """The plan as things stand. `apart`: sets of URIs not to be grouped with others. `given_up`: segments of which something was
+    tried in vain; what is published of them stays, but for what was worked again.
 
     Raises RefusedError for what must not go on: an empty input, another spec, another program's output, too many rows gone.
     """
@@ -101,7 +99,7 @@ def plan_now(
         match = replace_fields(match, gone_rows=_rows_without(head, by_uri))
     check_drop(store.root, entry, match.gone_rows, spec, allow_drop=allow_drop)
     if job.limit is None:
-        segments = _cut(job, [file for file in files if file.uri in match.open_files], alone, append=append)
+        segments = _cut(job, [file for file in files if file.uri in match.open_files], apart, append=append)
     else:
         segments = _cut_first(job, files, job.limit)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
@@ -111,7 +109,9 @@ def plan_now(
     unended = {unit: count for (unit, _), count in list_unended(store, generations).items()}
     gate = gate_unit(spec.spec_id)
     plan = make_plan(match, by_id, rulings, unended, covered_files=len(files) - len(match.open_files))
-    return Planned(head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0), redo)
+    return Planned(
+        head, same_spec, tuple(files), plan, generations.get(gate, -1) + 1, unended.get(gate, 0), match.again
+    )
 
 
 def _refuse_foreign(store: Store) -> None:
@@ -144,14 +144,13 @@ def units_to_redo(
     )
 
 
-def _cut(job: Job, files: list[InputFile], alone: Set[str], *, append: bool) -> list[Segment]:
+def _cut(job: Job, files: list[InputFile], apart: Set[frozenset[str]], *, append: bool) -> list[Segment]:
     footers = read_footers(files)
     # Appending, a unit over several files could not outlive one of them.
-    single = [file for file in files if append or file.uri in alone]
-    grouped = [file for file in files if not (append or file.uri in alone)]
-    segments = cut_segments(grouped, footers, job.policy)
-    segments.extend(segment for file in single for segment in cut_segments([file], footers, job.policy))
-    return segments
+    sets = [frozenset([file.uri]) for file in files] if append else sorted(apart, key=sorted)
+    left = {file.uri: file for file in files}
+    groups = [[left.pop(uri) for uri in sorted(own) if uri in left] for own in sets]
+    return [segment for group in (list(left.values()), *groups) for segment in cut_segments(group, footers, job.policy)]
 
 
 def _cut_first(job: Job, files: list[InputFile], limit: int) -> list[Segment]:

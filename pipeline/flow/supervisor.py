@@ -175,7 +175,7 @@ class _Run:
                 job,
                 allow_drop=self.allow_drop,
                 replace=self.replace,
-                alone=self.failures.alone,
+                apart=self.failures.apart,
                 given_up=self.failures.segments,
             )
             work = [segment for segment in planned.plan.pending if segment.id not in self.failures.segments]

@@ -27,6 +27,7 @@ def match_head(
     """
     kept: list[ManifestUnit] = []
     dropped: list[ManifestUnit] = []
+    worked_again: list[ManifestUnit] = []
     covered: dict[str, list[PieceRef]] = {}
     gone_rows = 0
     for units in _by_segment(head):
@@ -41,14 +42,14 @@ def match_head(
             continue
         # What isn't listed (in append mode) can't be worked again.
         again = redo if len(listed) == len(pieces) else frozenset()
-        dropped.extend(unit for unit in units if unit.unit in again)
+        worked_again.extend(unit for unit in units if unit.unit in again)
         stay = [unit for unit in units if unit.unit not in again]
         kept.extend(stay)
         if is_complete(stay):
             for piece in listed:
                 covered.setdefault(piece.uri, []).append(piece)
     open_files = frozenset(uri for uri in files if not _tiles(covered.get(uri, [])))
-    return HeadMatch(tuple(kept), tuple(dropped), gone_rows, open_files)
+    return HeadMatch(tuple(kept), (*dropped, *worked_again), gone_rows, open_files, tuple(worked_again))
 
 
 def keep_only(match: HeadMatch, segments: Set[str]) -> HeadMatch:

@@ -36,6 +36,9 @@ class HeadMatch:
     dropped: tuple[ManifestUnit, ...]
     gone_rows: int  # rows of dropped units all of whose files are gone: nothing will replace them
     open_files: frozenset[str]  # URIs not wholly covered by complete segments of the head
+    again: tuple[
+        ManifestUnit, ...
+    ] = ()  # of those dropped: their files are as they were, they are only to be worked again
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def test_a_store_that_is_silent_is_asked_once(
             version_of(uri)
     assert version_of("s3://there/4") == "v"
     assert asked == ["s3://away/1", "gs://away/3", "s3://there/4"]
-    assert caplog.text.count("is kept, as they can't be looked at here") == 2
+    assert caplog.text.count("is kept, as it can't be looked at here") == 2
     with pytest.raises(InputError):
         Lookup()("s3://away/5")
     assert asked[-1] == "s3://away/5", "the next collection asks again"

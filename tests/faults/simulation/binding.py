@@ -6,6 +6,7 @@ records become bytes, which is only made fast. What decides anything about the o
 
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ def simulated(world: Any) -> list[Replacement]:
         (job, "discover", lambda source: world.list_source()),
         (job, "check_apart", lambda files, output: None),
         (lookup, "find", world.find),
+        (lookup, "log", logging.Logger("nobody", logging.CRITICAL)),
         (lookup, "is_hollow", lambda uri: world.is_hollow()),
         (publishing, "worker_environment", dict),
         (publishing, "_facts", lambda job, duplicates: {"run": job.run}),
