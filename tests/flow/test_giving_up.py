@@ -26,6 +26,7 @@ from pipeline.errors import (
 from pipeline.flow import encoding, engine, refusals, staging, supervisor
 from pipeline.flow.acks import Ack
 from pipeline.flow.maintenance import list_quarantine
+from pipeline.flow.planning import Planned
 from pipeline.flow.status import read_status
 from pipeline.flow.supervisor import run_job
 from pipeline.plan.records import SegmentWork
@@ -71,8 +72,8 @@ def test_units_that_end_in_an_error_do_not_stay_in_memory(
 
     alive: list[int] = []
 
-    def count(run: Any, ack: Ack, segment: SegmentWork | None) -> None:
-        take(run, ack, segment)
+    def count(run: Any, ack: Ack, segment: SegmentWork | None, planned: Planned) -> None:
+        take(run, ack, segment, planned)
         del ack
         alive.append(sum(one() is not None for one in made))
 

@@ -21,7 +21,8 @@ SIZES = st.lists(st.sampled_from([0, 1, 2, 5, 30, 100]), max_size=60)
 
 
 def weight(row: dict[str, Any]) -> int:
-    return len((row["text"] or "").encode()) + len(row["raw"] or b"") + len((row.get("keep.lang") or "").encode())
+    texts = ((row[name] or "").encode() for name in ("id", "text", "keep.lang") if name in row)
+    return sum(map(len, texts)) + len(row["raw"] or b"")
 
 
 def cut_in_batches(path: Path, policy: UnitPolicy, rows: int, size: int) -> list[SourceUnit]:
