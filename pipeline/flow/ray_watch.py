@@ -135,12 +135,12 @@ class RayWatch:
             self._board_process, *seconds = ray.get([each.remote() for each in asked], timeout=KILL_S)
         except ray.exceptions.GetTimeoutError:
             self._silent += 1
+            if self._silent == MOST_SILENT:
+                log.warning("the board gives no answer; its process is killed, and another one takes its place")
             if self._silent >= MOST_SILENT and self._board_process is not None:
-                with contextlib.suppress(
-                    ray.exceptions.RayError
-                ):  # its node is gone or away: Ray knows, or it is tried again
-                    if self._end_process(self._board_process):
-                        log.warning("the board gives no answer; its process is killed, and another one takes its place")
+                # Its node may be gone or away: Ray knows, or it is tried again.
+                with contextlib.suppress(ray.exceptions.RayError):
+                    self._end_process(self._board_process)
             return _Told()
         except ray.exceptions.RayError:  # a lost cluster shows in what waits for the work itself
             return _Told()
