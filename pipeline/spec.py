@@ -19,6 +19,10 @@ from pipeline.source.records import Extraction, Segment, UnitPolicy
 ENCODER_VERSION = 1
 """Raised whenever this program would give another vector for the same recipe."""
 
+CUT_VERSION = 2
+"""Raised whenever this program would cut the same rows into other units: work of a segment that was begun otherwise is begun
+anew, or rows at the borders would be published twice, or not at all."""
+
 _STABLE = (str, int, bool, type(None))
 
 
@@ -159,7 +163,7 @@ def segment_id(spec_id: str, segment: Segment, extraction: Extraction) -> str:
                 "folders": [list(pair) for pair in file.folders],
             }
         )
-    return digest({"spec": spec_id, "pieces": pieces})[:32]
+    return digest({"spec": spec_id, "cut": CUT_VERSION, "pieces": pieces})[:32]
 
 
 def unit_id(segment: str, k: int) -> str:

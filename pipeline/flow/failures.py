@@ -13,16 +13,21 @@ def reason_of(ack: Ack) -> str:
 
 
 class Failures:
-    """`segments`: not tried again by this run. `apart`: sets of files that are not to be grouped with others any more."""
+    """As they are found by one run."""
 
     def __init__(self) -> None:
-        self.apart: set[frozenset[str]] = set()
+        self._apart: set[frozenset[str]] = set()
         self._reasons: dict[str, tuple[str, str]] = {}  # segment id → (URI, reason)
 
     @property
     def segments(self) -> Set[str]:
-        """Ids."""
+        """Ids of those that are not tried again."""
         return self._reasons.keys()
+
+    @property
+    def apart(self) -> list[frozenset[str]]:
+        """Sets of files that are not to be grouped with others any more; of two that share a file the first one counts."""
+        return sorted(self._apart, key=lambda own: (len(own), sorted(own)))
 
     def take(self, ack: Ack, segment: SegmentWork | None, planned: Planned) -> bool:
         """Note the failure of a unit; whether something is given up over it. segment: None where there is nothing smaller to
@@ -40,8 +45,8 @@ class Failures:
             files = {piece.uri for piece in segment.pieces}
             together = {frozenset(piece.uri for piece in unit.pieces) for unit in planned.again}
             apart = {own for own in together if own & files} | {frozenset([uri]) for uri in files.difference(*together)}
-            if not apart <= self.apart:  # or the same would be tried for ever
-                self.apart |= apart
+            if not apart <= self._apart:  # or the same would be tried for ever
+                self._apart |= apart
                 return False
         self._reasons[ack.segment] = ack.uri, reason_of(ack)
         return True

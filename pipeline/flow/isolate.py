@@ -34,7 +34,9 @@ SHORT_OF_MEMORY = re.compile("^(_Array)?MemoryError|can't allocate memory|not en
 of ours, and other words."""
 
 
-NO_ROOM = re.compile("memory|unable to mmap|bad_alloc", re.IGNORECASE)
+NO_ROOM = re.compile(
+    r"out ?of ?memory|not enough memory|(can't|can ?not|unable to) (allocate|mmap)|MemoryError|bad_alloc", re.IGNORECASE
+)
 """How libraries tell that a model doesn't fit, whatever it was to fit into."""
 
 

@@ -1,5 +1,6 @@
 """Texts whose vector half precision can't hold: once more in float32, which the model was made in."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import EncodeError, InputError
+from pipeline.errors import InputError
 from pipeline.flow.context import JobContext
 from pipeline.flow.isolate import Isolated, NoRoom, isolate
 
@@ -31,33 +32,21 @@ def encode_in_float32(
     one is not to die of it. Where there is no room for both, or a text ends that process, this one goes: see `make_room`. It
     takes as long as a model takes to load; where many texts overflow, precision `exact` is better.
 
-    Raises EncodeError for trouble that says nothing about the texts and may be over by the next attempt.
+    Raises EncodeError for trouble that says nothing about the texts and may be over by the next attempt, InputError as `isolate`.
     """
     lengths = offsets[texts + 1] - offsets[texts]
     ids = np.concatenate([token_ids[offsets[text] : offsets[text + 1]] for text in texts])
     own = np.concatenate([[0], np.cumsum(lengths)])
     exact = replace(context, model=replace(context.model, precision="exact"))
-    found = _unless_no_room(exact, threads, ids, own, while_waiting)
+    found: Isolated | None = None
+    with contextlib.suppress(NoRoom, InputError):  # the latter: more of them end that process than texts would
+        found = isolate(exact, threads, ids, own, while_waiting)
     if found is None or found.poison:
         make_room()
-        found = _unless_no_room(exact, threads, ids, own, while_waiting)
-    if found is None:
-        return None
+        try:
+            found = isolate(exact, threads, ids, own, while_waiting)
+        except NoRoom as error:
+            log.warning("%d texts that overflow half precision: no room for float32: %s", len(texts), error.message)
+            return None
     found.vectors[list(found.poison)] = np.nan
     return found.vectors
-
-
-def _unless_no_room(
-    context: JobContext,
-    threads: int | None,
-    token_ids: npt.NDArray[np.int32],
-    offsets: npt.NDArray[np.int64],
-    while_waiting: Callable[[], None],
-) -> Isolated | None:
-    try:
-        return isolate(context, threads, token_ids, offsets, while_waiting)
-    except NoRoom as error:
-        log.warning("%d texts that overflow half precision: no room for float32: %s", len(offsets) - 1, error.message)
-        return None
-    except InputError as error:  # so many of them end their process that the machine is at fault
-        raise EncodeError(error.message) from error

@@ -5,7 +5,7 @@ never taken for covered.
 """
 
 import gc
-from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
@@ -71,10 +71,10 @@ def plan_now(
     *,
     allow_drop: bool = False,
     replace: bool = False,
-    apart: Set[frozenset[str]] = frozenset(),
+    apart: Sequence[frozenset[str]] = (),
     given_up: Set[str] = frozenset(),
 ) -> Planned:
-    """The plan as things stand. `apart`: sets of URIs not to be grouped with others. `given_up`: segments of which something was
+    """The plan as things stand. `apart`: see `_cut`. `given_up`: segments of which something was
     tried in vain; what is published of them stays, but for what was worked again.
 
     Raises RefusedError for what must not go on: an empty input, another spec, another program's output, too many rows gone.
@@ -99,7 +99,8 @@ def plan_now(
         match = replace_fields(match, gone_rows=_rows_without(head, by_uri))
     check_drop(store.root, entry, match.gone_rows, spec, allow_drop=allow_drop)
     if job.limit is None:
-        segments = _cut(job, [file for file in files if file.uri in match.open_files], apart, append=append)
+        sets = _appended(files, match.again) if append else apart
+        segments = _cut(job, [file for file in files if file.uri in match.open_files], sets)
     else:
         segments = _cut_first(job, files, job.limit)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)
@@ -144,17 +145,23 @@ def units_to_redo(
     )
 
 
-def _cut(job: Job, files: list[InputFile], apart: Set[frozenset[str]], *, append: bool) -> list[Segment]:
+def _appended(files: Iterable[InputFile], again: Iterable[ManifestUnit]) -> list[frozenset[str]]:
+    """Each file is on its own: a unit over several could not outlive one of them. But what a mirror has published of several is
+    worked again as it is."""
+    together = {frozenset(piece.uri for piece in unit.pieces) for unit in again}
+    return [*sorted(together, key=sorted), *(frozenset([file.uri]) for file in files)]
+
+
+def _cut(job: Job, files: list[InputFile], apart: Sequence[frozenset[str]] = ()) -> list[Segment]:
+    """apart: sets of URIs that are not grouped with others; a file is in the first of its sets."""
     footers = read_footers(files)
-    # Appending, a unit over several files could not outlive one of them.
-    sets = [frozenset([file.uri]) for file in files] if append else sorted(apart, key=sorted)
     left = {file.uri: file for file in files}
-    groups = [[left.pop(uri) for uri in sorted(own) if uri in left] for own in sets]
+    groups = [[left.pop(uri) for uri in sorted(own) if uri in left] for own in apart]
     return [segment for group in (list(left.values()), *groups) for segment in cut_segments(group, footers, job.policy)]
 
 
 def _cut_first(job: Job, files: list[InputFile], limit: int) -> list[Segment]:
     """A limited run's one segment: the first pieces of all files, whatever the head has of them; else each run would go on behind
     the one before."""
-    pieces = tuple(piece for segment in _cut(job, files, frozenset(), append=False) for piece in segment.pieces)
+    pieces = tuple(piece for segment in _cut(job, files) for piece in segment.pieces)
     return [Segment(pieces[: max(MAX_LIMITED_PIECES, limit)])] if pieces else []

@@ -35,11 +35,12 @@ def assemble(
     with watch.at_work(Wave(give_up, stop, "CPU")):
         remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_assemble)
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        most = _most_bytes(tasks)
         waiting, made = list(tasks), 0
         while True:
             while waiting and len(running) < width and not stop.is_set():
                 task = waiting.pop()
-                running.append(remote.options(memory=_memory_bytes(task)).remote(task, board, timeout_s))
+                running.append(remote.options(memory=min(task.peak_bytes, most)).remote(task, board, timeout_s))
             if not running:
                 break
             [ready], running[:] = ray.wait(running, num_returns=1)
@@ -62,16 +63,17 @@ def assemble(
         raise stopped_assembling(made, tasks)
 
 
-def _memory_bytes(task: AssemblyTask) -> int:
-    """What Ray is to keep free for it. Where no machine has that much, one has to do: the estimate is a generous one."""
-    most = largest_memory_bytes()
-    if task.peak_bytes <= most or not most:  # none is there just now
-        return task.peak_bytes
+def _most_bytes(tasks: Sequence[AssemblyTask]) -> int:
+    """Memory that Ray is to keep free for a task at most. Where no machine has as much as one may take, that has to do: the
+    estimate is a generous one."""
+    needed, there = max((task.peak_bytes for task in tasks), default=0), largest_memory_bytes()
+    if needed <= there or not there:  # none is there just now
+        return needed
     log.warning(
         "making a data file may take %.1f GiB of memory, and the largest machine has %.1f for Ray; if it runs out, lower "
-        "output.file_mib", task.peak_bytes / 2**30, most / 2**30,
+        "output.file_mib", needed / 2**30, there / 2**30,
     )  # fmt: skip
-    return most
+    return there
 
 
 def _assemble(task: AssemblyTask, board: Any, timeout_s: float) -> AssemblyRecord | EmbedpipeError:

@@ -190,11 +190,12 @@ def test_rows_that_were_to_be_tried_again_in_vain_stay_and_are_tried_by_the_next
     assert run_job(config).units_encoded == 0
 
 
+@pytest.mark.parametrize("mode", ["mirror", "append"])
 @pytest.mark.parametrize(
     "beside", [[], ["new"], ["a-new"]], ids=["the group", "a new file behind it", "a new one before"]
 )
 def test_a_group_that_was_to_be_tried_again_in_vain_stays_as_it_was_published(
-    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, beside: list[str]
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, beside: list[str], mode: str
 ) -> None:
     """File by file its rows would be other units: those of the file that can't be read just now would go out of the snapshot."""
     for name in ("f", "g"):
@@ -205,6 +206,9 @@ def test_a_group_that_was_to_be_tried_again_in_vain_stays_as_it_was_published(
     config = make_config(tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.05)
     first = run_job(config)
     assert retry_quarantine(str(tmp_path / "out")) == 1
+    config = make_config(
+        tmp_path / "in", str(tmp_path / "out"), tiny_model, output__max_rejected_share=0.05, output__mode=mode
+    )
     for name in beside:
         write_jsonl(tmp_path / "in" / f"{name}.jsonl", range(2000, 2005))
     real = read.open_input

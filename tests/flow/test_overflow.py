@@ -157,6 +157,18 @@ def test_trouble_that_may_be_over_by_the_next_attempt_sets_no_text_aside(
     assert (summary.exit_code, summary.rows, summary.rows_quarantined) == (0, len(TEXTS), 0)
 
 
+@pytest.mark.usefixtures("overflowing")
+def test_a_unit_of_too_many_texts_that_end_every_process_fails_with_that_reason(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an error that may pass, it would be tried in every round of every run, and nothing ever published."""
+    many = InputError("more than 32 texts of one unit end the process that encodes them")
+    held = scripted_float32(monkeypatch, many, many)
+    with pytest.raises(InputError, match="more than 32 texts"):
+        pipeline.run(config)
+    assert held == [True, False], "not before there was room for them"
+
+
 def test_the_texts_alone_are_sent_and_come_back_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     context: Any = SimpleNamespace(model=SimpleNamespace(precision="gated"), dimensions=1)
     monkeypatch.setattr(overflow, "replace", lambda record, **changes: SimpleNamespace(**{**vars(record), **changes}))

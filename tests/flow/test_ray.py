@@ -182,7 +182,7 @@ def test_a_stop_is_obeyed_while_a_data_file_waits_for_a_machine(
 ) -> None:
     """All machines were taken away when everything was encoded: the driver was deaf for an hour."""
 
-    def on_no_machine(task: AssemblyTask) -> int:
+    def on_no_machine(tasks: Any) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         return 1 << 45
 
@@ -190,7 +190,8 @@ def test_a_stop_is_obeyed_while_a_data_file_waits_for_a_machine(
     config = make_config(tmp_path / "in.jsonl", str(tmp_path / "out"), tiny_model, execution__engine="ray")
     with monkeypatch.context() as patched:
         patched.setattr(ray_watch, "STOP_S", 1.0)
-        patched.setattr(ray_assembly, "_memory_bytes", on_no_machine)
+        patched.setattr(AssemblyTask, "peak_bytes", property(lambda task: 1 << 45))
+        patched.setattr(ray_assembly, "_most_bytes", on_no_machine)
         with pytest.raises(IncompleteError, match="stopped on request; 0 of 1 data files"):
             run_job(config)
     again = run_job(config)
