@@ -27,7 +27,7 @@ class Lookup:
             found = find(uri)
         except (ConfigError, StorageError) as error:
             if store not in self._silent:
-                log.warning("what was begun of its file is kept, as it can't be looked at here: %s", error.message)
+                log.warning("what was begun of a source file is kept, as it can't be looked at here: %s", error.message)
             self._silent.add(store)
             raise InputError(error.message) from error
         if found is None and is_hollow(uri):

@@ -74,8 +74,8 @@ def plan_now(
     apart: Sequence[frozenset[str]] = (),
     given_up: Set[str] = frozenset(),
 ) -> Planned:
-    """The plan as things stand. `apart`: see `_cut`. `given_up`: segments of which something was
-    tried in vain; what is published of them stays, but for what was worked again.
+    """The plan as things stand. `apart`: see `_cut`. `given_up`: segments of which something was tried in vain; what is
+    published of them stays, but for what was worked again.
 
     Raises RefusedError for what must not go on: an empty input, another spec, another program's output, too many rows gone.
     """
@@ -99,8 +99,8 @@ def plan_now(
         match = replace_fields(match, gone_rows=_rows_without(head, by_uri))
     check_drop(store.root, entry, match.gone_rows, spec, allow_drop=allow_drop)
     if job.limit is None:
-        sets = _appended(files, match.again) if append else apart
-        segments = _cut(job, [file for file in files if file.uri in match.open_files], sets)
+        open_files = [file for file in files if file.uri in match.open_files]
+        segments = _cut(job, open_files, _appended(open_files, match.again) if append else apart)
     else:
         segments = _cut_first(job, files, job.limit)
     by_id = segments_by_id(spec.spec_id, segments, job.extraction)

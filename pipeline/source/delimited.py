@@ -20,7 +20,6 @@ from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed, one_line
 LEAST_LONGEST = 1 << 17
 """Characters that a line may have at least, however little of it may be text."""
 
-
 FIELD_BYTES = 64
 """What a field takes in memory beside its characters: a file of a million empty columns is a small one."""
 

@@ -29,7 +29,8 @@ _BEYOND = re.compile(rb"[:,\[]\s*(-?\d[\d.]{,20}[eE]\+?\d{3,6})\s*[,}\]]")
 BATCH_ROWS, BATCH_BYTES = 2048, 4 << 20
 """What readers hand on at a time, about."""
 
-PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+OF_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+"""Types of dictionaries' values that Arrow can't decode, and what stands for them."""
 
 NEXT = "next"
 """Column beside `unit_schema`: where the row after this one begins."""
@@ -117,11 +118,11 @@ class _Rows:
                 self.kinds[row] = kind
 
     def array(self, name: str) -> pa.Array:
-        """A column, dictionaries decoded. Arrow can't decode one of views, which is how Polars writes its categories."""
+        """A column, dictionaries decoded; Polars writes its categories as dictionaries of views."""
         array = self.columns.values[name]
         if not pa.types.is_dictionary(array.type):
             return array
-        plain = PLAIN.get(array.type.value_type)
+        plain = OF_VIEWS.get(array.type.value_type)
         if plain is not None:
             array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(plain))
         return array.dictionary_decode()
