@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 MEMORY_MIB = 400
-PAGE_MIB = 6 * 1024
-"""What the header of a damaged Parquet page may claim that it holds: 2^31 bytes, and 2^31 values with two bytes each to say
-whether they are null. No checksum covers it, and pyarrow believes it until it has read the page."""
+PAGE_MIB = 2048
+"""What the header of a damaged Parquet page may claim that it holds; pyarrow believes it until it has read the page."""
 SECONDS = 10.0
 DEAF_S = 60.0
 """When a child that doesn't answer is killed: later than `SECONDS`, for a machine that is busy with something else."""

@@ -26,6 +26,14 @@ def test_a_damaged_file_is_read_or_refused_and_its_intact_rows_are_right(reader:
     assert not bad
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a page of each of two columns claims 1.5 GiB; the bound is for one, and is to be kept"
+)
+def test_several_damaged_pages_at_once_stay_within_the_memory_of_one(reader: Child) -> None:
+    """Found by the soak: pyarrow makes room for what each column's page claims, 3.1 GB for a file of 1.7 KB."""
+    assert not reader.ask("27156").bad
+
+
 def test_seeds_give_damaged_files_of_every_format_and_the_same_each_time() -> None:
     mutants = [mutant(seed) for seed in range(3 * len(FILES))]
     assert {each.name for each in mutants} == set(FILES)
