@@ -16,7 +16,9 @@ from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import check_not_empty, one_line
 
 BUFFER_BYTES = 4 << 20
-"""Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once."""
+"""Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once. In files no
+larger they are read whole: read in pieces, pyarrow makes the room that a page says it needs, up to 2 GiB for each column, before
+it sees that the chunk has less."""
 
 EVERY_ROW = 1 << 62
 SHOWN_CHARS = 40  # of a column's name, which in a damaged file may be anything
@@ -47,7 +49,8 @@ def read_columnar(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Ite
 def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     file = piece.file
     with _failing(file, "the footer"):
-        parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+        pieces = BUFFER_BYTES if file.size > BUFFER_BYTES else 0
+        parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=pieces, page_checksum_verification=True)
         dictionaries = Dictionaries(stream, parquet, names)
     _check_counts(parquet.metadata, file)
     present = set(parquet.schema_arrow.names)
@@ -227,6 +230,8 @@ def missing_column(file: InputFile, name: str, present: Sequence[str]) -> InputE
     hint = (
         f"did you mean {_shown(near[0])}?" if near else f"it has {', '.join(map(_shown, present[:12])) or 'no columns'}"
     )
+    if "{" in name:
+        hint += "; a text made of columns is set as input.template, in the place of input.text"
     return InputError(f"{file.uri}: there is no column {name!r}; {hint}")
 
 

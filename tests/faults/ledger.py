@@ -39,6 +39,11 @@ APART = (
 ENCODE = _files("encode", "blame settings")
 """Of `APART` what decides whether a text, a model or a machine is at fault, and what a job is."""
 
+COLUMNS = _files("source", "columnar delimited expansion")
+"""Readers of formats with columns; all that the parts of `LINES` read is JSONL."""
+
+LINES = ("chaos", "poison")
+
 PROTOCOL = (
     "pipeline/errors.py",  # what is tried again, and what a run ends with
     "pipeline/spec.py",  # identities: what counts as the same work
@@ -74,7 +79,8 @@ def code_of(part: str) -> tuple[Path, ...]:
     """The files a part proves, and those it proves them with: of another version of either nothing was proved."""
     if part == "simulation":
         return (*_found(PROTOCOL), *apparatus(part))
-    return (*sorted({*_found(PACKAGE)} - {*_found(APART)} | {*_found(ENCODE)}), *apparatus(part))
+    idle = COLUMNS if part in LINES else ()
+    return (*sorted({*_found(PACKAGE)} - {*_found((*APART, *idle))} | {*_found(ENCODE)}), *apparatus(part))
 
 
 def _found(patterns: Iterable[str]) -> list[Path]:

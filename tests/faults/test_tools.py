@@ -191,9 +191,37 @@ def test_the_simulation_runs_no_code_of_the_program_but_that_of_its_version() ->
     }
 
 
+READ_AS_LINES = """
+import json, sys
+from pathlib import Path
+import pipeline.source.schema, pipeline.source.read
+from faults.corpus.reading import read_folder
+
+run = set()
+sys.setprofile(lambda frame, event, _: run.add(frame.f_code.co_filename))
+read = read_folder(Path(sys.argv[1]), {}, {})
+sys.setprofile(None)
+assert [len(file.rows) for file in read.values()] == [2], read
+print(json.dumps(sorted(run)))
+"""
+
+
+def test_parts_whose_files_are_lines_run_no_reader_of_columns(tmp_path: Path) -> None:
+    """What chaos has proved outlasts a change of those readers, which it never enters."""
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n')
+    path = os.pathsep.join([str(ledger.ROOT / "tests"), str(ledger.ROOT)])
+    command = [sys.executable, "-c", READ_AS_LINES, str(tmp_path)]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    run = {Path(path) for path in json.loads(ran.stdout)}
+    assert ledger.ROOT / "pipeline/source/text_lines.py" in run
+    package = {path for path in run if path.is_relative_to(ledger.ROOT / "pipeline")}
+    for part in ledger.LINES:
+        assert package <= set(ledger.code_of(part))
+
+
 def test_every_pattern_of_a_version_finds_files() -> None:
     """A file that was renamed would leave the version without a word, or come into every one."""
-    patterns = (*ledger.PACKAGE, *ledger.APART, *ledger.ENCODE, *ledger.PROTOCOL)
+    patterns = (*ledger.PACKAGE, *ledger.APART, *ledger.ENCODE, *ledger.COLUMNS, *ledger.PROTOCOL)
     assert [pattern for pattern in patterns if not list(ledger.ROOT.glob(pattern))] == []
     assert [part.name for part in soak.PARTS] == sorted(ledger.PARTS, key=[part.name for part in soak.PARTS].index)
     assert all(ledger.apparatus(part) for part in ledger.PARTS)

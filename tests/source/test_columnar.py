@@ -144,6 +144,14 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, name: str, text: st
     assert read_rows(path, text="a.c") == [("1", "z", None)]
 
 
+def test_a_template_in_the_place_of_a_column_is_told_where_it_belongs(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", pa.table({"title": ["a"], "body": ["b"]}))
+    with pytest.raises(
+        InputError, match=r"no column '\{title\} \{body\}'.* set as input\.template, in the place of input\.text$"
+    ):
+        read_rows(tmp_path, text="{title} {body}")
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("text", "hint"), [("text", "it has 'id', 'body', 'a'"), ("bodies", "'body'"), ("a.b", "'a.c'")]

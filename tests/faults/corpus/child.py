@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 MEMORY_MIB = 400
-PAGE_MIB = 2048
-"""What the header of a damaged Parquet page may claim that it holds; pyarrow believes it until it has read the page."""
 SECONDS = 10.0
 DEAF_S = 60.0
 """When a child that doesn't answer is killed: later than `SECONDS`, for a machine that is busy with something else."""
@@ -35,7 +33,7 @@ class Outcome:
     @property
     def over_memory(self) -> bool:
         """Whether reading took more memory than it may."""
-        return self.grown_mib > MEMORY_MIB + (PAGE_MIB if self.kind == "parquet" else 0)
+        return self.grown_mib > MEMORY_MIB
 
     @property
     def over_time(self) -> bool:

@@ -1,8 +1,7 @@
 """What must hold of any file, however damaged: it is read or refused, and what is intact in it is read right. Cut into pieces
 it is the same file. The good file beside it keeps every row.
 
-Reading it, alone, in company and in pieces, may take 10 seconds and 400 MiB of memory (`child.MEMORY_MIB`); of Parquet 2,048 MiB
-more (`child.PAGE_MIB`), since a page's header may claim as much and pyarrow believes it.
+Reading it, alone, in company and in pieces, may take 10 seconds and 400 MiB of memory (`child.SECONDS`, `MEMORY_MIB`).
 """
 
 import csv

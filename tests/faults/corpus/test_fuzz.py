@@ -26,11 +26,8 @@ def test_a_damaged_file_is_read_or_refused_and_its_intact_rows_are_right(reader:
     assert not bad
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a page of each of two columns claims 1.5 GiB; the bound is for one, and is to be kept"
-)
 def test_several_damaged_pages_at_once_stay_within_the_memory_of_one(reader: Child) -> None:
-    """Found by the soak: pyarrow makes room for what each column's page claims, 3.1 GB for a file of 1.7 KB."""
+    """Found by the soak: what stands where two columns' pages should begin claims 1.5 GiB, and pyarrow makes room for both."""
     assert not reader.ask("27156").bad
 
 
