@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.source.expansion import Dictionaries, cut, cut_expanded
-from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
+from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, decoded, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
 from pipeline.source.streams import check_not_empty, one_line
 
@@ -19,6 +19,10 @@ BUFFER_BYTES = 4 << 20
 """Column chunks are read in pieces of this size: without, all of a row group's text would lie in memory at once. In files no
 larger they are read whole: read in pieces, pyarrow makes the room that a page says it needs, up to 2 GiB for each column, before
 it sees that the chunk has less."""
+
+DECODED_ROWS = 16
+"""Rows that are decoded at once where nothing tells how large they become: as DELTA_BYTE_ARRAY writes values, one shares its
+beginning with the one before it, so that a MiB of memory is a few bytes of a file."""
 
 EVERY_ROW = 1 << 62
 SHOWN_CHARS = 40  # of a column's name, which in a damaged file may be anything
@@ -59,10 +63,12 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
     for group in range(parquet.num_row_groups):
         metadata = parquet.metadata.row_group(group)
         if piece.start <= first < piece.stop:
-            size = _batch_rows(metadata.num_rows, metadata.total_byte_size)
-            start, size = first, max(1, min(size, BATCH_BYTES // max(1, dictionaries.longest(group))))
+            size, start = _batch_rows(metadata.num_rows, metadata.total_byte_size), first
+            longest = dictionaries.longest(group)
+            few = DECODED_ROWS if longest is None else max(1, min(size, BATCH_BYTES // max(1, longest)))
             with _failing(file, f"row group {group}"):
-                for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
+                batches = parquet.iter_batches(few, row_groups=[group], columns=columns, use_threads=False)
+                for batch in batches if longest is not None else _gathered(batches, size):
                     yield start, batch
                     start += batch.num_rows
             if start != first + metadata.num_rows:
@@ -70,6 +76,21 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
                     f"{file.uri}: row group {group} gave {start - first} rows, its footer says {metadata.num_rows}"
                 )
         first += metadata.num_rows
+
+
+def _gathered(source: Iterator[pa.RecordBatch], most_rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of about 4 MiB out of smaller ones, their dictionaries decoded."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for small in source:
+        batch = pa.RecordBatch.from_arrays([decoded(column) for column in small.columns], small.schema.names)
+        if waiting and (rows + batch.num_rows > most_rows or size + batch.nbytes > BATCH_BYTES):
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def _check_counts(metadata: pq.FileMetaData, file: InputFile) -> None:

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.source.columnar import check_unique, missing_column
 from pipeline.source.extract import BATCH_BYTES, BATCH_ROWS, Columns, folder_columns, needed_paths
 from pipeline.source.records import Extraction, InputFile, Piece
-from pipeline.source.streams import BLOCK_BYTES, blocks, decompressed, one_line
+from pipeline.source.streams import BLOCK_BYTES, MOST_BLANK, blocks, decompressed, one_line
 
 LEAST_LONGEST = 1 << 17
 """Characters that a line may have at least, however little of it may be text."""
@@ -23,8 +23,11 @@ LEAST_LONGEST = 1 << 17
 FIELD_BYTES = 64
 """What a field takes in memory beside its characters: a file of a million empty columns is a small one."""
 
-MOST_BLANK = 1_000_000
-"""Blank lines in a row. They pack well, and whoever looks for a row behind them would look for hours."""
+ROW_BYTES = 256 << 20
+"""What a row may take in memory at least, by its characters and fields. Neither lines nor fields bound it: many short ones of
+both can be quoted into one row. Commas count as ends of fields wherever they stand: a text of nothing else is no text."""
+
+MOST_COLUMNS = 2_000_000
 
 
 class _Blocks(io.RawIOBase):
@@ -83,10 +86,14 @@ def csv_rows(
     csv.field_size_limit(longest)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     delimiter = "\t" if file.format == "tsv" else delimiter
-    rows = csv.reader(_lines(text, longest), delimiter=delimiter, strict=True, quoting=quoting)
+    lines = _Lines(text, longest, delimiter)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
     number, blank = -1, 0
     try:
         for fields in rows:
+            lines.taken = 0
+            if number < 0 and len(fields) > MOST_COLUMNS:
+                raise csv.Error(f"more than {MOST_COLUMNS:,} columns")
             if fields:
                 yield fields
                 number, blank = number + 1, 0
@@ -99,15 +106,31 @@ def csv_rows(
         raise InputError(f"{file.uri}, {place}: {one_line(error)}; check quotes and input.csv_delimiter") from error
 
 
-def _lines(text: io.TextIOWrapper, longest: int) -> Iterator[str]:
-    """Lines, so that one without end doesn't come into memory whole."""
-    while line := text.readline(longest + 1):
-        if len(line) > longest:
+class _Lines(Iterator[str]):
+    """Lines, so that neither one without end nor a row of lines without end comes into memory whole. `taken`: bytes that the
+    lines of a row take, its fields included; set to 0 by who has its row."""
+
+    def __init__(self, text: io.TextIOWrapper, longest: int, delimiter: str) -> None:
+        self._text, self._longest, self._delimiter = text, longest, delimiter
+        self.taken = 0
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._longest + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > self._longest:
             raise csv.Error(
-                f"a line is longer than {longest:,} characters, the larger of {LEAST_LONGEST:,} and four times "
+                f"a line is longer than {self._longest:,} characters, the larger of {LEAST_LONGEST:,} and four times "
                 "rows.max_text_bytes, so that the end of its row isn't looked for"
             )
-        yield line
+        self.taken += len(line) + FIELD_BYTES * line.count(self._delimiter)
+        most = max(ROW_BYTES, 2 * self._longest)
+        if self.taken > most:
+            raise csv.Error(
+                f"its row takes more than {most:,} bytes, a character counted as one and a field as {FIELD_BYTES} more, so that "
+                "its end isn't looked for"
+            )
+        return line
 
 
 def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[str, ...], file: InputFile) -> Columns:

@@ -61,11 +61,14 @@ def _input_file(file: Found, root: str, source: Input) -> InputFile:
         )
     path = file.uri[len(root) + 1 :] if root else file.uri
     kind, compression = _format(file.uri, source)
-    folders = tuple(
-        (unquote(key), unquote(value))
-        for key, separator, value in (part.partition("=") for part in path.split("/")[:-1])
-        if separator and key
-    )
+    try:
+        folders = tuple(
+            (unquote(key, errors="strict"), unquote(value, errors="strict"))
+            for key, separator, value in (part.partition("=") for part in path.split("/")[:-1])
+            if separator and key
+        )
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file.uri}: a folder's name stands for bytes that are no UTF-8 ({error}); rename it") from error
     return InputFile(file.uri, file.version, file.size, kind, compression, path, folders)
 
 

@@ -31,12 +31,13 @@ class Dictionaries:
         self._names = [c.path for c in columns if c.path in names and c.physical_type == "BYTE_ARRAY"]
         self._file = pq.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=self._names, pre_buffer=False)
 
-    def longest(self, group: int) -> int:
-        """Bytes of the longest value in a dictionary of the row group; 0 where the row group tells of none."""
+    def longest(self, group: int) -> int | None:
+        """Bytes of the longest value in a dictionary of the row group; 0 where it has none. None where a value may have any
+        length all the same: in an encoding that Arrow makes no dictionary of, which are those that write differences."""
         try:
             row = next(self._file.iter_batches(1, row_groups=[group], columns=self._names, use_threads=False), None)
         except (pa.ArrowException, OSError, ValueError, MemoryError):
-            return 0  # an encoding without dictionaries, or damage, which is for the reader to tell of
+            return None  # or for damage, which is for the reader to tell of
         return max(map(_longest, row.columns), default=0) if row is not None else 0
 
 

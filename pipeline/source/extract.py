@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.source.records import Extraction, InputFile, unit_schema
+from pipeline.source.streams import one_line
 
 Objects = npt.NDArray[np.object_]
 
@@ -118,14 +119,18 @@ class _Rows:
                 self.kinds[row] = kind
 
     def array(self, name: str) -> pa.Array:
-        """A column, dictionaries decoded; Polars writes its categories as dictionaries of views."""
-        array = self.columns.values[name]
-        if not pa.types.is_dictionary(array.type):
-            return array
-        plain = OF_VIEWS.get(array.type.value_type)
-        if plain is not None:
-            array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(plain))
-        return array.dictionary_decode()
+        """A column, dictionaries decoded."""
+        return decoded(self.columns.values[name])
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """Without a dictionary. Polars writes its categories as dictionaries of views."""
+    if not pa.types.is_dictionary(array.type):
+        return array
+    plain = OF_VIEWS.get(array.type.value_type)
+    if plain is not None:
+        array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(plain))
+    return array.dictionary_decode()
 
 
 def _objects(array: pa.Array | None, n: int) -> Objects:
@@ -163,12 +168,16 @@ def _filled(template: str, rows: _Rows) -> pa.Array:
     return pc.binary_join_element_wise(*parts, pa.scalar(""))
 
 
+BEYOND = "<value out of range"
+"""What Arrow writes, instead of an error, for a date or a time that has no spelling."""
+
+
 def _written(rows: _Rows, name: str) -> pa.Array:
     array = rows.array(name)
     try:
         if pa.types.is_nested(array.type):
             raise pa.ArrowInvalid("another type")
-        return array.cast(pa.string())
+        written = array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if pa.types.is_timestamp(array.type) and array.type.tz is not None:
             raise InputError(
@@ -176,6 +185,14 @@ def _written(rows: _Rows, name: str) -> pa.Array:
                 "give it another at the source, or leave the column out of input.template"
             ) from error
         raise _drifted(rows, name, "text, numbers, booleans, dates or times") from error
+    if pa.types.is_temporal(array.type):
+        beyond = pc.fill_null(pc.starts_with(written, BEYOND), False).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(beyond)[:1]:
+            raise InputError(
+                f"{rows.place(int(row))}: column {name!r} ({array.type}) holds a {written[int(row)].as_py().strip('<>')}: no date "
+                "or time that can be written; change it at the source, or leave the column out of input.template"
+            )
+    return written
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -242,7 +259,7 @@ def _cast(rows: _Rows, name: str, target: pa.DataType) -> pa.Array:
         return array.cast(target)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"{rows.place(0)} or soon after: a value of column {name!r} ({array.type}) does not fit {target}, the type it "
+            f"{rows.place(0)} or soon after: a value of column {name!r} ({one_line(array.type)}) does not fit {target}, the type it "
             f"has in the result ({error}); change it at the source"
         ) from error
 
@@ -262,7 +279,7 @@ def _widens(kind: pa.DataType, target: pa.DataType) -> bool:
 
 def _drifted(rows: _Rows, name: str, expected: str) -> InputError:
     return InputError(
-        f"{rows.file.uri}: column {name!r} is {rows.array(name).type}, but the job was resolved with {expected}; give the "
+        f"{rows.file.uri}: column {name!r} is {one_line(rows.array(name).type)}, but the job was resolved with {expected}; give the "
         "column one type in all files"
     )
 

@@ -72,7 +72,7 @@ def _extract(columns: Columns, piece: Piece, index: int, extraction: Extraction)
     except pa.ArrowException as error:
         if isinstance(error, MemoryError):
             raise
-        types = ", ".join(f"{name} ({values.type})" for name, values in columns.values.items())
+        types = ", ".join(f"{name} ({one_line(values.type)})" for name, values in columns.values.items())
         raise InputError(
             f"{piece.file.uri}, from {_measure(piece)[:-1]} {columns.position[0].as_py():,} on: its columns {types} can't be "
             f"used: {one_line(error)}; write them with plainer types"

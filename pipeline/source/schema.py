@@ -1,6 +1,7 @@
 """Resolving columns: which the text, the id and the kept columns are, and of what type, before anything is planned."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -20,11 +21,14 @@ from pipeline.source.columnar import (
 from pipeline.source.delimited import csv_rows
 from pipeline.source.extract import is_string, is_text, template_fields
 from pipeline.source.records import KINDS, Extraction, InputFile
-from pipeline.source.streams import blocks, check_not_empty, decompressed, lines, one_line
+from pipeline.source.streams import MOST_BLANK, blocks, check_not_empty, decompressed, lines, one_line
 from pipeline.source.text_lines import parse_object
 from pipeline.storage.inputs import open_input
 
-SNIFF_ROWS, SNIFF_BLANK, SNIFF_BYTES = 1000, 1_000_000, 64 << 20
+SNIFF_ROWS, SNIFF_BYTES = 1000, 64 << 20
+NAME_CHARS, MOST_NAMES = 1000, 100_000
+"""Nested columns are known by the names of all that they lie in, so that a few long names can stand for terabytes of them. What
+nobody asks for is noted only to say what there is instead of a column that is missing."""
 TRIED = 10
 """Files looked at before the config is taken to be wrong."""
 PLAIN = (
@@ -56,12 +60,14 @@ def inspect(
     """
     refused: list[InputError] = []
     usable: list[tuple[InputFile, Types]] = []
-    typed = {source.id, *source.keep, *partition_by}
+    texts = frozenset(template_fields(source.template) if source.template else filter(None, (source.text,)))
+    typed = frozenset(filter(None, (source.id, *source.keep, *partition_by)))
 
     def resolved(file: InputFile, found: Types) -> Extraction:
         return _extraction(file, found, source, rows, partition_by)
 
-    for file, found in _with_rows(files, source, 4 * rows.max_text_bytes, refused):
+    look = _Look(source.csv_delimiter, 4 * rows.max_text_bytes, texts, texts | typed)
+    for file, found in _with_rows(files, look, refused):
         try:
             resolved(file, found)
         except InputError as error:
@@ -94,7 +100,7 @@ def _filled(found: Types, others: Sequence[tuple[InputFile, Types]]) -> Types:
     return [(name, known.get(name, kind) if _is_null(kind) else kind) for name, kind in found]
 
 
-def _has_null(types: Types, names: Set[str | None]) -> bool:
+def _has_null(types: Types, names: Set[str]) -> bool:
     return any(name in names and _is_null(kind) for name, kind in types)
 
 
@@ -117,17 +123,17 @@ def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, parti
         kind = _type_of(types, first, name, found)
         if template is None and not is_text(kind):
             raise InputError(
-                f"{first.uri}: column {name!r} is {kind}, not text; name a text column, or use input.template"
+                f"{first.uri}: column {name!r} is {one_line(kind)}, not text; name a text column, or use input.template"
             )
         if pa.types.is_nested(kind):
             raise InputError(
-                f"{first.uri}: column {name!r} is {kind}; a template takes text, numbers, dates and the like"
+                f"{first.uri}: column {name!r} is {one_line(kind)}; a template takes text, numbers, dates and the like"
             )
     id_type = "string"
     if source.id is not None:
         kind = _decoded(_type_of(types, first, source.id, found))
         if not (is_text(kind) or pa.types.is_integer(kind)):
-            raise InputError(f"{first.uri}: id column {source.id!r} is {kind}; ids are text or whole numbers")
+            raise InputError(f"{first.uri}: id column {source.id!r} is {one_line(kind)}; ids are text or whole numbers")
         id_type = "int64" if pa.types.is_integer(kind) else "string"
     names = dict.fromkeys((*source.keep, *partition_by))
     keep = tuple((name, _keep_type(first, name, _type_of(types, first, name, found))) for name in names)
@@ -144,8 +150,23 @@ def _extraction(first: InputFile, found: Types, source: Input, rows: Rows, parti
     )
 
 
+@dataclass(frozen=True)
+class _Look:
+    """How to look at a file's columns."""
+
+    csv_delimiter: str
+    longest: int  # bytes of a line
+    texts: frozenset[str]  # columns that the text is made of
+    asked: frozenset[str]  # and all others that are asked for
+
+    @property
+    def name_chars(self) -> int:
+        """Beyond this a column's name is none that is of use."""
+        return max(NAME_CHARS, *map(len, self.asked), 0)
+
+
 def _with_rows(
-    files: Sequence[InputFile], source: Input, longest: int, refused: list[InputError]
+    files: Sequence[InputFile], look: _Look, refused: list[InputError]
 ) -> Iterator[tuple[InputFile, Types]]:
     """Files with rows and their columns. An empty file often has no columns, or columns of no type. What can't be read
     goes to `refused`."""
@@ -153,7 +174,7 @@ def _with_rows(
         if not file.size:
             continue
         try:
-            types, has_rows = _look(file, source, longest)
+            types, has_rows = _types(file, look)
         except InputError as error:
             refused.append(error)
             continue
@@ -161,24 +182,23 @@ def _with_rows(
             yield file, types
 
 
-def _look(file: InputFile, source: Input, longest: int) -> tuple[Types, bool]:
-    """Columns of a file, and whether it has rows. CSV columns are text. `longest`: bytes of a line."""
+def _types(file: InputFile, look: _Look) -> tuple[Types, bool]:
+    """Columns of a file, and whether it has rows. CSV columns are text."""
     try:
         with open_input(file.uri, file.version) as stream:
             if file.format == "parquet":
                 parquet = pq.ParquetFile(stream)
-                return list(_flat(parquet.schema_arrow)), parquet.metadata.num_rows != 0
+                return list(_flat(parquet.schema_arrow, look.name_chars)), parquet.metadata.num_rows != 0
             if file.format == "arrow":
-                return list(_flat(arrow_schema(stream))), _arrow_has_rows(stream, file)
+                return list(_flat(arrow_schema(stream), look.name_chars)), _arrow_has_rows(stream, file)
             if file.format in ("csv", "tsv"):
-                rows = csv_rows(stream, file, source.csv_delimiter, longest)
+                rows = csv_rows(stream, file, look.csv_delimiter, look.longest)
                 types = [(name, pa.string()) for name in next(rows, ())]
                 return types, next(rows, None) is not None
             plain = blocks(decompressed(stream, file), file)
             if file.format == "text":
                 return [("text", pa.string())], next(plain, None) is not None
-            texts = template_fields(source.template) if source.template else (source.text,)
-            return _jsonl_types(lines(plain, 0, longest), file, set(texts))
+            return _jsonl_types(lines(plain, 0, look.longest), file, look)
     except UNREADABLE as error:
         raise InputError(
             f"{file.uri}: not a readable {file.format} file: {one_line(error)}; restore or replace the file"
@@ -196,17 +216,17 @@ def _arrow_has_rows(stream: BinaryIO, file: InputFile) -> bool:
     return False
 
 
-def _flat(fields: Sequence[pa.Field], prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
+def _flat(fields: Sequence[pa.Field], name_chars: int, prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
     """Columns; those nested in others after them, since a name with a dot of its own goes first."""
     for field in fields:
         yield prefix + field.name, field.type
     for field in fields:
-        if pa.types.is_struct(field.type):
-            yield from _flat(list(field.type), f"{prefix}{field.name}.")
+        if pa.types.is_struct(field.type) and len(prefix) + len(field.name) < name_chars:
+            yield from _flat(list(field.type), name_chars, f"{prefix}{field.name}.")
 
 
 def _jsonl_types(
-    source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, texts: Set[str | None]
+    source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, look: _Look
 ) -> tuple[Types, bool]:
     found: dict[str, pa.DataType] = {}
     seen = objects = blank = 0
@@ -219,10 +239,10 @@ def _jsonl_types(
                 row = None
             if row is not None:
                 objects += 1
-                _note_types(row, found, texts)
+                _note_types(row, found, look)
         else:
             blank += 1
-        if seen >= SNIFF_ROWS or blank >= SNIFF_BLANK or end >= SNIFF_BYTES:
+        if seen >= SNIFF_ROWS or blank >= MOST_BLANK or end >= SNIFF_BYTES:
             break
     if seen and not objects:
         raise InputError(
@@ -231,23 +251,28 @@ def _jsonl_types(
     return list(found.items()), seen > 0
 
 
-def _note_types(row: dict[str, object], found: dict[str, pa.DataType], texts: Set[str | None]) -> None:
+def _note_types(row: dict[str, object], found: dict[str, pa.DataType], look: _Look) -> None:
     """Types of a row's values by name. The first one seen counts, but a float makes whole numbers floats, and a column
     that the text is taken from is text if it ever is: its other values are for the reader to set aside."""
     waiting: list[tuple[str, dict[str, object]]] = [("", row)]
     while waiting:
         prefix, values = waiting.pop()
         for name, value in values.items():
-            kind, known = _json_type(value), found.get(prefix + name)
+            if len(prefix) + len(name) > look.name_chars:
+                continue
+            path = prefix + name
+            kind, known = _json_type(value), found.get(path)
+            if known is None and len(found) >= MOST_NAMES and path not in look.asked:
+                continue
             if (
                 known is None
                 or pa.types.is_null(known)
                 or (pa.types.is_int64(known) and pa.types.is_float64(kind))
-                or (prefix + name in texts and pa.types.is_string(kind))
+                or (path in look.texts and pa.types.is_string(kind))
             ):
-                found[prefix + name] = kind
+                found[path] = kind
             if isinstance(value, dict):
-                waiting.append((f"{prefix}{name}.", value))
+                waiting.append((f"{path}.", value))
 
 
 def _json_type(value: object) -> pa.DataType:
@@ -298,5 +323,5 @@ def _keep_type(file: InputFile, name: str, kind: pa.DataType) -> pa.DataType:
     if any(check(kind) for check in PLAIN):
         return kind
     raise InputError(
-        f"{file.uri}: column {name!r} is {kind}; only text, numbers, booleans, dates and timestamps can be kept"
+        f"{file.uri}: column {name!r} is {one_line(kind)}; only text, numbers, booleans, dates and timestamps can be kept"
     )

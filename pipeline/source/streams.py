@@ -15,6 +15,8 @@ from pipeline.source.records import InputFile
 BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 1024  # by which a file's kind is told
 SAID = 300  # characters of what a library says that a message quotes
+MOST_BLANK = 1_000_000
+"""Blank lines in a row, of which a packed file may hold any number: whoever looks for a row behind them would look for hours."""
 BOM = b"\xef\xbb\xbf"
 # Of most files the first that fits: a mark, or how zeros stand beside the first character.
 ENCODINGS = {
@@ -52,8 +54,9 @@ def check_not_empty(file: InputFile) -> None:
         raise InputError(f"{file.uri}: is empty: 0 bytes are no {kind} file; restore, replace or remove the file")
 
 
-def one_line(error: BaseException) -> str:
-    """What a library said of a file: on one line, without the control characters it may quote, and not at length."""
+def one_line(error: object) -> str:
+    """What a library said of a file, or a type that stands in it: on one line, without the control characters it may quote,
+    and not at length."""
     said = " ".join(str(error).split()) or type(error).__name__
     said = said if len(said) <= SAID else f"{said[:SAID]}…"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in said)

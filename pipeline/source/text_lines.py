@@ -18,7 +18,7 @@ from pipeline.source.extract import (
     text_paths,
 )
 from pipeline.source.records import Extraction, InputFile, Piece
-from pipeline.source.streams import blocks, decompressed, lines, range_lines
+from pipeline.source.streams import MOST_BLANK, blocks, decompressed, lines, range_lines
 
 MISSING = object()
 
@@ -27,18 +27,25 @@ def read_lines(stream: BinaryIO, piece: Piece, extraction: Extraction) -> Iterat
     """Batches of a line format: by byte offset where the file is not compressed, by row number otherwise."""
     file = piece.file
     longest = 4 * extraction.max_text_bytes
-    if file.compression == "none":
+    by_byte = file.compression == "none"
+    if by_byte:
         found = range_lines(stream, file, piece.start, piece.stop, longest)
     else:
         found = lines(blocks(decompressed(stream, file), file), 0, longest)
     batch = Batch(file, extraction)
-    row = 0
+    row = blank = 0
     for offset, following, data, whole in found:
         if file.format == "jsonl" and whole and not data.strip():
-            batch.pass_over(following)
+            blank += 1
+            if by_byte:
+                batch.pass_over(following)
+            elif blank > MOST_BLANK:
+                raise InputError(
+                    f"{file.uri}, row {row:,}: more than {MOST_BLANK:,} blank lines in a row; remove them, or unpack the file"
+                )
             continue
-        place = (offset, following) if file.compression == "none" else (row, row + 1)
-        row += 1
+        place = (offset, following) if by_byte else (row, row + 1)
+        row, blank = row + 1, 0
         batch.add(place, data, whole)
         if batch.full():
             yield batch.columns()
