@@ -76,7 +76,7 @@ def done_record(job: Job, work: SegmentWork, k: int, start: int, stop: int, *, e
         pieces=work.pieces,
         spans=(Span(piece.uri, piece.version, piece.measure, start, stop),),
         part=FileRef(part_key(unit, 0, attempt), 4096, 1, "0" * 64),
-        folders=(FolderRows("", 0, 1),),
+        folders=(FolderRows("", 1, 0, 4096, "0" * 64),),
         rows_in=1,
         rows_out=1,
         digest=hashlib.sha256(unit.encode()).hexdigest(),

@@ -1,7 +1,8 @@
 """Assemblies: which files the next snapshot is made of, and the commit of each of them.
 
 A head file whose units are all kept stays by reference. Everything else, new units and what is kept of a file that
-lost some, is laid out anew: in the order of the units, partition folder by partition folder, cut at the target size.
+lost some, is laid out anew: partition folder by partition folder, in the order of the units but for those of one older
+file, which stay together so that it is read once; cut at the target size.
 The layout is a pure function of its inputs, so drivers working from the same base make the same files and share them.
 """
 
@@ -17,7 +18,7 @@ from pipeline.spec import canonical_json, digest
 from pipeline.storage.create import create
 from pipeline.storage.store import Store
 
-WRITER_VERSION = 2
+WRITER_VERSION = 3
 """Raised whenever this program would cut or write data files in another way."""
 
 
@@ -40,32 +41,24 @@ def plan_assembly(
 ) -> Assembly:
     """Lay out what must be written. `layout`: whatever else decides a file's bytes (spec, Parquet settings)."""
     broken = {part.file.key for unit in dropped for part in unit.slices}
-    by_folder: dict[str, list[tuple[tuple[object, ...], SourceSlice]]] = {}
+    by_folder: dict[str, list[_Placed]] = {}
     for unit in kept:
         for part in unit.slices:
             if part.file.key in broken:
-                size = part.file.bytes * part.rows // max(1, part.file.rows)
-                source = SourceSlice(
-                    unit.unit, part.file.key, part.file.sha256, part.first_row, part.rows, size, part.file.bytes
-                )
-                by_folder.setdefault(_folder(part.file.key), []).append((unit_order(unit), source))
+                file = part.file
+                size = file.bytes * part.rows // max(1, file.rows)
+                source = SourceSlice(unit.unit, file.key, 0, file.bytes, file.sha256, part.first_row, part.rows, size)
+                by_folder.setdefault(_folder(file.key), []).append((unit_order(unit), source))
     for record in added:
         if record.part is not None:
             for group in record.folders:
-                size = record.part.bytes * group.rows // max(1, record.part.rows)
                 source = SourceSlice(
-                    record.unit,
-                    record.part.key,
-                    record.part.sha256,
-                    group.first_row,
-                    group.rows,
-                    size,
-                    record.part.bytes,
+                    record.unit, record.part.key, group.start, group.bytes, group.sha256, 0, group.rows, group.bytes
                 )
                 by_folder.setdefault(group.folder, []).append((unit_order(record), source))
     files: list[DataFilePlan] = []
     for folder in sorted(by_folder):
-        ordered = [source for _, source in sorted(by_folder[folder], key=lambda pair: pair[0])]
+        ordered = _ordered(by_folder[folder])
         first = len(files)
         files.extend(DataFilePlan(first + i, folder, run) for i, run in enumerate(_cut(ordered, target_bytes)))
     identity = {
@@ -77,6 +70,18 @@ def plan_assembly(
         "layout": dict(layout),
     }
     return Assembly(base, digest(identity)[:32], tuple(files))
+
+
+_Placed = tuple[tuple[object, ...], SourceSlice]
+"""A slice and the order of its unit."""
+
+
+def _ordered(slices: Sequence[_Placed]) -> list[SourceSlice]:
+    """In the order of the units, but those of one file beside each other, where the first of them stands."""
+    first: dict[str, tuple[object, ...]] = {}
+    for order, source in slices:
+        first[source.key] = min(first.get(source.key, order), order)
+    return [source for _, source in sorted(slices, key=lambda placed: (first[placed[1].key], placed[1].key, placed[0]))]
 
 
 def unit_order(unit: ManifestUnit | UnitRecord) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ any time beside live runs. Log entries, unit records and specs are never deleted
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -170,6 +171,7 @@ class _Needless:
         units = view.head.units if view else ()
         self._published = {unit.unit: unit for unit in units}
         self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
+        self._whole = frozenset(_whole_files(self._pieces))
         self._versions: dict[str, str | None] = {}
         self._specs: list[tuple[int, str]] | None = None  # of the versions before the head
 
@@ -201,10 +203,11 @@ class _Needless:
         if published is not None:
             return not _is_to_be_redone(published, self._rulings.get(unit.unit))
         # A unit that was planned on this very head is wanted in spite of what the head has. Of a group of small files one of
-        # which can't be read, the head has the others, each on its own.
+        # which can't be read, the head has the others, each on its own. A file whose footer a plan was refused was cut otherwise.
         entry = self._view.head.entry
         return unit.base < entry.version and all(
-            _place(piece) in self._pieces or piece.uri in entry.failed for piece in unit.pieces
+            _place(piece) in self._pieces or (piece.uri, piece.version) in self._whole or piece.uri in entry.failed
+            for piece in unit.pieces
         )
 
     def request(self, unit: UnitRecord | AttemptNote) -> str:
@@ -231,8 +234,21 @@ def _is_to_be_redone(published: ManifestUnit, ruling: UnitRecord | None) -> bool
     return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state != "retired")
 
 
-def _place(piece: PieceRef) -> tuple[str, str, int, int]:
-    return (piece.uri, piece.version, piece.start, piece.stop)
+_Place = tuple[str, str, int, int, bool]
+
+
+def _place(piece: PieceRef) -> _Place:
+    return (piece.uri, piece.version, piece.start, piece.stop, piece.last)
+
+
+def _whole_files(places: Iterable[_Place]) -> Iterator[tuple[str, str]]:
+    """(URI, version) of files that the pieces reach through, from the beginning to the end."""
+    for file, pieces in itertools.groupby(sorted(places), key=lambda place: place[:2]):
+        end, last = 0, False
+        for _, _, start, stop, is_last in pieces:
+            end, last = (stop, is_last) if start == end else (-1, False)
+        if last:
+            yield file
 
 
 def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, str | None]) -> bool:

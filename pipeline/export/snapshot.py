@@ -139,7 +139,7 @@ def _no_rows(spec: Spec) -> pa.Table:
     partition_by = tuple(layout["partition_by"])
     return (
         Layout(layout["id"]["type"], tuple(keep), partition_by, dimensions, layout["vector_type"], ())
-        .part_schema()
+        .snapshot_schema()
         .empty_table()
     )
 

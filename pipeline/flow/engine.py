@@ -19,7 +19,7 @@ from pipeline.errors import IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.context import JobContext
 from pipeline.plan.records import SegmentWork
-from pipeline.sink.assemble import damaged, write_data_file
+from pipeline.sink.assemble import AHEAD_BYTES, damaged, write_data_file
 from pipeline.sink.records import DataFilePlan
 from pipeline.sink.schema import Layout
 from pipeline.storage.create import create_file
@@ -42,10 +42,10 @@ class AssemblyTask:
 
     @property
     def peak_bytes(self) -> int:
-        """Memory that making the file takes: its rows as read, as columns, and as the file; and the largest file that some of
-        them lie in, which is read as a whole."""
+        """Memory that making the file takes: its rows as columns, and as the file; and the source files that are fetched at once,
+        or the largest of them, as bytes and as columns."""
         largest = max((part.file_bytes for part in self.file.slices), default=0)
-        return (64 << 20) + 4 * sum(part.bytes for part in self.file.slices) + 2 * largest
+        return (64 << 20) + 4 * sum(part.bytes for part in self.file.slices) + 3 * max(largest, AHEAD_BYTES)
 
 
 class Engine(Protocol):

@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from pipeline.source.records import Extraction, InputFile, Segment, SourceUnit, 
 from pipeline.source.schema import Fits, inspect
 from pipeline.spec import Spec, build_spec, effective_max_tokens, prompt_text, unit_policy
 from pipeline.storage.environment import worker_environment
+from pipeline.storage.inputs import find
 from pipeline.storage.open import open_store
 from pipeline.storage.store import Store
 from pipeline.text.policy import TextPolicy
@@ -54,6 +55,10 @@ class Job:
     def discover(self) -> list[InputFile]:
         """Today's input files."""
         return _find_input(self.config, self.store)
+
+    def look_again(self, files: Sequence[InputFile], changed: Set[str]) -> list[InputFile]:
+        """The same files, those that have `changed` as they are now, without any that is gone."""
+        return [file for file in (_now(file) if file.uri in changed else file for file in files) if file is not None]
 
 
 def resolve(config: Config, limit: int | None = None) -> Job:
@@ -87,6 +92,14 @@ def _find_input(config: Config, store: Store) -> list[InputFile]:
     execution = config.execution
     check_kept(files, {"execution.events": execution.events, "execution.model_cache": execution.model_cache})
     return files
+
+
+def _now(file: InputFile) -> InputFile | None:
+    try:
+        found = find(file.uri)
+    except InputError:
+        return file  # which may not be looked at: that is for its reader to tell
+    return replace(file, version=found.version, size=found.size) if found else None
 
 
 def _warn_of_links(files: Sequence[InputFile], paths: Sequence[str]) -> None:

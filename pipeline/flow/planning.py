@@ -1,7 +1,8 @@
 """Planning with I/O: reads head, listing, footers and records, and hands them to the pure plan.
 
 The head is read first and the input listed after: a file that changes in between is seen as changed by the next plan,
-never taken for covered.
+never taken for covered. A run lists its input once for each head that it plans on. What comes after that is for the next
+run: a source that is written to all night would have no run ever publish.
 """
 
 import gc
@@ -71,11 +72,14 @@ def plan_now(
     *,
     allow_drop: bool = False,
     replace: bool = False,
+    before: Planned | None = None,
+    changed: Set[str] = frozenset(),
     apart: Sequence[frozenset[str]] = (),
     given_up: Set[str] = frozenset(),
 ) -> Planned:
-    """The plan as things stand. `apart`: see `_cut`. `given_up`: segments of which something was tried in vain; what is
-    published of them stays, but for what was worked again.
+    """The plan as things stand. `before`: this run's last one, and `changed`: URIs of its files that are not what they were then.
+    `apart`: see `_cut`. `given_up`: segments of which something was tried in vain; what is published of them stays, but for what
+    was worked again.
 
     Raises RefusedError for what must not go on: an empty input, another spec, another program's output, too many rows gone.
     """
@@ -86,7 +90,10 @@ def plan_now(
     entry = head.entry if head else None
     published = read_stored_spec(store, entry.spec) if entry and entry.spec != spec.spec_id else spec
     same_spec = check_spec(spec, entry, published, replace=replace, output=store.root)
-    files = job.discover()
+    if before is None or before.version != (entry.version if entry else 0):
+        files = job.discover()
+    else:
+        files = job.look_again(before.files, changed)
     if not files:
         raise RefusedError(f"the input is empty: {', '.join(job.config.input.paths)} holds no file to read")
     by_uri = {file.uri: file for file in files}

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 import pipeline
 from pipeline.commit.assembly import assembled_units, plan_assembly
 from pipeline.commit.collect import collect, find_garbage, list_unpublished
@@ -22,7 +19,6 @@ from pipeline.commit.units import open_request, retire_unit
 from pipeline.errors import (
     CommitError,
     EmbedpipeError,
-    Overtaken,
     StorageError,
     TransientStorageError,
     VerificationError,
@@ -30,22 +26,14 @@ from pipeline.errors import (
 from pipeline.flow.engine import AssemblyTask, Engine
 from pipeline.flow.job import Job, make_layout
 from pipeline.flow.lookup import Lookup
-from pipeline.flow.overlap import behind
 from pipeline.flow.planning import Planned
 from pipeline.plan.plan import untiled_files
 from pipeline.plan.refuse import check_drop
-from pipeline.sink.assemble import damaged
-from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.records import InputFile
-from pipeline.source.streams import one_line
 from pipeline.spec import Spec
 from pipeline.storage.environment import worker_environment
-from pipeline.storage.pinned import open_stored
 from pipeline.storage.probe import can_delete
 from pipeline.storage.store import Store
-
-READERS = 16
-"""Threads that read ids."""
 
 NOT_COLLECTED = (
     "nothing was collected, and _SUCCESS is not written: this account may not delete here. Read by `embedpipe files`, and let "
@@ -228,64 +216,6 @@ def collect_now(store: Store) -> int:
     garbage = find_garbage(store, Lookup())
     collect(store, garbage)
     return len(garbage.keys) + store.tidy()
-
-
-def count_duplicate_ids(job: Job, planned: Planned, published: bool) -> int | None:
-    """Rows of the next snapshot, or of the head where none is to be `published`, whose id an earlier row has.
-
-    None where nobody has to know: ids are generated from files all of which are listed; or the config keeps duplicates, and
-    nothing is published or the rows are too many to count by the way.
-    """
-    generated = job.extraction.id is None
-    if generated and job.config.output.mode != "append":
-        return None
-    refused = generated or job.config.rows.duplicate_id == "refuse"
-    if not published and planned.head is not None:
-        counted: int | None = planned.head.entry.facts.get("duplicate_ids")
-        if counted is not None or not refused:
-            return counted if refused else None
-    kept = {(part.file.key, part.first_row, part.rows) for unit in planned.plan.kept for part in unit.slices}
-    new = {(unit.part.key, 0, unit.part.rows) for unit in planned.plan.committed if unit.part}
-    rows = sum(rows for _, _, rows in kept | new)
-    if rows > MAX_ROWS and not refused:
-        return None
-    return count_duplicates(_ids(job.store, sorted(kept | new)), rows)
-
-
-def uncounted(job: Job, duplicates: int | None) -> Iterator[str]:
-    """What a summary says where ids were published and `count_duplicate_ids` has not counted them."""
-    if duplicates is None and job.extraction.id is not None:
-        yield (
-            f"these are more than {MAX_ROWS:,} rows, and duplicate ids were not counted; `embedpipe verify` counts them, and "
-            "so does a run with rows.duplicate_id=refuse"
-        )
-
-
-def _ids(store: Store, slices: Sequence[tuple[str, int, int]]) -> Iterator[pa.ChunkedArray]:
-    """The id column of slices (key, first row, rows). Raises Overtaken when a file is gone."""
-    by_key: dict[str, list[tuple[int, int]]] = {}
-    for key, first, rows in slices:
-        by_key.setdefault(key, []).append((first, rows))
-    # On an object store each file is a few requests, and waiting for them one after the other takes longer than anything here.
-    columns = behind(lambda key: _read_ids(store, key), by_key, 2 * READERS, READERS)
-    for column, wanted in zip(columns, by_key.values(), strict=True):
-        yield from (column.slice(first, rows) for first, rows in wanted)
-
-
-def _read_ids(store: Store, key: str) -> pa.ChunkedArray:
-    try:
-        file = open_stored(store, key)
-        if file is not None:
-            with file:
-                parquet = pq.ParquetFile(file, page_checksum_verification=True)
-                return parquet.read(columns=["id"], use_threads=False)["id"]
-    except StorageError:
-        if store.size(key) is not None:
-            raise
-    except (pa.ArrowException, OSError, KeyError) as error:  # Arrow's own, for bytes that aren't as they were
-        if store.size(key) is not None:
-            raise damaged(store, key, one_line(error)) from error
-    raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
 
 
 def _check_complete(

@@ -19,6 +19,7 @@ from pipeline.config.schema import Config, Execution
 from pipeline.errors import ConfigError, IncompleteError, Overtaken
 from pipeline.flow.acks import Ack
 from pipeline.flow.demand import check_demand
+from pipeline.flow.duplicate_ids import count_duplicate_ids, uncounted
 from pipeline.flow.ending import telling_failure
 from pipeline.flow.engine import Engine
 from pipeline.flow.failures import Failures, reason_of
@@ -28,12 +29,10 @@ from pipeline.flow.planning import Planned, plan_now
 from pipeline.flow.preflight import estimate
 from pipeline.flow.publishing import (
     Finish,
-    count_duplicate_ids,
     finish,
     needs_publishing,
     publish_plan,
     retire_lost,
-    uncounted,
 )
 from pipeline.flow.refusals import Refusals
 from pipeline.flow.rejected import check_duplicates, check_limited, check_rejected
@@ -110,7 +109,9 @@ class _Run:
         self.started = time.monotonic()
         self.engine: Engine | None = None
         self.failures = Failures()
-        self.changes: Counter[str] = Counter()  # URI → rounds in which it changed under its reader
+        self.planned: Planned | None = None  # the last plan
+        self.changed: set[str] = set()  # URIs that have changed under their readers since
+        self.changes: Counter[str] = Counter()  # URI → rounds in which it did
         self.refusals = Refusals()
         self.duplicates: int | None = None
         self.placements: set[tuple[str, str]] = set()  # (device, dtype) told of already
@@ -171,13 +172,16 @@ class _Run:
         """Encode until the plan has nothing pending but what has failed in this run."""
         idle_rounds = 0
         while True:
-            planned = plan_now(
+            planned = self.planned = plan_now(
                 job,
                 allow_drop=self.allow_drop,
                 replace=self.replace,
+                before=self.planned,
+                changed=self.changed,
                 apart=self.failures.apart,
                 given_up=self.failures.segments,
             )
+            self.changed = set()
             work = [segment for segment in planned.plan.pending if segment.id not in self.failures.segments]
             self._announce(planned, work)
             if not work:
@@ -219,7 +223,6 @@ class _Run:
         # A limited run is one segment, whatever it is made of: there is nothing smaller to try.
         by_id = {} if job.limit is not None else {segment.id: segment for segment in work}
         settled, problem = 0, ""
-        changed: set[str] = set()
         try:
             for ack in engine.encode(context, order, self.stop):
                 self._take(ack, by_id.get(ack.segment), planned)
@@ -227,13 +230,13 @@ class _Run:
                 if ack.state == "done":
                     gate.passed()
                 if ack.state == "changed":
-                    changed.add(ack.uri)
+                    self.changed.add(ack.uri)
                 problem = ack.message or problem
         except IncompleteError as error:
             problem = error.message
             if not self.stop.is_set():
                 gate.round_failed()
-        self.changes.update(changed)
+        self.changes.update(self.changed)
         return settled, problem
 
     def _check_changes(self) -> None:

@@ -2,16 +2,26 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import CommitError, Overtaken, VerificationError
-from pipeline.sink.records import DataFilePlan
+from pipeline.errors import CommitError, Overtaken, StorageError, VerificationError
+from pipeline.sink.records import DataFilePlan, SourceSlice
 from pipeline.sink.schema import Layout, writer_options
 from pipeline.storage.store import Store
+
+READERS = 16
+"""Files that are fetched at once: a staged one is often small, and on an object store each is a request. 0: none but the next."""
+
+AHEAD_BYTES = 32 << 20
+"""What is fetched at once, but for a single file that is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +38,8 @@ def write_data_file(
 ) -> DataFile:
     """Read the slices of `plan` one after the other and write them into one file.
 
-    Memory: the file being made plus one source file. Raises Overtaken when a source is gone: only a newer snapshot
-    makes sources deletable.
+    Memory: the file being made, a row group of it, and `AHEAD_BYTES` of source files or the largest one, as bytes and as columns.
+    Raises Overtaken when a source is gone: only a newer snapshot makes sources deletable.
     """
     schema = layout.file_schema()
     buffer = io.BytesIO()
@@ -37,12 +47,9 @@ def write_data_file(
     waiting: list[pa.Table] = []
     rows = 0
     with pq.ParquetWriter(buffer, schema, **writer_options(schema)) as writer:
-        opened: tuple[str, pa.Table] | None = None
-        for part in plan.slices:
-            if opened is None or opened[0] != part.key:
-                opened = (part.key, _read(store, part.key, part.sha256, schema))
-            waiting.append(opened[1].slice(part.first_row, part.rows))
-            rows += part.rows
+        for table in _read(store, plan.slices, schema):
+            waiting.append(table)
+            rows += table.num_rows
             after_slice()
             if sum(table.num_rows for table in waiting) >= group:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=group)
@@ -65,13 +72,57 @@ def damaged(store: Store, key: str, how: str) -> VerificationError:
     )
 
 
-def _read(store: Store, key: str, sha256: str, schema: pa.Schema) -> pa.Table:
-    data = store.get(key)
-    if data is None:
-        raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held")
+def _read(store: Store, slices: Sequence[SourceSlice], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each slice. They share no memory with the file they were read from: that is let go of before the next."""
+    files = [list(of_one) for _, of_one in groupby(slices, key=lambda part: (part.key, part.start))]
+    for of_one, data in zip(files, _fetched(store, [of_one[0] for of_one in files]), strict=True):
+        table = _table(data, schema)
+        for part in of_one:
+            whole = part.first_row == 0 and part.rows == table.num_rows
+            yield table if whole else table.take(np.arange(part.first_row, part.first_row + part.rows))
+        del table, data
+
+
+def _fetched(store: Store, files: Iterable[SourceSlice]) -> Iterator[bytes]:
+    """The bytes of each file, checked."""
+    fetch = partial(_fetch, store)
+    if not READERS:
+        yield from map(fetch, files)
+        return
+    with ThreadPoolExecutor(READERS, "fetch") as pool:
+        for batch in _batches(files):
+            yield from pool.map(fetch, batch)
+
+
+def _batches(files: Iterable[SourceSlice]) -> Iterator[list[SourceSlice]]:
+    """Runs of files that are fetched at once."""
+    batch: list[SourceSlice] = []
+    for file in files:
+        if batch and (len(batch) == READERS or sum(one.file_bytes for one in batch) + file.file_bytes > AHEAD_BYTES):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
+
+
+def _fetch(store: Store, part: SourceSlice) -> bytes:
+    try:
+        data = store.get_range(part.key, part.start, part.file_bytes)
+    except StorageError as error:
+        size = store.size(part.key)
+        if size is None:
+            raise Overtaken(f"{store.root}/{part.key} is gone: another run has published what it held") from error
+        if size < part.start + part.file_bytes:
+            raise damaged(store, part.key, f"{size:,} bytes, its record says more") from error
+        raise
     found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise damaged(store, key, f"sha256 is {found}, its record says {sha256}")
+    if found != part.sha256:
+        raise damaged(store, part.key, f"sha256 is {found}, its record says {part.sha256}")
+    return data
+
+
+def _table(data: bytes, schema: pa.Schema) -> pa.Table:
     # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     table = file.read(columns=schema.names, use_threads=False).select(schema.names)

@@ -1,4 +1,4 @@
-"""Parts: the staged rows of one unit as a Parquet file, checked before anybody can see it.
+"""Parts: the staged rows of one unit, a Parquet file for each partition folder, checked before anybody can see them.
 
 A part is written into memory, re-opened and compared with what was to be staged; only then is it put, whole, under a
 name that is never used twice. A stream to an object store could publish half a file.
@@ -6,6 +6,7 @@ name that is never used twice. A stream to an object store could publish half a 
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from pipeline.source.records import KEEP_PREFIX
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A Parquet file in memory, checked."""
+    """Parquet files in memory, one after the other, checked."""
 
     data: bytes
     sha256: str
@@ -44,24 +45,36 @@ def rows_digest(ids: pa.ChunkedArray, text_hashes: pa.ChunkedArray) -> str:
 def build_part(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> Part | None:
     """Rows (as `Prepared.rows`) and the vectors of their unique texts, float32 [unique, dim] → a part; None without rows.
 
-    Rows are ordered by partition folder, and within one as they were read.
+    Rows of a partition folder are a file of their own, ordered as they were read: who assembles a folder reads nothing else.
     Raises InputError for a partition value no folder can hold, EncodeError when the file read back is not what was written.
     """
     if rows.num_rows == 0:
         return None
-    rows, folders = _by_folder(rows, layout.partition_by)
+    rows, by_folder = _by_folder(rows, layout.partition_by)
     table = _table(rows, vectors, layout)
+    part, folders, first = bytearray(), [], 0
+    for folder, count in by_folder.items():
+        its_rows = table.slice(first, count)
+        data = _parquet(its_rows, layout)
+        _check(data, its_rows)
+        folders.append(FolderRows(folder, count, len(part), len(data), hashlib.sha256(data).hexdigest()))
+        part += data
+        first += count
+    whole = bytes(part)
+    return Part(whole, hashlib.sha256(whole).hexdigest(), table.num_rows, tuple(folders))
+
+
+def _parquet(table: pa.Table, layout: Layout) -> bytes:
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, **writer_options(table.schema)) as writer:
         writer.write_table(table, row_group_size=layout.row_group_rows())
-    data = buffer.getvalue()
-    _check(data, table)
-    return Part(data, hashlib.sha256(data).hexdigest(), table.num_rows, folders)
+    return buffer.getvalue()
 
 
-def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, tuple[FolderRows, ...]]:
+def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
+    """Rows ordered by partition folder, and how many each has, in that order."""
     if not partition_by:
-        return rows, (FolderRows("", 0, rows.num_rows),)
+        return rows, {"": rows.num_rows}
     columns = [_values(name, rows[KEEP_PREFIX + name]) for name in partition_by]
     names: dict[tuple[object, ...], str] = {}
     by_row: list[str] = []
@@ -70,14 +83,7 @@ def _by_folder(rows: pa.Table, partition_by: Sequence[str]) -> tuple[pa.Table, t
             names[values] = _folder(partition_by, values, rows, len(by_row))
         by_row.append(names[values])
     order = sorted(range(rows.num_rows), key=by_row.__getitem__)
-    folders: list[FolderRows] = []
-    for place, row in enumerate(order):
-        if folders and folders[-1].folder == by_row[row]:
-            last = folders[-1]
-            folders[-1] = FolderRows(last.folder, last.first_row, last.rows + 1)
-        else:
-            folders.append(FolderRows(by_row[row], place, 1))
-    return rows.take(pa.array(order)), tuple(folders)
+    return rows.take(pa.array(order)), dict(Counter(by_row[row] for row in order))
 
 
 def _folder(partition_by: Sequence[str], values: tuple[object, ...], rows: pa.Table, row: int) -> str:
@@ -100,7 +106,7 @@ def _values(name: str, column: pa.ChunkedArray) -> list[object]:
 
 
 def _table(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> pa.Table:
-    schema = layout.part_schema()
+    schema = layout.file_schema()
     taken = vectors[rows["vector"].to_numpy()]
     if taken.shape[1] != layout.dimensions:
         raise EncodeError(f"vectors have {taken.shape[1]} dimensions, the spec says {layout.dimensions}")
@@ -124,7 +130,7 @@ def _table(rows: pa.Table, vectors: npt.NDArray[np.float32], layout: Layout) -> 
 
 def _check(data: bytes, table: pa.Table) -> None:
     """What a reader will find is what was meant: rows, columns, digest, finite vectors, bit for bit."""
-    found = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    found = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(use_threads=False)
     if found.num_rows != table.num_rows or found.schema.names != table.schema.names:
         raise EncodeError(
             f"a staged part reads back with {found.num_rows} rows instead of {table.num_rows}, or other columns"

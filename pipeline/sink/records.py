@@ -5,24 +5,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FolderRows:
-    """Rows of a part that go to one partition folder."""
+    """Rows of a part that go to one partition folder: a Parquet file of their own, one after the other in the part."""
 
     folder: str  # "" without partitions, otherwise `column=value/…/`, encoded
-    first_row: int
     rows: int
+    start: int  # byte of the part at which their file begins
+    bytes: int  # of their file
+    sha256: str  # of their file
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSlice:
-    """Rows of one unit in a staged part or an older data file."""
+    """Rows of one unit in a Parquet file: an older data file, or that of a folder in a staged part."""
 
     unit: str
-    key: str  # of the file they lie in
-    sha256: str  # of that file
-    first_row: int
+    key: str  # of the object that the file is, or lies in
+    start: int  # byte of the object at which the file begins
+    file_bytes: int  # of the file
+    sha256: str  # of the file
+    first_row: int  # in the file
     rows: int
     bytes: int  # estimate of what they take in a data file
-    file_bytes: int  # of the file they lie in
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class DataFilePlan:
 
     k: int
     folder: str  # "" or `column=value/…/`
-    slices: tuple[SourceSlice, ...]
+    slices: tuple[SourceSlice, ...]  # those of one file beside each other, so that it is read once
 
     @property
     def rows(self) -> int:

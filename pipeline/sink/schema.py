@@ -26,8 +26,8 @@ class Layout:
     vector_type: Literal["list", "fixed_size_list"]
     metadata: tuple[tuple[str, str], ...]  # of every footer: spec, model, revision, weights, dtype policy, versions
 
-    def part_schema(self) -> pa.Schema:
-        """Columns of a staged part: those of a data file, then the partition columns."""
+    def snapshot_schema(self) -> pa.Schema:
+        """Columns of a snapshot: those of a data file, then the partition columns."""
         partition = [pa.field(name, kind) for name, kind in self.keep if name in self.partition_by]
         return pa.schema([*self.file_schema(), *partition], metadata=dict(self.metadata))
 

@@ -90,9 +90,11 @@ def buffered(reader: io.RawIOBase) -> io.BufferedReader:
     return io.BufferedReader(reader, _SMALLEST_BYTES)
 
 
-def open_stored(store: Store, key: str) -> io.BufferedReader | None:
-    """A file of the output; None when it is gone. What it reads raises like `Store.get_range`."""
-    size = store.size(key)
+def open_stored(store: Store, key: str, start: int = 0, size: int | None = None) -> io.BufferedReader | None:
+    """A file of the output, or `size` bytes of it from byte `start` on, as if they were one; None when it is gone. What it reads
+    raises like `Store.get_range`."""
+    if size is None:
+        size = store.size(key)
     if size is None:
         return None
-    return buffered(RangeReader(size, lambda start, stop: store.get_range(key, start, stop - start)))
+    return buffered(RangeReader(size, lambda begin, end: store.get_range(key, start + begin, end - begin)))

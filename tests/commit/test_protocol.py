@@ -40,7 +40,7 @@ from pipeline.commit.units import (
 )
 from pipeline.errors import CommitError, InputError, Overtaken, VerificationError
 from pipeline.sink.records import FolderRows
-from pipeline.source.records import Segment
+from pipeline.source.records import InputFile, Piece, Segment
 from pipeline.spec import Spec
 from pipeline.storage.probe import mark
 from pipeline.storage.store import Entry
@@ -157,7 +157,7 @@ def test_files_are_cut_at_the_target_size_and_by_folder() -> None:
 
 def test_files_of_several_folders_are_numbered_without_gaps_and_once_each() -> None:
     """The number is the key of a file's commit record: two files with one number could never both be published."""
-    folders = (FolderRows("a=1/", 0, 5), FolderRows("a=2/", 5, 5))
+    folders = (FolderRows("a=1/", 5, 0, 500, "0" * 64), FolderRows("a=2/", 5, 500, 500, "0" * 64))
     records = [dataclasses.replace(done(SPEC, whole(input_file(f"{i}.jsonl"))), folders=folders) for i in range(3)]
     plan = plan_assembly(0, (), (), records, 1, {})
     assert [file.k for file in plan.files] == list(range(6))
@@ -286,6 +286,24 @@ def test_staged_rows_of_a_unit_that_the_head_has_from_units_cut_otherwise_are_ga
     collect(store, find_garbage(store, unchanged))
     assert group.part is not None
     assert group.part.key not in store.objects
+
+
+def halves(file: InputFile) -> list[Segment]:
+    """A file cut in two."""
+    return [Segment((Piece(file, "rows", start, start + file.size // 2),)) for start in (0, file.size // 2)]
+
+
+def test_staged_rows_of_a_file_that_the_head_has_by_another_cut_are_garbage() -> None:
+    """A plan that is refused a footer cuts its file as one piece; who is not refused it publishes another cut's units."""
+    store, first, second = MemoryStore(), *halves(A)
+    uncut = stage(store, done(SPEC, whole(A)))
+    assert uncut.part is not None
+    head = release(store, [stage(store, done(SPEC, first))])
+    collect(store, find_garbage(store, unchanged))
+    assert uncut.part.key in store.objects, "the head has half of the file"
+    release(store, [stage(store, dataclasses.replace(done(SPEC, second), base=1))], kept=head.units)
+    collect(store, find_garbage(store, unchanged))
+    assert uncut.part.key not in store.objects
 
 
 def test_a_unit_planned_on_the_very_head_is_wanted_although_the_head_has_its_pieces() -> None:

@@ -51,7 +51,7 @@ PROTOCOL = (
     "pipeline/plan/**/*.py",  # what is pending
     *_files("source", "records segments"),  # which pieces are a unit
     *_files("storage", "create faults probe retry store uri"),
-    *_files("sink", "records part"),
+    *_files("sink", "assemble records part"),
     *_files(
         "flow",
         "acks context encoding ending engine failures gate_watch isolate job lookup maintenance planning publishing reading",

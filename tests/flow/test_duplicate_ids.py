@@ -10,7 +10,7 @@ from support.jobs import make_config
 from pipeline.commit.snapshot import read_head
 from pipeline.config.schema import Config
 from pipeline.errors import InputError
-from pipeline.flow import publishing
+from pipeline.flow import duplicate_ids, publishing
 from pipeline.flow.supervisor import run_job
 from pipeline.progress.events import Event, RunEnded
 from pipeline.sink import duplicates
@@ -51,7 +51,7 @@ def test_what_was_published_with_duplicates_is_refused_as_soon_as_they_are(
         monkeypatch.setattr(publishing, "_facts", lambda job, _found: facts(job, None))
     assert run_job(config_of(source, tiny_model, "keep")).duplicate_ids == 1
     if counted:
-        monkeypatch.setattr(publishing, "count_duplicates", None)  # the snapshot knows
+        monkeypatch.setattr(duplicate_ids, "count_duplicates", None)  # the snapshot knows
     assert run_job(config_of(source, tiny_model, "keep")).exit_code == 0
     with pytest.raises(InputError, match=r"rows\.duplicate_id is refuse"):
         run_job(config_of(source, tiny_model, "refuse"))
@@ -63,7 +63,7 @@ def test_what_was_published_without_duplicates_passes_without_being_counted_agai
 ) -> None:
     (source / "b.jsonl").unlink()
     assert run_job(config_of(source, tiny_model, "refuse")).duplicate_ids == 0
-    monkeypatch.setattr(publishing, "count_duplicates", None)
+    monkeypatch.setattr(duplicate_ids, "count_duplicates", None)
     assert run_job(config_of(source, tiny_model, "refuse")).duplicate_ids == 0
 
 
@@ -71,7 +71,7 @@ def test_of_more_rows_than_memory_holds_they_are_refused_all_the_same(
     source: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were published without a word."""
-    for module in (publishing, duplicates):
+    for module in (duplicate_ids, duplicates):
         monkeypatch.setattr(module, "MAX_ROWS", 1)
     with pytest.raises(InputError, match="1 rows have an id"):
         run_job(config_of(source, tiny_model, "refuse"))
@@ -81,7 +81,7 @@ def test_of_more_rows_than_memory_holds_they_are_refused_all_the_same(
 def test_of_more_rows_than_memory_holds_a_summary_says_that_nobody_has_counted(
     source: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "MAX_ROWS", 1)
+    monkeypatch.setattr(duplicate_ids, "MAX_ROWS", 1)
     summary = run_job(config_of(source, tiny_model, "keep"))
     assert summary.duplicate_ids is None
     assert "duplicate ids were not counted" in "".join(summary.messages)
@@ -92,7 +92,7 @@ def test_ids_that_this_program_names_are_counted_however_many_there_are(
     source: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In append mode a file of yesterday and one of today may have the same name below their roots."""
-    for module in (publishing, duplicates):
+    for module in (duplicate_ids, duplicates):
         monkeypatch.setattr(module, "MAX_ROWS", 1)
     for day in ("1", "2"):
         (source / day).mkdir()

@@ -90,7 +90,7 @@ def test_a_request_to_try_rows_again_outlives_what_answered_it_and_was_taken_awa
 
 def test_who_makes_a_file_of_a_remnant_reckons_with_the_whole_it_lies_in() -> None:
     """A file of gigabytes that lost most of its units is read whole; several at once took a machine's memory."""
-    remnant = SourceSlice("u", "data/a.parquet", "0" * 64, 0, 10, 1 << 20, 4 << 30)
+    remnant = SourceSlice("u", "data/a.parquet", 0, 4 << 30, "0" * 64, 0, 10, 1 << 20)
     plan = DataFilePlan(0, "", (remnant,))
     layout: Any = None
     task = AssemblyTask("out", worker_environment(), 1, "a", plan, layout)

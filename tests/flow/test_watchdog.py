@@ -297,15 +297,15 @@ def test_a_file_that_is_assembled_gets_on_with_each_of_its_parts(
     slices = []
     for row, part in enumerate(parts):
         store.put_new(f"part-{row}", part.data)
-        slices.append(SourceSlice(f"u{row}", f"part-{row}", part.sha256, 0, 1, len(part.data), len(part.data)))
+        slices.append(SourceSlice(f"u{row}", f"part-{row}", 0, len(part.data), part.sha256, 0, 1, len(part.data)))
     task = AssemblyTask(store.root, worker_environment(), 0, "0" * 32, DataFilePlan(0, "", tuple(slices)), LAYOUT)
-    step, seen, read = Assembling(task), [], assemble._read
+    step, seen, table_of = Assembling(task), [], assemble._table
 
     def look(*arguments: Any) -> pa.Table:
         seen.append(step.progress)
-        return read(*arguments)
+        return table_of(*arguments)
 
-    monkeypatch.setattr(assemble, "_read", look)
+    monkeypatch.setattr(assemble, "_table", look)
     record = step.make()
     assert record.file.rows == 6
     assert len(seen) == len(set(seen)) == 6

@@ -1,6 +1,7 @@
 """Parts and data files: what is in them, how they are encoded, and what is refused."""
 
 import datetime
+import hashlib
 import io
 
 import numpy as np
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from support.memory import MemoryStore
 
 from pipeline.errors import EncodeError, InputError, Overtaken, VerificationError
-from pipeline.sink import duplicates
+from pipeline.sink import assemble, duplicates
 from pipeline.sink.assemble import write_data_file
 from pipeline.sink.duplicates import count_duplicates
-from pipeline.sink.part import build_part, rows_digest
+from pipeline.sink.part import Part, build_part, rows_digest
 from pipeline.sink.partition import folder_of
 from pipeline.sink.records import DataFilePlan, SourceSlice
 from pipeline.sink.schema import Layout, find_alike
@@ -68,15 +69,17 @@ def test_folded_texts_share_a_vector_and_every_row_keeps_its_own(kind: str) -> N
     assert not table.schema.field("embedding").nullable
 
 
-def test_rows_are_grouped_by_partition_folder_and_the_part_says_where() -> None:
+def test_the_rows_of_each_partition_folder_are_a_file_and_the_part_says_where() -> None:
     part = build_part(rows(["b", "a", "b", None]), vectors(4), BY_LANG)
     assert part is not None
-    assert [(f.folder, f.first_row, f.rows) for f in part.folders] == [
-        ("lang=__HIVE_DEFAULT_PARTITION__/", 0, 1),
-        ("lang=a/", 1, 1),
-        ("lang=b/", 2, 2),
-    ]
-    assert pq.read_table(io.BytesIO(part.data))["id"].to_pylist() == ["r3", "r1", "r0", "r2"]
+    assert [f.folder for f in part.folders] == ["lang=__HIVE_DEFAULT_PARTITION__/", "lang=a/", "lang=b/"]
+    files = [part.data[f.start : f.start + f.bytes] for f in part.folders]
+    assert b"".join(files) == part.data
+    assert [hashlib.sha256(file).hexdigest() for file in files] == [f.sha256 for f in part.folders]
+    tables = [pq.read_table(io.BytesIO(file)) for file in files]
+    assert [table["id"].to_pylist() for table in tables] == [["r3"], ["r1"], ["r0", "r2"]]
+    assert [f.rows for f in part.folders] == [1, 1, 2]
+    assert {tuple(table.schema.names) for table in tables} == {tuple(BY_LANG.file_schema().names)}
 
 
 def test_a_vector_with_nan_or_of_another_length_is_never_staged() -> None:
@@ -153,14 +156,21 @@ def test_the_digest_sees_any_two_rows_change_places() -> None:
     assert rows_digest(table["id"], table["text_hash"]) != rows_digest(table["id"], swapped["text_hash"])
 
 
+def slices_of(part: Part, key: str, folder: str) -> tuple[SourceSlice, ...]:
+    """What of a part goes to a folder."""
+    return tuple(
+        SourceSlice("u", key, f.start, f.bytes, f.sha256, 0, f.rows, f.bytes)
+        for f in part.folders
+        if f.folder == folder
+    )
+
+
 def test_a_data_file_holds_its_slices_in_order_without_the_partition_column() -> None:
     store = MemoryStore()
     part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
     assert part is not None
     store.put_new("p", part.data)
-    made = write_data_file(
-        store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9, 9),)), BY_LANG
-    )
+    made = write_data_file(store, DataFilePlan(0, "lang=b/", slices_of(part, "p", "lang=b/")), BY_LANG)
     table = pq.read_table(io.BytesIO(made.data))
     assert table["id"].to_pylist() == ["r0", "r2"]
     assert "lang" not in table.schema.names
@@ -173,7 +183,8 @@ def test_each_slice_that_was_read_is_told() -> None:
     part = build_part(rows(["b", "a", "b"]), vectors(3), LAYOUT)
     assert part is not None
     store.put_new("p", part.data)
-    slices = tuple(SourceSlice(f"u{row}", "p", part.sha256, row, 1, 9, 9) for row in range(3))
+    size = len(part.data)
+    slices = tuple(SourceSlice(f"u{row}", "p", 0, size, part.sha256, row, 1, 9) for row in range(3))
     told: list[int] = []
     write_data_file(store, DataFilePlan(0, "", slices), LAYOUT, lambda: told.append(len(told)))
     assert told == [0, 1, 2]
@@ -181,20 +192,66 @@ def test_each_slice_that_was_read_is_told() -> None:
 
 def test_a_source_that_is_gone_means_overtaken() -> None:
     with pytest.raises(Overtaken):
-        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", "0" * 64, 0, 1, 9, 9),)), LAYOUT)
+        write_data_file(MemoryStore(), DataFilePlan(0, "", (SourceSlice("u", "p", 0, 9, "0" * 64, 0, 1, 9),)), LAYOUT)
+
+
+def test_of_a_part_only_the_folders_own_bytes_are_read() -> None:
+    """A thousand units over a thousand days would each be read a thousand times."""
+    store = MemoryStore()
+    part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
+    assert part is not None
+    of_a = part.folders[0]
+    store.put_new("p", bytes(part.data[: of_a.bytes]) + b"x" * (len(part.data) - of_a.bytes))
+    store.operations.clear()
+    made = write_data_file(store, DataFilePlan(0, "lang=a/", slices_of(part, "p", "lang=a/")), BY_LANG)
+    assert pq.read_table(io.BytesIO(made.data))["id"].to_pylist() == ["r1"]
+    assert store.operations == [("get_range", "p")]
+
+
+def test_a_part_that_was_cut_off_is_damage_and_not_a_file_that_is_gone() -> None:
+    store = MemoryStore()
+    part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
+    assert part is not None
+    store.put_new("p", part.data[:-9])
+    with pytest.raises(VerificationError, match="p: .* bytes, its record says more"):
+        write_data_file(store, DataFilePlan(0, "lang=b/", slices_of(part, "p", "lang=b/")), BY_LANG)
+
+
+def test_an_older_file_is_read_once_and_let_go_of_though_few_of_its_rows_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows that share memory with the file they come from keep all of it: a file of a few rows of each of a thousand took
+    gigabytes, and the one that runs out of memory does so at the same place each time."""
+    monkeypatch.setattr(assemble, "READERS", 0)
+    store, slices = MemoryStore(), []
+    for name in range(20):
+        part = build_part(rows(["en"] * 500), vectors(500), LAYOUT)
+        assert part is not None
+        store.put_new(f"p{name}", part.data)
+        slices += [SourceSlice(f"u{k}", f"p{name}", 0, len(part.data), part.sha256, 5 * k, 1, 9) for k in range(2)]
+    kept: list[int] = []
+    whole = pa.total_allocated_bytes()
+    made = write_data_file(
+        store, DataFilePlan(0, "", tuple(slices)), LAYOUT, lambda: kept.append(pa.total_allocated_bytes() - whole)
+    )
+    assert made.rows == 40
+    assert [key for operation, key in store.operations if operation == "get_range"] == [
+        f"p{name}" for name in range(20)
+    ]
+    assert max(kept[20:]) < 2 * max(kept[:2])
 
 
 @pytest.mark.parametrize("place", [4, 200, -40])
 def test_a_part_that_was_damaged_since_it_was_staged_is_never_published(place: int) -> None:
     """Page checksums cover pages only, not their headers or the footer."""
     store = MemoryStore()
-    part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
+    part = build_part(rows(["b", "a", "b"]), vectors(3), LAYOUT)
     assert part is not None
     damaged = bytearray(part.data)
     damaged[place] ^= 1
     store.put_new("p", bytes(damaged))
     with pytest.raises(VerificationError, match="sha256"):
-        write_data_file(store, DataFilePlan(0, "lang=b/", (SourceSlice("u", "p", part.sha256, 1, 2, 9, 9),)), BY_LANG)
+        write_data_file(store, DataFilePlan(0, "", slices_of(part, "p", "")), LAYOUT)
 
 
 @settings(deadline=None)

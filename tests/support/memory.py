@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.errors import StorageError
 from pipeline.storage.store import Entry
 
 
@@ -19,7 +20,11 @@ class MemoryStore:
         return self.objects.get(key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        return self.objects[key][start : start + length]
+        self.operations.append(("get_range", key))
+        found = self.objects.get(key, b"")[start : start + length]
+        if len(found) != length:
+            raise StorageError(f"{key} is gone or shorter than {start + length} bytes")
+        return found
 
     def put_new(self, key: str, value: bytes) -> bool:
         self.operations.append(("put_new", key))

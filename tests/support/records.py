@@ -63,7 +63,7 @@ def done(
         ),
         spans=tuple(Span(p.file.uri, p.file.version, p.measure, p.start, p.stop) for p in segment.pieces),
         part=file if rows else None,
-        folders=(FolderRows("", 0, rows),) if rows else (),
+        folders=(FolderRows("", rows, 0, 1000, file.sha256),) if rows else (),
         rows_in=rows,
         rows_out=rows,
         digest="d",

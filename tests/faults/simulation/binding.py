@@ -67,6 +67,7 @@ def simulated(world: Any) -> list[Replacement]:
             lambda store, files, layout, _: stand_ins.write_data_file(store, files, world.hand()),
         ),
         (job, "discover", lambda source: world.list_source()),
+        (job, "find", world.find),
         (job, "check_apart", lambda files, output: None),
         (lookup, "find", world.find),
         (lookup, "log", logging.Logger("nobody", logging.CRITICAL)),

@@ -33,7 +33,10 @@ class SimulatedStore:
         return value
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        return (self.get(key) or b"")[start : start + length]
+        found = (self.get(key) or b"")[start : start + length]
+        if len(found) != length:
+            raise StorageError(f"{key} is gone or shorter than {start + length} bytes")
+        return found
 
     def size(self, key: str) -> int | None:
         self._before("size", key)

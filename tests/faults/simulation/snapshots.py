@@ -8,6 +8,7 @@ from typing import Any
 
 from faults.simulation.disk import Disk
 from faults.simulation.source import Source, all_rows
+from faults.simulation.stand_ins import rows_of
 from msgspec.json import decode
 
 
@@ -134,7 +135,7 @@ class Snapshots:
         )
 
     def _rows(self, key: str) -> list[str]:
-        return list(decode(self.disk.get(key) or b'{"rows": []}')["rows"])
+        return rows_of(self.disk.get(key) or b"")
 
     def _check_unit(self, unit: dict[str, Any], spec: str, found: list[str]) -> Iterator[str]:
         """Just the rows of the attempt that was committed, vectors included."""
@@ -144,8 +145,8 @@ class Snapshots:
             return
         if record["spec"] != spec:
             yield f"unit {unit['unit']} is of another spec"
-        part = self.values.get(record["part"]["key"], b"null") if record["part"] else b'{"rows": []}'
-        if sorted(found) != sorted((decode(part) or {"rows": []})["rows"]):
+        part = self.values.get(record["part"]["key"], b"") if record["part"] else b""
+        if sorted(found) != sorted(rows_of(part)):
             yield f"unit {unit['unit']} has other rows than were committed"
 
     def _check_rows(self, new: Published, entry: dict[str, Any]) -> list[str]:

@@ -87,8 +87,8 @@ class World:
 
     def find(self, uri: str) -> Any:
         """What `storage.inputs.find` gives."""
-        version = self.look(uri, "source look")
-        return None if version is None else SimpleNamespace(version=version)
+        self.look(uri, "source look")
+        return self.source.files.get(uri)
 
     def is_hollow(self) -> bool:
         """Whether a folder looks as if it weren't mounted, so that nobody can tell what has become of its files."""

@@ -116,16 +116,17 @@ def serve() -> None:
     """Fork for every line of stdin; tell how each child ended. Ends with stdin."""
     import pipeline.cli.app
     import pipeline.encode.encoder
+    import pipeline.flow.duplicate_ids
     import pipeline.flow.maintenance
     import pipeline.flow.publishing
     import pipeline.flow.serial
     import pipeline.flow.supervisor
     import pipeline.quality.gate
+    import pipeline.sink.assemble
     import pipeline.storage.s3
 
-    pipeline.flow.serial.AHEAD = pipeline.flow.publishing.READERS = (
-        0  # or the k-th operation would be another one each time
-    )
+    # or the k-th operation would be another one each time
+    pipeline.flow.serial.AHEAD = pipeline.flow.duplicate_ids.READERS = pipeline.sink.assemble.READERS = 0
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
