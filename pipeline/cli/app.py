@@ -31,7 +31,7 @@ from pipeline.cli.submit import submit
 from pipeline.cli.terminal import keep_going, leave, stderr, write_json, write_line
 from pipeline.cli.train import train
 from pipeline.cli.verify import verify
-from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError
+from pipeline.errors import ConfigError, EmbedpipeError, IncompleteError, first_line
 from pipeline.storage.environment import redact
 
 EPILOG = (
@@ -104,6 +104,9 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(session, error.message, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(session, "stopped; what is committed stays, run again to go on", IncompleteError.exit_code)
+    except MemoryError as error:  # Arrow's own is one, too
+        _trace(session)
+        return _fail(session, _short_of_memory(error), IncompleteError.exit_code)
     except Exception as error:  # the one place where a bug ends
         _trace(session)
         return _fail(session, _bug(error, session), 1)
@@ -129,6 +132,13 @@ def _usage(session: Session, error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     help_text = f"\nsee `{context.command_path} --help`" if context is not None else ""
     return _fail(session, message + help_text, ConfigError.exit_code)
+
+
+def _short_of_memory(error: MemoryError) -> str:
+    return (
+        f"this process ran out of memory ({first_line(error, named=True)}); what is committed stays. Run the same command again "
+        "where there is more, or make the job smaller: docs/operations.md, Sizing, says by which settings"
+    )
 
 
 def _fail(session: Session, message: str, code: int) -> int:

@@ -1,9 +1,11 @@
 """The two streams. Results go to stdout; logs, progress and errors go to stderr, so that stdout can be piped.
 
-Neither decides how a command ends: whoever reads it may go, like `head`, its disk be full or its terminal closed.
+Neither decides how a command ends: whoever reads it may go, like `head`, its disk be full or its terminal closed. Nor may it be
+unable to spell a text: a file's name need not be UTF-8, and a terminal need not know Japanese.
 """
 
 import atexit
+import codecs
 import contextlib
 import io
 import json
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 log = logging.getLogger(__name__)
+
+_ESCAPES = "embedpipe.escapes"
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks, as JSON spells it, so that one way serves people and JSON alike. A byte of a name that isn't
+    UTF-8 is half a surrogate pair, `\\udce9`; Python's `json.loads` and `os.fsencode` give the name back."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_ESCAPES, _escape)
 
 
 class _Outlet(io.FileIO):
@@ -61,9 +76,9 @@ def keep_going() -> None:
 
 def _lenient(stream: TextIO | None) -> TextIO:
     if stream is None:  # it was closed when the process began
-        return Path(os.devnull).open("w", encoding="utf-8")
+        return Path(os.devnull).open("w", encoding="utf-8", errors=_ESCAPES)
     buffer = io.BufferedWriter(_Outlet(stream.fileno()))
-    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.isatty())
+    return io.TextIOWrapper(buffer, stream.encoding, _ESCAPES, line_buffering=stream.isatty())
 
 
 class _Console(Console):
@@ -106,8 +121,10 @@ def write_text(text: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """Print one JSON document on one line."""
-    write_line(json.dumps(value, ensure_ascii=False, default=str))
+    """Print one JSON document on one line: JSON is UTF-8, so where stdout isn't it keeps to ASCII."""
+    utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    text = json.dumps(value, ensure_ascii=not utf8, default=str)
+    write_line(text.encode("utf-8", _ESCAPES).decode())  # also where stdout is somebody else's, and strict
 
 
 def leave(code: int) -> NoReturn:

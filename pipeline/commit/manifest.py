@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.commit.records import FileRef, PieceRef
-from pipeline.errors import CommitError
+from pipeline.errors import RefusedError
 from pipeline.source.records import Span
 
 T = TypeVar("T")
@@ -130,11 +130,11 @@ def encode_manifest(units: Iterable[ManifestUnit]) -> bytes:
 
 
 def decode_manifest(data: bytes) -> tuple[ManifestUnit, ...]:
-    """Read a manifest file. Raises CommitError when its columns aren't those of a manifest."""
+    """Read a manifest file. Raises RefusedError when its columns aren't those of a manifest."""
     # Not `read_table`: its threads may outlive a short command and abort the process at its exit.
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     if not file.schema_arrow.equals(SCHEMA):
-        raise CommitError("the manifest has other columns than this version writes; use the version that published it")
+        raise RefusedError("the manifest has other columns than this version writes; use the version that published it")
     make = _Makers()
     units: list[ManifestUnit] = []
     for batch in file.iter_batches(_AT_ONCE, use_threads=False):

@@ -199,11 +199,15 @@ def _load(data: bytes, kind: type[T]) -> T:
         raise ValueError(str(error)) from error
 
 
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, pa.ArrowException)
+"""What parsers raise on what isn't theirs."""
+
+
 def parsed(root: str, key: str, data: Bytes, parse: Callable[[Bytes], T]) -> T:
     """What the object `key` says, by `parse`. Raises VerificationError when it isn't what was written there."""
     try:
         return parse(data)
-    except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise VerificationError(
             f"{root}/{key} can't be understood ({type(error).__name__}: {error}): something outside embedpipe has changed it. "
             "Restore it, or write the job's result to another output.path"

@@ -80,7 +80,7 @@ def read_snapshot(store: Store, version: int) -> Snapshot | None:
             f"{store.root}/{entry.manifest.key}: sha256 is {found}, the log says {entry.manifest.sha256}: something outside "
             "embedpipe has changed or damaged it. Restore it, or write the job's result to another output.path"
         )
-    return Snapshot(entry, decode_manifest(data))
+    return Snapshot(entry, parsed(store.root, entry.manifest.key, data, decode_manifest))
 
 
 def read_head(store: Store) -> Snapshot | None:

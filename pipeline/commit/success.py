@@ -36,7 +36,7 @@ def marked_version(store: Store) -> int | None:
     data = store.get(SUCCESS)
     try:
         return None if data is None else int(json.loads(data)["version"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):  # anybody may have put anything there
         return None
 
 

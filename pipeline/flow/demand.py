@@ -108,7 +108,7 @@ def _measure_apart(job: Job, segments: Sequence[Segment], rows: int) -> tuple[in
     source = (segments[: max(SEGMENTS, rows)], job.extraction, job.policy, rows)
     process = Throwaway(serve_recall)
     try:
-        process.send((source, job.model, execution.threads, wanted, config.model.precision))
+        process.send((source, job.model, execution.threads, wanted, config.model.precision), LOADING_S)
         answer = process.receive(LOADING_S)
         while isinstance(answer, str):  # a sign of life
             answer = process.receive(LOADING_S)  # for the second model

@@ -179,7 +179,7 @@ class _Replica:
     ) -> npt.NDArray[np.float32] | Ended:
         """The vectors, or how the process ended over it."""
         try:
-            self._process.send((token_ids, offsets))
+            self._process.send((token_ids, offsets), self._timeout_s)
             answer: npt.NDArray[np.float32] | str = self._process.receive(self._timeout_s, while_waiting)
         except Ended as how:
             return how

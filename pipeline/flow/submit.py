@@ -5,6 +5,7 @@ sent: what a job is submitted with stands in the cluster's dashboard for all to 
 """
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import pipeline
 from pipeline.config.load import dump_config
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError, IncompleteError, first_line
+from pipeline.errors import ConfigError, IncompleteError, StorageError, first_line
 from pipeline.flow.cluster import wants_token
 from pipeline.flow.exposure import refuse_open_dashboard
 from pipeline.model.resolve import portable_name
@@ -58,6 +59,9 @@ _AWAY = (RayError, ConnectionError, requests.ConnectionError, requests.Timeout)
 _SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d|5\d\d Server Error")
 """How Ray's client says that the dashboard, or what stands before it, answered 500 or more."""
 
+_NO_ROOM = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS})
+"""How a disk says no to Ray's client, which packs what it sends once more. What it says of a network has no number."""
+
 _OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these win over the address it is given."""
 
@@ -82,7 +86,7 @@ def submit_job(
 
     show: is given the job's output as it comes, in pieces that end with a line.
     Raises ConfigError when `address` is no URL, or the cluster refuses or is open to anybody; IncompleteError when it can't be
-    reached, or the job was stopped or lost.
+    reached, or the job was stopped or lost; StorageError when this machine's temporary folder can't take what is sent.
     """
     return send(
         lambda folder: pack(config, folder),
@@ -111,27 +115,49 @@ def send(
     _check_url(address)
     refuse_open_dashboard(address)
     shown = redact(address)
-    with _reported(shown):
+    with _packed(pack) as folder, _reported(shown):
         client = _connect(address)
-        with tempfile.TemporaryDirectory(prefix="embedpipe-submit-") as folder:
-            pack(Path(folder))
-            try:
-                job = _patiently(
-                    lambda: client.submit_job(
-                        entrypoint=entrypoint,
-                        entrypoint_num_gpus=gpus or None,
-                        runtime_env={"working_dir": folder, "env_vars": _settings()},
-                        metadata={"program": f"embedpipe {pipeline.__version__}", "output": output},
-                    )
+        try:
+            job = _patiently(
+                lambda: client.submit_job(
+                    entrypoint=entrypoint,
+                    entrypoint_num_gpus=gpus or None,
+                    runtime_env={"working_dir": folder, "env_vars": _settings()},
+                    metadata={"program": f"embedpipe {pipeline.__version__}", "output": output},
                 )
-            except requests.ReadTimeout as error:  # it has the request, and may act on it when it goes on
-                raise IncompleteError(
-                    f"the Ray dashboard at {shown!r} does not answer who sends it the job: {first_line(error)}. The job may run "
-                    f"all the same: check that the dashboard is up, and run again if `ray job list --address {shown}` does not "
-                    "show it"
-                ) from error
+            )
+        except requests.ReadTimeout as error:  # it has the request, and may act on it when it goes on
+            raise IncompleteError(
+                f"the Ray dashboard at {shown!r} does not answer who sends it the job: {first_line(error)}. The job may run "
+                f"all the same: check that the dashboard is up, and run again if `ray job list --address {shown}` does not "
+                "show it"
+            ) from error
     show(f"submitted as {job} to {shown}\n")
     return _follow(client, job, shown, show) if follow else 0
+
+
+@contextmanager
+def _packed(pack: Callable[[Path], None]) -> Iterator[str]:
+    """A temporary folder that `pack` has filled. Raises StorageError where this machine has no room for it."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="embedpipe-submit-", ignore_cleanup_errors=True)
+            )
+            pack(Path(folder))
+        except OSError as error:
+            raise _no_room(error) from error
+        yield folder
+
+
+def _no_room(error: OSError) -> StorageError:
+    found: object = error
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        found = error.args[0][0][-1]  # of a folder: (from, to, why) for each file
+    return StorageError(
+        f"the job can't be packed to be sent, in the temporary folder of this machine: {found}. Make room there, or let TMPDIR "
+        "name a folder that this process may write to, and run again"
+    )
 
 
 def pack(config: Config, folder: Path) -> None:
@@ -327,6 +353,8 @@ def _reported(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise wants_token(address) from error
     except (RayError, RuntimeError, OSError, ValueError, LookupError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise _no_room(error) from error
         if isinstance(error, _AWAY) or _SERVER_ERROR.match(str(error)):  # one that is starting, or has died
             raise IncompleteError(
                 f"no Ray dashboard answers at {address!r}: {first_line(error)}. Check that it is up and --address is right, and "

@@ -6,6 +6,8 @@ import importlib
 import multiprocessing
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -28,17 +30,17 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Ended(Exception):
     """The process is no more; the message says how it ended, as in 'its process was ended by SIGSEGV'.
 
-    by: the signal that somebody else may have sent; None where it ended of itself. SIGKILL where it gave no answer in time
-    and was killed for that: it may have been stopped, or the machine been short of memory.
+    by: the signal that somebody else may have sent; None where it ended of itself. SIGKILL where it gave no answer in time, or
+    took no message, and was killed for that: it may have been stopped, or the machine been short of memory.
     late: that was so.
     idle: it was gone before it was given the last message.
     """
 
-    def __init__(self, how: str, by: signal.Signals | None = None, *, late: bool = False) -> None:
+    def __init__(self, how: str, by: signal.Signals | None = None, *, late: bool = False, idle: bool = False) -> None:
         super().__init__(how)
         self.by = by
         self.late = late
-        self.idle = False
+        self.idle = idle
 
 
 class Throwaway:
@@ -66,17 +68,25 @@ class Throwaway:
         theirs.close()
         self.ended = False
 
-    def send(self, message: object) -> None:
-        """Raises Ended."""
+    def send(self, message: object, timeout_s: float = LOADING_S) -> None:
+        """Raises Ended, also when for so long nothing more of the message was taken: then the process is killed. One that has
+        just been started takes what the pipe doesn't hold when it has loaded its own modules."""
+        self._limit(socket.SO_SNDTIMEO, timeout_s)
         try:
             self._connection.send(message)
+        except BlockingIOError:
+            self.end()
+            raise Ended(
+                f"its process took no message within {timeout_s:g} s", signal.SIGKILL, late=True, idle=True
+            ) from None
         except OSError:
             how = self._ended()
             how.idle = True
             raise how from None
 
     def receive(self, timeout_s: float, while_waiting: Callable[[], None] = lambda: None) -> Any:
-        """The next message. Raises Ended, also when none came in time: then the process is killed."""
+        """The next message. Raises Ended, also when none came in time, or half of one: then the process is killed."""
+        self._limit(socket.SO_RCVTIMEO, timeout_s)
         now = time.monotonic()
         until = now + timeout_s
         try:
@@ -86,9 +96,11 @@ class Throwaway:
                 if now - before > 2 * POLL_S:  # stopped and continued, and so was the other process
                     until += now - before
                 if now >= until:
-                    self.end()
-                    raise Ended(f"no answer within {timeout_s:g} s", signal.SIGKILL, late=True)
+                    raise BlockingIOError
             return self._connection.recv()
+        except BlockingIOError:
+            self.end()
+            raise Ended(f"no answer within {timeout_s:g} s", signal.SIGKILL, late=True) from None
         except (EOFError, OSError):
             raise self._ended() from None
 
@@ -98,6 +110,19 @@ class Throwaway:
         self._process.kill()
         self._process.wait()
         self._connection.close()
+
+    def _limit(self, option: int, seconds: float) -> None:
+        """How long the pipe may stand still in the middle of a message, before reading or writing it raises BlockingIOError. The
+        kernel begins anew when this process was stopped and goes on."""
+        if self.ended:
+            return
+        pipe = socket.socket(fileno=self._connection.fileno())
+        try:
+            pipe.setblocking(True)  # whatever the default of this program's sockets is
+            limit = divmod(max(1, int(seconds * 1e6)), 1_000_000)  # 0 would be none
+            pipe.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *limit))
+        finally:
+            pipe.detach()
 
     def _ended(self) -> Ended:
         self.ended = True
@@ -111,8 +136,15 @@ class Throwaway:
         if code == -signal.SIGKILL:
             return Ended("its process was killed, as the system does when memory runs out", by)
         if code < 0:
-            return Ended(f"its process was ended by {signal.Signals(-code).name}", by)
+            return Ended(f"its process was ended by {_name(-code)}", by)
         return Ended(f"its process ended with exit code {code}")
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the real-time signals only the first and the last have one
+        return f"signal {number}"
 
 
 def serve(target: str, descriptor: int, parent: int) -> None:

@@ -31,7 +31,7 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 509})
-_TRANSIENT_CODES = frozenset(  # of stores that hide them behind a status like 400 or 403
+TRANSIENT_CODES = frozenset(  # of stores that hide them behind a status like 200, 400 or 403
     {
         "BadDigest",
         "IncompleteBody",
@@ -101,7 +101,7 @@ def is_transient(error: BaseException) -> bool:
         return True  # before looking for a status: aiohttp gives a body that was cut short a status of its own, 400
     status, code = http_answer(error)
     if status is not None:
-        return status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES
+        return status in _TRANSIENT_STATUS or code in TRANSIENT_CODES
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.storage.direct import DirectSession
 from pipeline.storage.environment import keep_secret, redact
 from pipeline.storage.faults import client_errors, translate, translated
 from pipeline.storage.object import Stat
-from pipeline.storage.retry import http_answer, retry
+from pipeline.storage.retry import TRANSIENT_CODES, http_answer, retry
 
 DELETE_BATCH = 1000  # keys; the protocol's limit
 CONNECTIONS = 64
@@ -164,27 +164,45 @@ class S3Objects:
         keys = [{"Key": path.partition("/")[2]} for path in paths]
         answer = self._ask("delete_objects", "deleting", paths[0], Delete={"Objects": keys, "Quiet": True}) or {}
         errors = [error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey"]
-        if errors:
-            code = errors[0].get("Code")
-            kind = TransientStorageError if code in ("InternalError", "SlowDown") else StorageError
-            raise kind(
-                redact(
-                    f"deleting {len(errors)} of {len(paths)} objects in s3://{paths[0].partition('/')[0]} failed, "
-                    f"first {errors[0].get('Key')!r} ({code}: {errors[0].get('Message', '')}); "
-                    "the credentials need s3:DeleteObject"
-                )
+        if not errors:
+            return
+        lasting = [error for error in errors if error.get("Code") not in TRANSIENT_CODES]
+        first = (lasting or errors)[0]
+        kind = StorageError if lasting else TransientStorageError
+        raise kind(
+            redact(
+                f"deleting {len(errors)} of {len(paths)} objects in s3://{paths[0].partition('/')[0]} failed, "
+                f"first {first.get('Key')!r} ({first.get('Code')}: {first.get('Message', '')}); "
+                f"{'the credentials need s3:DeleteObject' if lasting else 'the store was slow or away, run again'}"
             )
+        )
 
     def walk(self, prefix: str) -> Iterator[Stat]:
         bucket, _, key = prefix.partition("/")
         request: dict[str, Any] = {"Prefix": key}
+        asked: set[str] = set()
         while True:
-            page = retry(partial(self._ask, "list_objects_v2", "listing", prefix, **request)) or {}
+            page = retry(partial(self._page, prefix, request, asked))
             for found in page.get("Contents", ()):
                 yield Stat(f"{bucket}/{found['Key']}", found["ETag"].strip('"'), found["Size"])
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
+            asked.add(request["ContinuationToken"])
+
+    def _page(self, prefix: str, request: Mapping[str, Any], asked: Set[str]) -> dict[str, Any]:
+        """One answer of a listing. `asked`: the tokens of those before it; one that leads back to them has no end."""
+        page = self._ask("list_objects_v2", "listing", prefix, **request) or {}
+        if page.get("IsTruncated"):
+            token = page.get("NextContinuationToken")
+            if not token or token in asked:
+                found = "that of an answer before it" if token else "none"
+                raise TransientStorageError(
+                    f"listing s3://{prefix}: the answer says that more follows and doesn't lead there: expected a new "
+                    f"NextContinuationToken, found {found}. Run again; where it stays so, the store, or what stands before it, "
+                    "can't be used"
+                )
+        return page
 
     def _ask(
         self, method: str, doing: str, path: str, absent: tuple[int, ...] = (), **request: Any

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from support.jobs import glob_rows, ids, write_parquet
 
@@ -47,6 +48,19 @@ def test_1_a_bug_says_so_without_a_traceback_unless_asked(cli: Cli, job: Job, mo
     assert "Traceback" in loud.err
     assert loud.json["exit_code"] == 1
     assert SECRET not in quiet.out + quiet.err + loud.out + loud.err
+
+
+def test_4_memory_that_runs_out_is_no_bug(cli: Cli, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reports it here waits for somebody else to buy memory."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 49283072 failed")
+
+    monkeypatch.setattr("pipeline.flow.supervisor.run_job", fail)
+    ended = cli("run", "-c", job.file)
+    assert ended.code == 4
+    assert "ran out of memory (ArrowMemoryError: malloc of size 49283072 failed)" in ended.err
+    assert "Run the same command again" in ended.err
 
 
 @pytest.mark.parametrize(

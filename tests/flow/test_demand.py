@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.errors import EncodeError, RefusedError
 from pipeline.flow import demand
 from pipeline.flow.demand import compare, sample
 from pipeline.flow.job import Job, resolve
+from pipeline.flow.throwaway import Throwaway
 from pipeline.source.footers import read_footers
 from pipeline.source.records import Piece, Segment
 from pipeline.source.segments import cut_segments
@@ -104,6 +106,29 @@ def test_a_text_that_ends_the_process_that_measures_ends_no_driver(
     config = make_config(source, str(tmp_path / "out"), tiny_model, quality__min_recall=0.5, model__truncate_dim=4)
     with pytest.raises(EncodeError, match="can't be measured: its process was ended by SIGSEGV"):
         pipeline.run(config)
+
+
+class Stopped(Throwaway):
+    """A process that is stopped before it reads what it is to measure."""
+
+    def __init__(self, target: Callable[[Connection], None]) -> None:
+        super().__init__(target)
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+
+def test_a_process_that_takes_no_sample_does_not_hold_up_the_driver_for_ever(
+    source: Path, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of a large input's segments doesn't fit the pipe, and nobody watches a driver."""
+    monkeypatch.setattr(demand, "Throwaway", Stopped)
+    monkeypatch.setattr(demand, "LOADING_S", 0.2)
+    job = resolve(make_config(source, str(tmp_path / "out"), tiny_model))
+    (file, *_) = job.discover()
+    many = [
+        Segment((Piece(replace(file, uri=f"{file.uri}.{'x' * 200}.{n}"), "bytes", 0, file.size),)) for n in range(3000)
+    ]
+    with pytest.raises(EncodeError, match=r"can't be measured: its process took no message within 0\.2 s"):
+        demand._measure_apart(job, many, len(many))
 
 
 def test_the_sample_is_spread_over_the_input_and_has_each_text_once(

@@ -18,7 +18,7 @@ class Fault:
     """What happens to the next `times` requests with this method whose path contains `path`."""
 
     method: str
-    action: str  # a status with code as in "503 SlowDown"; or: lost, truncated, flipped, unconditional, swallowed, undeletable
+    action: str  # "503 SlowDown"; "answer <XML>"; lost, truncated, flipped, unconditional, swallowed, undeletable
     times: int = 1
     path: str = ""
 
@@ -64,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
         if action and action[0].isdigit():
             status, _, code = action.partition(" ")
             self.answer(int(status), {}, ERROR % code.encode())
+            return
+        if action and action.startswith("answer "):
+            self.answer(200, {"content-type": "application/xml"}, action.partition(" ")[2].encode())
             return
         if action == "swallowed":
             self.answer(200, {"ETag": '"0"'}, b"")

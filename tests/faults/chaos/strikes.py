@@ -69,6 +69,6 @@ def _fault(rng: random.Random, phase: str) -> Fault:
         manner = rng.choices(("kill", "overtake"), (5, 1))[0]
         victim = rng.choices(("holder", "raylet", "board", "gcs"), (12, 2, 2, 1))[0] if manner == "kill" else "holder"
         return Fault(phase, place, victim, manner)
-    manner = rng.choices(("kill", "stop", "part"), (12, 1, 2))[0]
+    manner = rng.choices(("kill", "stop", "part"), (11, 1, 4))[0]
     victim = rng.choices(("holder", "driver", "raylet", "board", "gcs"), (14, 3, 2, 2, 0.4))[0]
     return Fault(phase, place, victim if manner == "kill" else "holder", manner, CHANCE.get(phase, 1.0))
