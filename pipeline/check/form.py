@@ -59,7 +59,7 @@ SPEC: Form = {
     "recipe": {
         "model": {"files": Many((str, str)), "dimensions": int},
         "text": {"column": str | None, "template": str | None},
-        "reader": {"format": str, "csv_delimiter": str},
+        "reader": {"format": str, "csv_delimiter": str, "max_text_bytes": int},
         "prompt": str,
         "task": str | None,
         "max_tokens": int,

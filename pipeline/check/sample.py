@@ -99,7 +99,8 @@ def _search(
     folders = folder_values(uri)
     with open_input(uri, version) as file:
         columns = columns_of(ledger.recipe["text"], column)
-        for found_row in read_rows(file, kind, reader["csv_delimiter"], columns, window):
+        longest = 4 * reader["max_text_bytes"]
+        for found_row in read_rows(file, kind, reader["csv_delimiter"], columns, window, longest):
             raw = with_folders(found_row, folders)
             found = _under_id(by_id, id_of(raw, column)) if column else _at_position(raw, positions)
             if found and (text := text_of(raw, ledger.recipe["text"])) is not None:

@@ -112,7 +112,7 @@ def _recount(file: tuple[str, str], reader: Mapping[str, Any], spans: Sequence[M
         with open_input(uri, found.version) as opened:
             if found.version != version:  # it can be read, so it isn't its rights alone that have changed
                 return Recount(0, reason="changed")
-            rows = count_rows(opened, kind, reader["csv_delimiter"])
+            rows = count_rows(opened, kind, reader["csv_delimiter"], 4 * reader["max_text_bytes"])
         if spans is None:
             return Recount(rows)
         with open_input(uri, version) as opened:  # anew: some of the readers have closed it

@@ -40,11 +40,17 @@ _GZIP = b"\x1f\x8b"
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
 """How a frame begins, and one that readers pass over: some writers put one of those first."""
 _BATCH_ROWS = 1024
+LONGEST = 32 << 20
+"""Bytes of a line beyond which it is a row that nobody reads, where a job doesn't say."""
+
+_CSV_LONGEST, _CSV_ROW, _CSV_FIELD, _CSV_PLACE = 1 << 17, 512 << 20, 64, 9
+"""Of CSV: the characters that a line may have at least; the bytes that a row may take, twice as many as a run lets it; what a
+field takes beside its characters, and its place among the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as found. `values` is None for a line that can't be understood: still a row."""
+    """A row as found. `values` is None for a line that can't be understood, or is too long to be: still a row."""
 
     row: int  # number in the file, from 0
     offset: int  # where its line starts in the (inflated) file; -1 for columnar formats and CSV
@@ -70,22 +76,23 @@ def kind_of(uri: str, configured: str) -> Kind | None:
     return _BY_SUFFIX.get(parts[-1])
 
 
-def count_rows(file: BinaryIO, kind: Kind, delimiter: str) -> int:
-    """Rows of a whole file. Memory: one line, or one record batch."""
+def count_rows(file: BinaryIO, kind: Kind, delimiter: str, longest: int = LONGEST) -> int:
+    """Rows of a whole file. Memory: one line, of which no more than `longest` bytes are kept, or one record batch."""
     if kind == "parquet":
         return int(pq.ParquetFile(file).metadata.num_rows)
     if kind == "arrow":
         return sum(batch.num_rows for batch in _batches(file))
     if kind in ("csv", "tsv"):
-        return sum(1 for _ in _csv(_inflated(file), "\t" if kind == "tsv" else delimiter))
-    lines = (line for _, line in _lines(_inflated(file)))
-    return sum(1 for line in lines if kind == "text" or line.strip())
+        return sum(1 for _ in _csv(_inflated(file), "\t" if kind == "tsv" else delimiter, longest))
+    lines = (line for _, line in _lines(_inflated(file), longest))
+    return sum(1 for line in lines if kind == "text" or line is None or line.strip())
 
 
 def read_rows(
-    file: BinaryIO, kind: Kind, delimiter: str, columns: list[str], window: Window | None = None
+    file: BinaryIO, kind: Kind, delimiter: str, columns: list[str], window: Window | None = None, longest: int = LONGEST
 ) -> Iterator[RawRow]:
-    """Rows of a file, with at least the top-level `columns` (those the file has), in file order.
+    """Rows of a file, with at least the top-level `columns` (those the file has), in file order; of a line longer than
+    `longest` bytes only that it is there.
 
     With a window at least its rows; parts of the file outside are skipped where the format allows it.
     """
@@ -94,12 +101,12 @@ def read_rows(
     elif kind == "arrow":
         yield from _arrow_rows(file, columns)
     elif kind in ("csv", "tsv"):
-        for row, values in enumerate(_csv(_inflated(file), "\t" if kind == "tsv" else delimiter)):
+        for row, values in enumerate(_csv(_inflated(file), "\t" if kind == "tsv" else delimiter, longest)):
             if window is not None and window.measure == "rows" and row >= window.stop:
                 return
             yield RawRow(row, -1, values)
     else:
-        yield from _line_rows(file, kind, window)
+        yield from _line_rows(file, kind, window, longest)
 
 
 def _parquet_rows(parquet: pq.ParquetFile, columns: list[str], window: Window | None) -> Iterator[RawRow]:
@@ -167,20 +174,21 @@ def _has_own_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
 
 
-def _line_rows(file: BinaryIO, kind: Kind, window: Window | None) -> Iterator[RawRow]:
+def _line_rows(file: BinaryIO, kind: Kind, window: Window | None, longest: int) -> Iterator[RawRow]:
     inflated, start = _inflated(file), 0
     if window is not None and window.measure == "bytes" and inflated is file:
         start = window.start
         file.seek(start)
     row = 0
-    for offset, line in _lines(inflated, start):
+    for offset, line in _lines(inflated, longest, start):
         place = offset if window is None or window.measure == "bytes" else row
         if window is not None and place >= window.stop:
             return
-        if kind == "jsonl" and not line.strip():
+        if kind == "jsonl" and line is not None and not line.strip():
             continue
         if window is None or place >= window.start:
-            yield RawRow(row, offset, _text(line) if kind == "text" else _json(line))
+            read = _text if kind == "text" else _json
+            yield RawRow(row, offset, None if line is None else read(line))
         row += 1
 
 
@@ -214,12 +222,21 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _lines(file: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(offset, line without its end) of each line from `offset` on; only `\\n` ends one, the last may lack it."""
-    for line in io.BufferedReader(cast(io.RawIOBase, _Raw(file)), 1 << 20):
-        start, body = offset, line.removesuffix(b"\n").removesuffix(b"\r")
+def _lines(file: BinaryIO, longest: int, offset: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    """(offset, line without its end) of each line from `offset` on; only `\\n` ends one, the last may lack it. None for one of
+    more than `longest` bytes, which a packed file may have of any length."""
+    read = io.BufferedReader(cast(io.RawIOBase, _Raw(file)), 1 << 20).readline
+    while line := read(longest + 1):
+        start, whole = offset, len(line) <= longest or line.endswith(b"\n")
         offset += len(line)
-        yield start, body.removeprefix(BOM) if start == 0 else body
+        if whole:
+            body = line.removesuffix(b"\n").removesuffix(b"\r")
+            yield start, body.removeprefix(BOM) if start == 0 else body
+            continue
+        while line and not line.endswith(b"\n"):
+            line = read(1 << 20)
+            offset += len(line)
+        yield start, None
 
 
 class _Raw(io.RawIOBase):
@@ -237,15 +254,41 @@ class _Raw(io.RawIOBase):
         return len(data)
 
 
-def _csv(file: BinaryIO, delimiter: str) -> Iterator[dict[str, Any]]:
-    """Rows after the header, as RFC 4180 has them; blank lines are neither."""
+def _csv(file: BinaryIO, delimiter: str, longest: int) -> Iterator[dict[str, Any]]:
+    """Rows after the header, as RFC 4180 has them; blank lines are neither. Raises csv.Error for a row that takes far more memory
+    than a run would give it: quotes can hold together any number of lines."""
     text = io.TextIOWrapper(
         io.BufferedReader(_Raw(file), 1 << 20), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
     csv.field_size_limit(1 << 30)
-    rows = (fields for fields in csv.reader(text, delimiter=delimiter) if fields)
+    lines = _RowLines(text, delimiter, max(longest, _CSV_LONGEST))
+    rows = (fields for fields in lines.rows() if fields)
     header = next(rows, [])
     return (dict(zip(header, fields, strict=False)) for fields in rows)
+
+
+class _RowLines:
+    """The lines of CSV, with a bound on each, and on those of one row together."""
+
+    def __init__(self, text: io.TextIOWrapper, delimiter: str, longest: int) -> None:
+        self._text, self._delimiter, self._longest = text, delimiter, longest
+        self._taken = 0
+
+    def rows(self) -> Iterator[list[str]]:
+        for fields in csv.reader(self._lines(), delimiter=self._delimiter):
+            self._taken = 0
+            yield fields
+
+    def _lines(self) -> Iterator[str]:
+        most = max(_CSV_ROW, 4 * self._longest)
+        while line := self._text.readline(self._longest + 1):
+            fields = line.count(self._delimiter)
+            self._taken += len(line) + _CSV_PLACE * fields + _CSV_FIELD * min(fields, len(line) - fields)
+            if len(line) > self._longest or self._taken > most:
+                raise csv.Error(
+                    f"a line of more than {self._longest:,} characters, or a row that takes more than {most:,} bytes"
+                )
+            yield line
 
 
 def _text(line: bytes) -> dict[str, Any] | None:

@@ -24,11 +24,16 @@ PLACES = (
 )
 """Keys that hold a path or a URL."""
 
-_USER_INFO = re.compile(r"://(?:[^/\s:@]*:[^\s@]*|[^/\s@]*)@")  # a secret key may hold slashes
+_USER_INFO = re.compile(
+    r"(?:://|\b(?:s3[an]?|gcs?|gs|az|adl|abfss?|wasbs?|oss|https?|s?ftps?|ssh|(?:web)?hdfs):/*)(?:[^/\s:@]*:[^\s@]*|[^/\s@]*)@",
+    re.IGNORECASE,
+)
+"""A secret key may hold slashes, and those behind the scheme may be forgotten, or typed once too often."""
 _CONTAINER = re.compile(r"(?:abfs|wasb)s?://[\w-]+@[\w.-]+(?:/|$)", re.IGNORECASE)
 """Azure's own spelling of <container>@<account>, which is no credential."""
 _SIGNED = re.compile(
-    r"[?&;](?:x-(?:amz|goog)-|sig=|signature=|sv=|token=|awsaccesskeyid=|(?:account|sharedaccess)key=|password=|secret=)",
+    r"[?&;](?:x-(?:amz|goog)-|sig=|sv=|key=|[\w.-]*(?:signature|token|passw(?:or)?d|secret|credential|(?:api|account|access)[-_]?key"
+    r"(?:[-_]?id)?)=)",
     re.IGNORECASE,
 )
 _SECRET = (

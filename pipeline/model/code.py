@@ -32,8 +32,13 @@ def refuse_code(directory: Path) -> None:
         _refuse_arguments(path, read_object(path))
     for path in directory.rglob("*.index.json"):
         _refuse_shards(path, read_object(path).get("weight_map"))
-    if escape := _escaping_link(directory):
-        raise ModelError(f"{escape} is a link to a place outside the model directory; copy the file itself")
+    for link in (path for path in directory.rglob("*") if path.is_symlink()):
+        if _escapes(link, directory):
+            raise ModelError(f"{link} is a link to a place outside the model directory; copy the file itself")
+        if link.is_dir():  # which nothing here looks into, and the libraries do
+            raise ModelError(
+                f"{link} is a link to a folder, whose files are neither hashed nor looked at; copy the folder itself"
+            )
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
@@ -71,11 +76,8 @@ def _refuse_shards(path: Path, weights: Any) -> None:
             raise ModelError(f"{path}: the weights in {name!r} lie outside the model directory")
 
 
-def _escaping_link(directory: Path) -> Path | None:
-    """A link out of the directory; the hub cache's own layout (snapshots/… → blobs/…) is fine."""
+def _escapes(link: Path, directory: Path) -> bool:
+    """Whether a link leads out of the directory; the hub cache's own layout (snapshots/… → blobs/…) is fine."""
     top = Path(os.path.realpath(directory))
     homes = [top, *([top.parent.parent / "blobs"] if top.parent.name == "snapshots" else [])]
-    for path in directory.rglob("*"):
-        if path.is_symlink() and not any(Path(os.path.realpath(path)).is_relative_to(home) for home in homes):
-            return path
-    return None
+    return not any(Path(os.path.realpath(link)).is_relative_to(home) for home in homes)

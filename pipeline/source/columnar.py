@@ -21,10 +21,12 @@ larger they are read whole: read in pieces, pyarrow makes the room that a page s
 it sees that the chunk has less."""
 
 DECODED_ROWS = 16
-"""Rows that are decoded at once where nothing tells how large they become: as DELTA_BYTE_ARRAY writes values, one shares its
-beginning with the one before it, so that a MiB of memory is a few bytes of a file."""
+"""Rows that are decoded at once, and one where nothing tells how large they become: as DELTA_BYTE_ARRAY writes values, one
+shares its beginning with the one before it, so that a MiB of memory is a few bytes of a file. A column may go over to that
+behind a dictionary, where nobody has looked."""
 
 EVERY_ROW = 1 << 62
+SEARCHED = 10_000  # of a file's columns, for one that a missing one may be meant for
 SHOWN_CHARS = 40  # of a column's name, which in a damaged file may be anything
 UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, AttributeError, TypeError, LookupError)
 """What pyarrow raises on damaged files. MemoryError: a length that is nonsense. The last three come out of extension types,
@@ -65,10 +67,11 @@ def _parquet(stream: BinaryIO, piece: Piece, names: Sequence[str]) -> Iterator[t
         if piece.start <= first < piece.stop:
             size, start = _batch_rows(metadata.num_rows, metadata.total_byte_size), first
             longest = dictionaries.longest(group)
-            few = DECODED_ROWS if longest is None else max(1, min(size, BATCH_BYTES // max(1, longest)))
+            known = longest is not None and dictionaries.stay  # such a batch holds all of its dictionary: few are made
+            few = 1 if longest is None else max(1, min(size if known else DECODED_ROWS, BATCH_BYTES // max(1, longest)))
             with _failing(file, f"row group {group}"):
                 batches = parquet.iter_batches(few, row_groups=[group], columns=columns, use_threads=False)
-                for batch in batches if longest is not None else _gathered(batches, size):
+                for batch in batches if known else _gathered(batches, size):
                     yield start, batch
                     start += batch.num_rows
             if start != first + metadata.num_rows:
@@ -82,13 +85,15 @@ def _gathered(source: Iterator[pa.RecordBatch], most_rows: int) -> Iterator[pa.R
     """Batches of about 4 MiB out of smaller ones, their dictionaries decoded."""
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
-    for small in source:
-        batch = pa.RecordBatch.from_arrays([decoded(column) for column in small.columns], small.schema.names)
-        if waiting and (rows + batch.num_rows > most_rows or size + batch.nbytes > BATCH_BYTES):
+    for batch in source:
+        if any(pa.types.is_dictionary(field.type) for field in batch.schema):
+            batch = pa.RecordBatch.from_arrays([*map(decoded, batch.columns)], batch.schema.names)  # noqa: PLW2901
+        taken = batch.get_total_buffer_size()
+        if waiting and (rows + batch.num_rows > most_rows or size + taken > BATCH_BYTES):
             yield pa.concat_batches(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + taken
     if waiting:
         yield pa.concat_batches(waiting)
 
@@ -247,7 +252,7 @@ def _reach(batch: pa.RecordBatch, file: InputFile, name: str) -> pa.Array | None
 
 def missing_column(file: InputFile, name: str, present: Sequence[str]) -> InputError:
     """The error for a column that a file doesn't have."""
-    near = difflib.get_close_matches(name, present, n=1)
+    near = difflib.get_close_matches(name, present[:SEARCHED], n=1)
     hint = (
         f"did you mean {_shown(near[0])}?" if near else f"it has {', '.join(map(_shown, present[:12])) or 'no columns'}"
     )

@@ -23,9 +23,13 @@ LEAST_LONGEST = 1 << 17
 FIELD_BYTES = 64
 """What a field takes in memory beside its characters: a file of a million empty columns is a small one."""
 
+SHARED_BYTES = 9
+"""What one of no or one character takes: Python has each of those once."""
+
 ROW_BYTES = 256 << 20
 """What a row may take in memory at least, by its characters and fields. Neither lines nor fields bound it: many short ones of
-both can be quoted into one row. Commas count as ends of fields wherever they stand: a text of nothing else is no text."""
+both can be quoted into one row. Commas count as ends of fields wherever they stand, so that a text of many takes up to 24 bytes
+a character here: one of 8 MiB passes, whatever is in it."""
 
 MOST_COLUMNS = 2_000_000
 
@@ -88,7 +92,7 @@ def csv_rows(
     delimiter = "\t" if file.format == "tsv" else delimiter
     lines = _Lines(text, longest, delimiter)
     rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
-    number, blank = -1, 0
+    number, blank, fields = -1, 0, []
     try:
         for fields in rows:
             lines.taken = 0
@@ -102,35 +106,39 @@ def csv_rows(
             if blank > MOST_BLANK:
                 raise csv.Error(f"more than {MOST_BLANK:,} blank lines in a row")
     except csv.Error as error:
+        del rows, fields  # the error may be kept, and what it was raised in with it: a row of 256 MiB
         place = f"row {number:,}" if number >= 0 else "the header"
         raise InputError(f"{file.uri}, {place}: {one_line(error)}; check quotes and input.csv_delimiter") from error
 
 
-class _Lines(Iterator[str]):
+class _Lines:
     """Lines, so that neither one without end nor a row of lines without end comes into memory whole. `taken`: bytes that the
-    lines of a row take, its fields included; set to 0 by who has its row."""
+    lines of a row take once they are fields, at most; set to 0 by who has its row."""
 
     def __init__(self, text: io.TextIOWrapper, longest: int, delimiter: str) -> None:
         self._text, self._longest, self._delimiter = text, longest, delimiter
         self.taken = 0
 
-    def __next__(self) -> str:
-        line = self._text.readline(self._longest + 1)
-        if not line:
-            raise StopIteration
-        if len(line) > self._longest:
-            raise csv.Error(
-                f"a line is longer than {self._longest:,} characters, the larger of {LEAST_LONGEST:,} and four times "
-                "rows.max_text_bytes, so that the end of its row isn't looked for"
-            )
-        self.taken += len(line) + FIELD_BYTES * line.count(self._delimiter)
-        most = max(ROW_BYTES, 2 * self._longest)
-        if self.taken > most:
-            raise csv.Error(
-                f"its row takes more than {most:,} bytes, a character counted as one and a field as {FIELD_BYTES} more, so that "
-                "its end isn't looked for"
-            )
-        return line
+    def __iter__(self) -> Iterator[str]:
+        read, longest, delimiter = self._text.readline, self._longest, self._delimiter
+        most = max(ROW_BYTES, 2 * longest)
+        while line := read(longest + 1):
+            size = len(line)
+            if size > longest:
+                raise csv.Error(
+                    f"a line is longer than {longest:,} characters, the larger of {LEAST_LONGEST:,} and four times "
+                    "rows.max_text_bytes, so that the end of its row isn't looked for"
+                )
+            self.taken += size
+            if ends := line.count(delimiter):
+                longer = (size - ends) // (2 if line.isascii() else 1)  # letters beyond ASCII aren't shared
+                self.taken += SHARED_BYTES * ends + FIELD_BYTES * (longer if longer < ends else ends)
+            if self.taken > most:
+                raise csv.Error(
+                    f"its row takes more than {most:,} bytes, a character counted as one and a field as up to "
+                    f"{FIELD_BYTES + SHARED_BYTES} more, so that its end isn't looked for"
+                )
+            yield line
 
 
 def _columns(batch: list[list[str]], stop: int, header: list[str], names: tuple[str, ...], file: InputFile) -> Columns:

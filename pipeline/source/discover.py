@@ -68,7 +68,9 @@ def _input_file(file: Found, root: str, source: Input) -> InputFile:
             if separator and key
         )
     except UnicodeDecodeError as error:
-        raise InputError(f"{file.uri}: a folder's name stands for bytes that are no UTF-8 ({error}); rename it") from error
+        raise InputError(
+            f"{file.uri}: a folder's name stands for bytes that are no UTF-8 ({error}); rename it"
+        ) from error
     return InputFile(file.uri, file.version, file.size, kind, compression, path, folders)
 
 

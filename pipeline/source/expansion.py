@@ -29,6 +29,9 @@ class Dictionaries:
         # From the schema: pyarrow ends the process over what a damaged footer may say of a single column chunk.
         columns = map(parquet.schema.column, range(len(parquet.schema)))
         self._names = [c.path for c in columns if c.path in names and c.physical_type == "BYTE_ARRAY"]
+        needed = {name.split(".")[0] for name in names} | set(names)
+        self.stay = any(pa.types.is_dictionary(field.type) for field in parquet.schema_arrow if field.name in needed)
+        """Whether any of the needed columns is a dictionary in Arrow too."""
         self._file = pq.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=self._names, pre_buffer=False)
 
     def longest(self, group: int) -> int | None:

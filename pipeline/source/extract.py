@@ -88,7 +88,7 @@ def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extrac
         pa.array(np.full(n, index, np.int32)),
         columns.position,
         ids,
-        pc.if_else(pc.is_valid(rejected), pa.scalar(None, pa.string()), text),
+        _where_none(text, rows.kinds),
         rejected,
         reasons,
         pa.array(rows.raw, pa.binary()),
@@ -96,6 +96,12 @@ def extract(columns: Columns, file: InputFile, index: int, by_byte: bool, extrac
         columns.next,
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _where_none(text: pa.Array, kinds: Objects) -> pa.Array:
+    """The text of rows that are not set aside, in room of their size: Arrow's `if_else` keeps as much as all of them had, and a
+    unit may gather hundreds of rows of 32 MiB that are oversize."""
+    return text.take(pa.array(np.arange(len(kinds)), mask=kinds != None))  # noqa: E711  (elementwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +187,16 @@ def _written(rows: _Rows, name: str) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if pa.types.is_timestamp(array.type) and array.type.tz is not None:
             raise InputError(
-                f"{rows.file.uri}: column {name!r} is {array.type}, whose time zone is not one that is known here ({error}); "
-                "give it another at the source, or leave the column out of input.template"
+                f"{rows.file.uri}: column {name!r} is {one_line(array.type)}, whose time zone is not one that is known here "
+                f"({one_line(error)}); give it another at the source, or leave the column out of input.template"
             ) from error
         raise _drifted(rows, name, "text, numbers, booleans, dates or times") from error
     if pa.types.is_temporal(array.type):
         beyond = pc.fill_null(pc.starts_with(written, BEYOND), False).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(beyond)[:1]:
             raise InputError(
-                f"{rows.place(int(row))}: column {name!r} ({array.type}) holds a {written[int(row)].as_py().strip('<>')}: no date "
-                "or time that can be written; change it at the source, or leave the column out of input.template"
+                f"{rows.place(int(row))}: column {name!r} ({array.type}) holds a {written[int(row)].as_py().strip('<>')}: no "
+                "date or time that can be written; change it at the source, or leave the column out of input.template"
             )
     return written
 
@@ -259,8 +265,8 @@ def _cast(rows: _Rows, name: str, target: pa.DataType) -> pa.Array:
         return array.cast(target)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"{rows.place(0)} or soon after: a value of column {name!r} ({one_line(array.type)}) does not fit {target}, the type it "
-            f"has in the result ({error}); change it at the source"
+            f"{rows.place(0)} or soon after: a value of column {name!r} ({one_line(array.type)}) does not fit {target}, the type "
+            f"it has in the result ({one_line(error)}); change it at the source"
         ) from error
 
 
@@ -279,8 +285,8 @@ def _widens(kind: pa.DataType, target: pa.DataType) -> bool:
 
 def _drifted(rows: _Rows, name: str, expected: str) -> InputError:
     return InputError(
-        f"{rows.file.uri}: column {name!r} is {one_line(rows.array(name).type)}, but the job was resolved with {expected}; give the "
-        "column one type in all files"
+        f"{rows.file.uri}: column {name!r} is {one_line(rows.array(name).type)}, but the job was resolved with {expected}; give "
+        "the column one type in all files"
     )
 
 

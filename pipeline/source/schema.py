@@ -1,7 +1,9 @@
 """Resolving columns: which the text, the id and the kept columns are, and of what type, before anything is planned."""
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -71,7 +73,7 @@ def inspect(
         try:
             resolved(file, found)
         except InputError as error:
-            refused.append(error)
+            refused.append(_light(error))
         else:
             usable.append((file, found))
         filled = [(each, _filled(types, usable)) for each, types in usable]
@@ -88,6 +90,15 @@ def inspect(
     for file in files:
         check_not_empty(file)
     raise InputError(f"{files[0].uri}: there is no row in it, nor in any other input file")
+
+
+def _light(error: InputError) -> InputError:
+    """The error without what the functions held that it came through: rows of hundreds of MiB, for each error that is kept."""
+    inner: BaseException | None = error
+    while inner is not None:
+        traceback.clear_frames(inner.__traceback__)
+        inner = inner.__cause__ or inner.__context__
+    return error
 
 
 def _filled(found: Types, others: Sequence[tuple[InputFile, Types]]) -> Types:
@@ -159,15 +170,19 @@ class _Look:
     texts: frozenset[str]  # columns that the text is made of
     asked: frozenset[str]  # and all others that are asked for
 
-    @property
+    @cached_property
     def name_chars(self) -> int:
         """Beyond this a column's name is none that is of use."""
         return max(NAME_CHARS, *map(len, self.asked), 0)
 
+    @cached_property
+    def needed(self) -> frozenset[str]:
+        """Columns that are asked for, and those that they lie in."""
+        parts = (name.split(".") for name in self.asked)
+        return frozenset(".".join(path[:end]) for path in parts for end in range(1, len(path) + 1))
 
-def _with_rows(
-    files: Sequence[InputFile], look: _Look, refused: list[InputError]
-) -> Iterator[tuple[InputFile, Types]]:
+
+def _with_rows(files: Sequence[InputFile], look: _Look, refused: list[InputError]) -> Iterator[tuple[InputFile, Types]]:
     """Files with rows and their columns. An empty file often has no columns, or columns of no type. What can't be read
     goes to `refused`."""
     for file in files:
@@ -176,7 +191,7 @@ def _with_rows(
         try:
             types, has_rows = _types(file, look)
         except InputError as error:
-            refused.append(error)
+            refused.append(_light(error))
             continue
         if has_rows:
             yield file, types
@@ -188,9 +203,9 @@ def _types(file: InputFile, look: _Look) -> tuple[Types, bool]:
         with open_input(file.uri, file.version) as stream:
             if file.format == "parquet":
                 parquet = pq.ParquetFile(stream)
-                return list(_flat(parquet.schema_arrow, look.name_chars)), parquet.metadata.num_rows != 0
+                return _flat(parquet.schema_arrow, look), parquet.metadata.num_rows != 0
             if file.format == "arrow":
-                return list(_flat(arrow_schema(stream), look.name_chars)), _arrow_has_rows(stream, file)
+                return _flat(arrow_schema(stream), look), _arrow_has_rows(stream, file)
             if file.format in ("csv", "tsv"):
                 rows = csv_rows(stream, file, look.csv_delimiter, look.longest)
                 types = [(name, pa.string()) for name in next(rows, ())]
@@ -216,18 +231,22 @@ def _arrow_has_rows(stream: BinaryIO, file: InputFile) -> bool:
     return False
 
 
-def _flat(fields: Sequence[pa.Field], name_chars: int, prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
+def _flat(schema: pa.Schema, look: _Look) -> Types:
     """Columns; those nested in others after them, since a name with a dot of its own goes first."""
-    for field in fields:
-        yield prefix + field.name, field.type
-    for field in fields:
-        if pa.types.is_struct(field.type) and len(prefix) + len(field.name) < name_chars:
-            yield from _flat(list(field.type), name_chars, f"{prefix}{field.name}.")
+    found: Types = []
+    waiting: list[tuple[str, Sequence[pa.Field]]] = [("", schema)]
+    while waiting:
+        prefix, fields = waiting.pop()
+        for field in fields:
+            path = prefix + field.name
+            if not prefix or path in look.needed or (len(found) < MOST_NAMES and len(path) <= look.name_chars):
+                found.append((path, field.type))
+                if pa.types.is_struct(field.type):
+                    waiting.append((f"{path}.", list(field.type)))
+    return found
 
 
-def _jsonl_types(
-    source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, look: _Look
-) -> tuple[Types, bool]:
+def _jsonl_types(source: Iterator[tuple[int, int, bytes, bool]], file: InputFile, look: _Look) -> tuple[Types, bool]:
     found: dict[str, pa.DataType] = {}
     seen = objects = blank = 0
     for _, end, data, _ in source:
@@ -262,7 +281,7 @@ def _note_types(row: dict[str, object], found: dict[str, pa.DataType], look: _Lo
                 continue
             path = prefix + name
             kind, known = _json_type(value), found.get(path)
-            if known is None and len(found) >= MOST_NAMES and path not in look.asked:
+            if known is None and len(found) >= MOST_NAMES and path not in look.needed:
                 continue
             if (
                 known is None

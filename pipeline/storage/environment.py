@@ -35,10 +35,16 @@ _SECRET_NAME = re.compile(
     r"SECRET|TOKEN(?!IZERS)|PASSWORD|PASSPHRASE|CONNECTION_STRING|(ACCESS|ACCOUNT|STORAGE|API)_KEY(?!_FILE)",
     re.IGNORECASE,
 )
-# Secret keys may hold slashes, so a user info with a colon may too.
-_USERINFO = re.compile(r"(?<=://)(?:[^/\s:'\"]*:[^\s@'\"]*|[^/\s@'\"]*)@")
+# Secret keys may hold slashes, so a user info with a colon may too. Slashes are forgotten, or typed once too often.
+_USERINFO = re.compile(
+    r"(://|\b(?:s3[an]?|gcs?|gs|az|adl|abfss?|wasbs?|oss|https?|s?ftps?|ssh|(?:web)?hdfs):/*)"
+    r"(?![a-z0-9-]{3,63}@[a-z0-9]+\.(?:dfs|blob)\.core\.)"  # Azure's own spelling of a container
+    r"(?:[^/\s:'\"]*:[^\s@'\"]*|[^/\s@'\"]*)@",
+    re.IGNORECASE,
+)
 _SIGNED_QUERY = re.compile(
-    r"[?;][^\s'\"<>]*(?:x-amz-|x-goog-|signature|accesskey|accountkey|googleaccessid|sig=|token|password|secret)[^\s'\"<>]*",
+    r"[?;][^\s'\"<>]*(?:x-amz-|x-goog-|signature|(?:access|account|api)[-_]?key|googleaccessid|sig=|(?<=[?;&])key=|token|"
+    r"passw(?:or)?d|secret|credential)[^\s'\"<>]*",
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 6  # characters; a shorter value ("true", "none") would black out ordinary words
@@ -94,7 +100,7 @@ def keep_secret(value: str) -> None:
 def redact(text: str) -> str:
     """`text` without user info and signatures in URLs, without any value of a secret environment variable, and without what
     `keep_secret` was told."""
-    text = _USERINFO.sub(f"{HIDDEN}@", text)
+    text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
     text = _SIGNED_QUERY.sub(f"?{HIDDEN}", text)
     secrets = {
         value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name)

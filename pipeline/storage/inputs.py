@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pipeline.storage.pinned import LocalReader, RangeReader, buffered
 from pipeline.storage.uri import Place, Scheme, parse
 
 _HADOOP_FOLDER = "_$folder$"
+_MOST_WAYS = 1000
+"""In which links may lead to one folder: two links on each of a few dozen levels are more ways than anybody can walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,10 @@ def _below(scheme: Scheme, root: str, rest: str) -> Iterator[Found]:
             if matches(path):
                 full = f"{root}/{path}"
                 status = _status(full)
-                if status is None:
-                    raise _dangling(full) if os.path.lexists(full) else _changed(full)
-                yield _from_status(full, status, root or "/")
+                if status is not None:
+                    yield _from_status(full, status, root or "/")
+                elif os.path.lexists(full):  # else it is gone since it was listed, as a writer's temporary file is
+                    raise _dangling(full)
         return
     uri_root = str(Place(scheme, root))
     for found in connect(scheme).walk(f"{root}/{fixed_start(rest)}"):
@@ -142,19 +146,25 @@ def _find(place: Place) -> Found | None:
 
 
 def _walk_folder(root: str) -> Iterator[str]:
-    """Paths, from `root`, of all that isn't a folder. Links to folders are followed, but never round in circles."""
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    """Paths, from `root`, of all that isn't a folder. Links to folders are followed, but never round in circles. Raises
+    InputError for a folder that they lead to in more ways than can be meant."""
+    waiting: list[tuple[str, frozenset[tuple[int, int]], bool]] = [("", frozenset(), False)]
+    ways: Counter[tuple[int, int]] = Counter()
     while waiting:
-        below, above = waiting.pop()
+        below, above, linked = waiting.pop()
         path = f"{root}/{below}"
         with suppress(FileNotFoundError, NotADirectoryError), translated("listing", path):
             status = Path(path).stat()
             if (identity := (status.st_dev, status.st_ino)) in above:
                 continue
+            if linked:
+                ways[identity] += 1
+                if ways[identity] > _MOST_WAYS:
+                    raise _tangled(path)
             with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.is_dir():
-                        waiting.append((f"{below}{entry.name}/", above | {identity}))
+                        waiting.append((f"{below}{entry.name}/", above | {identity}, linked or entry.is_symlink()))
                     else:
                         yield below + entry.name
 
@@ -238,6 +248,13 @@ def _open_object(place: Place, version: str) -> Iterator[BinaryIO]:
             raise _changed(str(place))
     with buffered(RangeReader(int(size), fetch)) as file:
         yield file
+
+
+def _tangled(path: str) -> InputError:
+    return InputError(
+        f"{os.path.realpath(path)}: links lead to this folder in more than {_MOST_WAYS:,} ways, of which {path} is one, and each "
+        "of its files would be read as often; remove links, so that one way is left"
+    )
 
 
 def _dangling(path: str) -> InputError:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from source.conftest import read_table, source_of
 from support.rights import without_rights
 
-from pipeline.check import source
+from pipeline.check import source, source_rows
 from pipeline.check.source_rows import Window, count_rows, is_compressed, kind_of, read_rows
+from pipeline.config.schema import Rows
+from pipeline.errors import InputError
+from pipeline.source import delimited
+from pipeline.source.records import InputFile
 from pipeline.storage.inputs import find
+
+READER = {"format": "auto", "csv_delimiter": ",", "max_text_bytes": 1000}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +189,7 @@ def test_a_source_that_may_not_be_looked_at_any_more_is_told_like_one_that_is_go
     """It ended the whole check, of an output that is sound."""
     path = tmp_path / "a.jsonl"
     os.mkfifo(path)
-    recount = source._recount((str(path), "1"), {"format": "auto", "csv_delimiter": ","}, [])
+    recount = source._recount((str(path), "1"), READER, [])
     assert recount.reason.startswith("can't be read: ")
 
 
@@ -200,10 +208,10 @@ def test_a_source_that_may_not_be_read_any_more_is_not_called_changed(open_folde
     found = find(str(path))
     assert found is not None
     with without_rights(path):
-        recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+        recount = source._recount((str(path), found.version), READER, [])
     assert re.match("can't be read: .*permission denied", recount.reason)
     path.write_text('{"text": "another"}\n')
-    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+    recount = source._recount((str(path), found.version), READER, [])
     assert recount.reason == "changed"
 
 
@@ -216,7 +224,7 @@ def test_a_file_is_counted_and_looked_through_again(tmp_path: Path, name: str) -
     path.write_bytes(pack.get(name.rpartition(".")[2], bytes)(plain))
     found = find(str(path))
     assert found is not None
-    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, [])
+    recount = source._recount((str(path), found.version), READER, [])
     assert (recount.rows, recount.reason) == (1, "")
 
 
@@ -228,5 +236,79 @@ def test_a_damaged_gzip_source_can_not_be_counted_and_is_no_bug(tmp_path: Path) 
     path.write_bytes(whole)
     found = find(str(path))
     assert found is not None
-    recount = source._recount((str(path), found.version), {"format": "auto", "csv_delimiter": ","}, None)
+    recount = source._recount((str(path), found.version), READER, None)
     assert recount.reason.startswith("can't be read: Error -3 while decompressing data")
+
+
+# ── lines and rows without end ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def grown(call: Callable[[], Any]) -> tuple[Any, int]:
+    """What comes of it, and the bytes that Python took on the way."""
+    tracemalloc.start()
+    try:
+        return call(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl"])
+@pytest.mark.parametrize("filling", [b"x", b" "])
+def test_a_line_without_end_is_a_row_and_does_not_come_into_memory(kind: str, filling: bytes) -> None:
+    """A run sets it aside as oversize. 600 kB of gzip were 1.2 GB of memory for whoever held its output against it."""
+    good = b'{"text": "a"}\n'
+    packed = gzip.compress(good) + gzip.compress(filling * (1 << 20)) * 40 + gzip.compress(b"\n" + good)
+    count, peak = grown(lambda: count_rows(io.BytesIO(packed), kind, ",", 1000))  # type: ignore[arg-type]
+    assert count == 3
+    assert peak < 10_000_000
+    rows, peak = grown(lambda: list(read_rows(io.BytesIO(packed), kind, ",", ["text"], None, 1000)))  # type: ignore[arg-type]
+    assert [row.values is None for row in rows] == [False, True, False]
+    assert [(row.row, row.offset) for row in rows] == [(0, 0), (1, 14), (2, 15 + 40 * (1 << 20))]
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("length", [39, 40, 41, 42, 80, 81, 82])
+def test_a_line_is_too_long_where_a_run_finds_it_so(tmp_path: Path, length: int, end: bytes) -> None:
+    """To the byte: else a blank one would be a row for one of them and none for the other."""
+    path = tmp_path / "a.jsonl"
+    for filling in (b" ", b"x"):
+        path.write_bytes(b'{"text": "a"}\n' + filling * length + end)
+        read = read_table(source_of(path, id=None), Rows(max_text_bytes=10, malformed="quarantine"))
+        rows = list(read_rows(io.BytesIO(path.read_bytes()), "jsonl", ",", ["text"], None, 40))
+        assert [row.offset for row in rows] == read["position"].to_pylist()
+        assert count_rows(io.BytesIO(path.read_bytes()), "jsonl", ",", 40) == read.num_rows
+
+
+@pytest.mark.parametrize("head", [b'id,text\n1,"', b'"'])
+@pytest.mark.parametrize("block", [b'a\n","', b"x", b"a\n"])
+def test_a_csv_row_without_end_can_not_be_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, block: bytes
+) -> None:
+    """Lines are bounded, and so are those that quotes make one row of. A run refuses such a file, so that no output holds it."""
+    monkeypatch.setattr(source_rows, "_CSV_ROW", 1 << 20)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(head) + gzip.compress(block * ((1 << 20) // len(block))) * 6)
+    found = find(str(path))
+    assert found is not None
+    recount, peak = grown(lambda: source._recount((str(path), found.version), READER, None))
+    assert recount.reason.startswith(
+        "can't be read: a line of more than 131,072 characters, or a row that takes more than 1,0"
+    )
+    assert peak < 10_000_000
+
+
+def test_a_csv_row_that_a_run_reads_is_never_too_large_for_the_checker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker counts by itself, and a healthy output must not be said to have an unreadable source."""
+    monkeypatch.setattr(source_rows, "_CSV_ROW", 2 << 20)
+    monkeypatch.setattr(delimited, "ROW_BYTES", 1 << 20)
+    file = InputFile("a.csv", "1", 1, "csv", "none", "a.csv")
+    for unit in ("a,", ",", "ab,", "abc,", "é,", "éa,", "x", ",,a", "\n", "a\n"):
+        for count in range(2000, 200_000, 22_000):
+            data = f'id,text\n1,"{unit * count}"\n'.encode()
+            try:
+                taken = len(list(delimited.csv_rows(io.BytesIO(data), file, ",", 0)))
+            except InputError:
+                continue
+            assert taken == 2
+            assert count_rows(io.BytesIO(data), "csv", ",", 0) == 1

@@ -51,6 +51,15 @@ def untidy_jsonl(folder: Path) -> None:
     (folder / "c.jsonl.gz").write_bytes(gzip.compress(b'\n{"id": "z1", "text": "one"}\n\n{"id": "z2", "text": "two"}'))
 
 
+def packed_jsonl(folder: Path) -> None:
+    """Blank lines within and between units, whose spans were bytes of the inflated stream for it: every row of a healthy output
+    was said to be missing."""
+    folder.mkdir()
+    rows = "".join(json.dumps({"id": f"i{row}", "text": text_of(row)}) + "\n" * (1 + row % 3) for row in range(50))
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(b"\n" + rows.encode() + b"\n"))
+    (folder / "b.jsonl.zst").write_bytes(pa.compress(rows.replace('"i', '"z').encode(), "zstd", asbytes=True))
+
+
 def csv_shards(folder: Path) -> None:
     folder.mkdir()
     rows = "".join(f'{row:03},"text, with ""quotes"" and\nline {row}"\n' for row in range(40))
@@ -117,6 +126,7 @@ def not_utf8(folder: Path) -> None:
         (arrow_shards, {"model__precision": "exact"}),
         (untidy_jsonl, {}),
         (untidy_jsonl, {"input__id": None}),
+        (packed_jsonl, {"input__id": None}),
         (csv_shards, {}),
         (text_shards, {"input__id": None, "input__text": None}),
         (folders, {"input__keep": ["region"], "output__partition_by": ["region"]}),

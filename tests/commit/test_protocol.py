@@ -549,9 +549,10 @@ READERS: dict[str, tuple[str, Callable[[MemoryStore], object]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "damage", [b"x", b"{}", b"[]", b"null", b"\xff", b'{"pieces": 7}', b'{"a":' * 100_000], ids=lambda data: data[:20]
-)
+DAMAGE = [b"x", b"{}", b"[]", b"null", b"\xff", b'{"pieces": 7}', b'{"a":' * 100_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda data: data[:20])
 @pytest.mark.parametrize("reader", READERS)
 def test_a_record_that_was_damaged_from_outside_is_named(reader: str, damage: bytes) -> None:
     """`KeyError: 'recipe'` and "a bug" would tell nobody which of a million objects to restore."""

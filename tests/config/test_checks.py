@@ -42,6 +42,14 @@ def refusal(changes: dict[str, Any]) -> str:
         f"s3://{SECRET}@bucket/x",
         f"https://b.s3.amazonaws.com/x?X-Amz-Signature={SECRET}",
         f"https://a.blob.core.windows.net/x?sv=2024&sig={SECRET}",
+        f"s3:/key:{SECRET}@bucket/x",
+        f"s3:key:a/b+{SECRET}@bucket/x",
+        f"gs:///{SECRET}@bucket/x",
+        f"https:/user:{SECRET}@host/x",
+        f"https://host/x?access_token={SECRET}",
+        f"https://host/x?a=b&api_key={SECRET}",
+        f"s3://bucket/x?key={SECRET}",
+        f"s3://bucket/x?X-Api-Key={SECRET}",
     ],
 )  # fmt: skip
 def test_a_url_with_a_secret_is_refused_and_not_shown(key: str, url: str) -> None:
@@ -65,7 +73,21 @@ def test_a_secret_in_the_wrong_place_is_not_shown_either(changes: dict[str, Any]
     assert SECRET not in refusal(changes)
 
 
-@pytest.mark.parametrize("path", ["s3://my@bucket", "in/a@b:c.txt", "s3://bucket/user@example.com/x", "s3://b/a?b=c"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://my@bucket",
+        "in/a@b:c.txt",
+        "s3://bucket/user@example.com/x",
+        "s3://bucket/a:b@c",
+        "s3://b/a?b=c",
+        "s3://b/day=??/key=*",
+        "file:///data/a:b@c",
+        "/data/s3:x/y",
+        "in/12:30@noon",
+        "s3://b/tokens?=5/monkey=1",
+    ],
+)
 def test_what_only_looks_like_a_secret_is_accepted_or_named(path: str) -> None:
     """An @ in a file's name is no user name; one before the bucket can be nothing else."""
     if path == "s3://my@bucket":

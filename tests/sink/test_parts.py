@@ -213,7 +213,7 @@ def test_a_part_that_was_cut_off_is_damage_and_not_a_file_that_is_gone() -> None
     part = build_part(rows(["b", "a", "b"]), vectors(3), BY_LANG)
     assert part is not None
     store.put_new("p", part.data[:-9])
-    with pytest.raises(VerificationError, match="p: .* bytes, its record says more"):
+    with pytest.raises(VerificationError, match=r"p: .* bytes, its record says more"):
         write_data_file(store, DataFilePlan(0, "lang=b/", slices_of(part, "p", "lang=b/")), BY_LANG)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import json
 import random
 import struct
 import tarfile
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.source.discover import discover
+from pipeline.source.records import UnitPolicy
 
 from .conftest import PATIENT, jsonl_bytes, read_rows, read_units, source_of, zstd_bytes
 
@@ -139,6 +141,17 @@ def test_rows_of_compressed_lines_are_numbered(tmp_path: Path, suffix: str) -> N
     [unit] = read_units(source_of(path, id=None))
     assert unit.rows["id"].to_pylist() == [f"a.jsonl{suffix}#0", f"a.jsonl{suffix}#1"]
     assert [(span.measure, span.start, span.stop) for span in unit.spans] == [("rows", 0, 2)]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_spans_of_compressed_lines_are_row_numbers_whatever_is_blank_between_them(tmp_path: Path, suffix: str) -> None:
+    """They ended at a byte of the inflated stream, so that the next unit began before it, and `verify` found rows missing."""
+    lines = [json.dumps({"id": f"{row}", "text": "t"}) + "\n" * (1 + row % 2) for row in range(6)]
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(PACK[suffix](("\n" + "".join(lines) + " \n\n").encode()))
+    units = read_units(source_of(tmp_path), policy=UnitPolicy(2, 1 << 20, 1 << 20))
+    spans = [(span.measure, span.start, span.stop) for unit in units for span in unit.spans]
+    assert spans == [("rows", 0, 2), ("rows", 2, 4), ("rows", 4, 6)]
+    assert [unit.rows["position"].to_pylist() for unit in units] == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize("suffix", PACK)

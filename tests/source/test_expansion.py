@@ -14,7 +14,7 @@ from pipeline.source.columnar import read_columnar
 from pipeline.source.expansion import cut_expanded
 from pipeline.source.records import UnitPolicy
 
-from .conftest import PATIENT, arrow_bytes, parquet_bytes, plan, read_rows, source_of
+from .conftest import PATIENT, arrow_bytes, parquet_bytes, plan, read_rows, read_table, source_of
 
 VALUES = st.lists(st.none() | st.text("aé", max_size=9), max_size=30)
 KINDS = {
@@ -102,6 +102,56 @@ def test_rows_that_share_a_long_value_are_decoded_a_few_at_a_time(tmp_path: Path
     assert sum(batches) == 300
     assert max(batches) <= 4_194_304 // 100_000
     assert [row[0] for row in read_rows(path, text=text)] == [f"{row}" for row in range(300)]
+
+
+@pytest.mark.parametrize("text", ["text", "s.text"])
+def test_rows_that_share_their_beginnings_are_decoded_one_at_a_time(tmp_path: Path, text: str) -> None:
+    """Nothing in the file says how long they are: sixteen of 32 MiB, out of 2 kB, were 3 GiB of a reader's memory."""
+    values = pa.array(["x" * 1_000_000] * 40)
+    ids = pa.array([f"{row}" for row in range(40)])
+    column = values if text == "text" else pa.StructArray.from_arrays([values], ["text"])
+    options = {"use_dictionary": False, "column_encoding": {text: "DELTA_BYTE_ARRAY"}, "compression": "zstd"}
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(pa.table({"id": ids, text.split(".")[0]: column}), **options))
+    assert path.stat().st_size < 20_000
+    del values, column
+    [segment], extraction = plan(source_of(path, text=text))
+    pool = pa.default_memory_pool()
+    before, batches, highest = pool.bytes_allocated(), [], 0
+    with path.open("rb") as stream:
+        for columns in read_columnar(stream, segment.pieces[0], extraction):
+            batches.append(len(columns.position))
+            highest = max(highest, pool.bytes_allocated() - before)
+    assert sum(batches) == 40
+    assert max(batches) <= 4
+    assert highest < 20_000_000
+    assert len(read_rows(path, text=text)) == 40
+
+
+@pytest.mark.parametrize("beside", [["lang"], ["id", "lang"], False])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_shared_beginnings_give_the_rows_that_a_plain_file_gives(
+    tmp_path: Path, beside: list[str] | bool, kind: pa.DataType
+) -> None:
+    """Also beside columns with dictionaries, which are decoded with them, and as a category of pandas."""
+    rows = range(5000)
+    lang = pa.array([("en", "de", None)[row % 3] for row in rows])
+    columns = {
+        "id": pa.array([f"{row:05}" for row in rows]),
+        "text": pa.array([None if row % 7 == 0 else f"the text of row {row}" for row in rows]).cast(kind),
+        "lang": lang.dictionary_encode() if beside else lang,
+    }
+    table = pa.table(columns)
+    delta = {name: "DELTA_BYTE_ARRAY" for name in columns if not beside or name not in beside}
+    made = {"plain": {}, "delta": {"use_dictionary": beside, "column_encoding": delta, "row_group_size": 1900}}
+    found = []
+    for name, options in made.items():
+        path = tmp_path / name / "a.parquet"
+        path.parent.mkdir()
+        path.write_bytes(parquet_bytes(table, **options))
+        found.append(read_table(source_of(path, keep=("lang",))).drop_columns(["file"]))
+    assert found[0].num_rows == 5000
+    assert found[0].equals(found[1])
 
 
 @pytest.mark.parametrize(

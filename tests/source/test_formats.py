@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,41 @@ def test_a_time_zone_that_nobody_knows_is_what_is_said_to_be_wrong(tmp_path: Pat
     said = r"a\.parquet: column 'when' is timestamp\[us, tz=Foo/Bar\], whose time zone is not one that is known here"
     with pytest.raises(InputError, match=said):
         read_rows(path, text=None, template="{when}")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "kind"),
+    [
+        ("a.parquet", 2**31 - 1, pa.date32()),
+        ("a.arrow", 2**31 - 1, pa.date32()),
+        ("a.parquet", -(2**31), pa.date32()),
+        ("a.parquet", -5, pa.time32("ms")),
+        ("a.parquet", 90_000_000, pa.time32("ms")),
+        ("a.parquet", -1, pa.time64("us")),
+    ],
+)
+def test_a_date_or_time_that_has_no_spelling_is_refused(
+    tmp_path: Path, name: str, number: int, kind: pa.DataType
+) -> None:
+    """Arrow writes `<value out of range: …>` in the place of an error, and that was embedded. Such times of an Arrow file are
+    refused as they are read."""
+    plain = pa.array([0, None, number], pa.int32() if kind.bit_width == 32 else pa.int64())
+    table = pa.table({"id": ["1", "2", "3"], "t": plain.cast(kind)})
+    (tmp_path / name).write_bytes(parquet_bytes(table) if name == "a.parquet" else arrow_bytes(table))
+    message = (
+        rf"{name}, row 2: column 't' \({re.escape(str(kind))}\) holds a value out of range: {number}: no date or time"
+    )
+    with pytest.raises(InputError, match=message):
+        read_rows(tmp_path, text=None, template="at {t}")
+    if kind == pa.date32():
+        kept = read_table(source_of(tmp_path, text="id", keep=("t",)))["keep.t"]
+        assert kept.cast(pa.int32()).to_pylist() == [0, None, number]
+
+
+def test_text_that_looks_like_arrows_word_for_a_date_is_text(tmp_path: Path) -> None:
+    said = "<value out of range: 5>"
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table({"id": ["1"], "t": [said]})))
+    assert read_rows(tmp_path, text=None, template="{t}") == [("1", said, None)]
 
 
 def test_a_missing_field_of_a_template_is_a_null_one(tmp_path: Path) -> None:

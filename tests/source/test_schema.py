@@ -70,6 +70,14 @@ def test_folders_between_root_and_file_are_columns(tmp_path: Path) -> None:
         discover(source_of(tmp_path, root=str(tmp_path / "a=0/lang=en")))
 
 
+@pytest.mark.parametrize("name", ["lang=%ff/a.txt", "%C3=x/a.txt"])
+def test_a_folder_whose_name_stands_for_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    """All such were one value, U+FFFD, of a column that may partition the result."""
+    touch(tmp_path, name, "lang=%C3%A9/a.txt")
+    with pytest.raises(InputError, match=f"{name}: a folder's name stands for bytes that are no UTF-8 .*; rename it"):
+        discover(source_of(tmp_path, id=None))
+
+
 @pytest.mark.parametrize("spelling", ["in", "./in", "in/", "in/../in", "file://{}/in", "{}/in/"])
 def test_a_root_gives_the_same_ids_however_it_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str

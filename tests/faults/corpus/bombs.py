@@ -15,6 +15,8 @@ MIB = 1 << 20
 PLAIN = {"id": None, "text": None}
 LONG_ID = json.dumps({"id": "x" * (MIB - 30), "text": "a"}).encode() + b"\n"
 COMMAS = b"," * MIB + b"\n"
+ROW = b'{"id": "1", "text": "a"}\n'
+LONG_NAME = "k" * 800_000
 
 
 def cases() -> Iterator[Case]:
@@ -71,6 +73,32 @@ def cases() -> Iterator[Case]:
             f"{suffix}: blank lines without end before a header", f"a.csv{suffix}", partial(_packed, suffix, b"\n" * MIB, 2),
             Refused("the header: more than 1,000,000 blank lines in a row"),
         )  # fmt: skip
+        yield Case(
+            f"{suffix}: a row of quoted lines without end", f"a.csv{suffix}",
+            partial(_packed, suffix, b'a\n","' * (MIB // 5), 20, b'id,text\n1,"'),
+            Refused("row 0: its row takes more than 268,435,456 bytes"), company=False,
+        )  # fmt: skip
+        for columns, said in ((31, "its row takes more than 268,435,456 bytes"), (3, "more than 2,000,000 columns")):
+            yield Case(
+                f"{suffix}: a header of {columns} million empty names", f"a.csv{suffix}",
+                partial(_packed, suffix, b"," * MIB, columns, b"id,text"), Refused(f"the header: {said}"),
+            )  # fmt: skip
+        yield Case(
+            f"{suffix}: blank lines without end between rows", f"a.jsonl{suffix}", partial(_packed, suffix, b"\n" * MIB, 3, ROW),
+            Refused("row 1: more than 1,000,000 blank lines in a row"),
+        )  # fmt: skip
+        line = json.dumps({"id": "1", "text": "x" * (20 * MIB)}).encode() + b"\n"
+        yield Case(
+            f"{suffix}: 24 rows of 20 MiB that are set aside", f"a.jsonl{suffix}", partial(_packed, suffix, line, 24),
+            Counts({"oversize": 24}), company=False,
+        )  # fmt: skip
+    for name in ("a.jsonl", "a.arrow"):
+        yield Case(f"{name}: 8,000 names within a long one", name, partial(_names, name), Counts({"": 1}))
+    for count, size, kind in ((600, MIB, ""), (1500, MIB, ""), (24, 20 * MIB, "oversize")):
+        yield Case(
+            f"Parquet: {count} rows of {size // MIB} MiB that share their beginning", "a.parquet",
+            partial(_delta, count, size), Counts({kind: count}), company=False,
+        )  # fmt: skip
     yield Case("Parquet: 600 rows with the same id of a MiB", "a.parquet", _long_ids, Counts({"": 600}))
     yield Case("Arrow: 200,000 nulls", "a.arrow", _arrow_nulls, Counts({"null": 200_000}), options={"id": None})
 
@@ -121,6 +149,28 @@ def _zeros(count: int) -> bytes:
     return _write(
         pa.table({"id": _ids(count), "text": texts}), compression="zstd", use_dictionary=False, write_batch_size=1
     )
+
+
+def _delta(count: int, size: int) -> bytes:
+    """One row group of so many rows, all of one text, which each of a few pages has once."""
+    each = count // 6 if size == MIB else count
+    text = pa.chunked_array([pa.array(["x" * size] * each)] * (count // each))
+    encodings = {"id": "PLAIN", "text": "DELTA_BYTE_ARRAY"}
+    table = pa.table({"id": _ids(count), "text": text})
+    return _write(table, compression="zstd", use_dictionary=False, column_encoding=encodings)
+
+
+def _names(name: str) -> bytes:
+    """Each column in it was known by a name of its own of 800 kB, which is 6 GB of names."""
+    inner = {f"{number:x}": 1 for number in range(8000)}
+    row = {"id": "1", "text": "a", LONG_NAME: inner}
+    if name == "a.jsonl":
+        return json.dumps(row).encode() + b"\n"
+    table = pa.Table.from_pylist([row])
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
 
 
 def _nulls() -> bytes:

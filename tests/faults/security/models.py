@@ -201,6 +201,29 @@ def _link(name: str, target: str, *, directory: bool = False) -> Callable[[Path,
     return change
 
 
+def _linked_folder(name: str, target: str) -> Callable[[Path, World], object]:
+    """A folder of the model moved away, and a link in its place: what lies there is in no lock."""
+
+    def change(model: Path, _: World) -> None:
+        place = model / target
+        shutil.move(model / name, place)
+        edit_json(place / "config.json", auto_map={"AutoModel": "evil.EvilModel"})
+        (model / name).symlink_to(place)
+
+    return change
+
+
+def _linked_blob(world: World) -> None:
+    """The same in the layout of the hub's cache, whose links lead out of the snapshot."""
+    snapshot = world.folder / "cache" / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    _copy(world).rename(snapshot)
+    (snapshot.parent.parent / "blobs").mkdir()
+    _linked_folder("1_Pooling", "../../blobs/pool")(snapshot, world)
+    refused(lambda: resolve_model(str(snapshot), None, None), 2)
+    _load(snapshot)
+
+
 def _changed(change: Callable[[Path], object]) -> Callable[[World], None]:
     """Locked, then changed: a worker that stages it must notice."""
 
@@ -267,6 +290,8 @@ CASES = [
     Case("link to a config outside", _refused(_link("config.json", "OUTSIDE/config.json"))),
     Case("link to a folder outside", _refused(_link("extra", "OUTSIDE", directory=True))),
     Case("link to the folder above", _refused(_link("extra", "..", directory=True))),
+    Case("link to a folder within", _refused(_linked_folder("1_Pooling", "pool"))),
+    Case("link to a folder among the blobs of a cache", _linked_blob),
     Case("link to /etc/passwd", _refused(_link("vocab.txt", "/etc/passwd"))),
     Case("link that leads nowhere", _refused(_link("extra.json", "../nowhere.json"))),
     *(Case(f"changed after the lock: {name}", _changed(_flip(name))) for name in (WEIGHTS, "tokenizer.json")),

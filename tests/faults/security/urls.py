@@ -38,6 +38,13 @@ WITH_SECRET = (
     "https://account.blob.core.windows.net/box/x?sv=1&sig=SECRET", "http://user:SECRET@store:9000/x", "s3://bucket/x?token=SECRET",
     "s3://bucket/x?password=SECRET", "simplecache::s3://A:SECRET@bucket/x",
 )  # fmt: skip
+MISTYPED = (
+    "s3:/AKIAX:SECRET@bucket/x", "s3:AKIAX:SECRET@bucket/x", "s3:///AKIAX:a/SECRET@bucket/x", "gs:/SECRET@bucket/x",
+    "https:/user:SECRET@host/x", "HTTPS:user:SECRET@host/x", "simplecache::s3:/A:SECRET@bucket/x", "https://host/f?api_key=SECRET",
+    "https://host/f?key=SECRET", "https://host/f?a=b&key=SECRET", "https://host/f?X-Api-Key=SECRET",
+    "https://host/f?access_token=SECRET",
+)  # fmt: skip
+"""With a slash too few or too many, or in a place of which nothing here takes a secret."""
 
 
 def raw_job(world: World, key: str, value: str) -> dict[str, dict[str, Any]]:
@@ -142,10 +149,11 @@ CASES = [
     *(Case(f"{key}: {url}", _url(key, url)) for key in KEYS for url in URLS
       if "//" in url or "::" in url or not key.startswith("execution")),
     *(Case(f"{key} with a secret: {url}", _secret(key, url))
-      for key in (*KEYS, "execution.address") for url in WITH_SECRET),
-    *(Case(f"output on the command line with a secret: {url}", _secret_argument(open_store, url)) for url in WITH_SECRET[:3]),
+      for key in (*KEYS, "execution.address") for url in (*WITH_SECRET, *MISTYPED)),
+    *(Case(f"output on the command line with a secret: {url}", _secret_argument(open_store, url))
+      for url in (*WITH_SECRET[:3], *MISTYPED) if ":///" not in url),
     *(Case(f"input with a secret: {url}", _secret_argument(lambda url: expand([url]), url))
-      for url in (*WITH_SECRET[:3], WITH_SECRET[-1])),
+      for url in (*WITH_SECRET[:3], WITH_SECRET[-1], *MISTYPED) if ":///" not in url),
     *(Case(f"{key} is {path}", _local_file(key, path))
       for key in ("input.paths", "model.name") for path in ("file:///etc/passwd", "/etc/passwd", "file:///etc/shadow",
           "/proc/self/environ")),
