@@ -121,10 +121,9 @@ def _below(scheme: Scheme, root: str, rest: str) -> Iterator[Found]:
             if matches(path):
                 full = f"{root}/{path}"
                 status = _status(full)
-                if status is not None:
-                    yield _from_status(full, status, root or "/")
-                elif os.path.lexists(full):  # else it is gone since it was listed, as a writer's temporary file is
-                    raise _dangling(full)
+                if status is None:  # gone since it was listed: it may have another name now, which was not seen
+                    raise _dangling(full) if os.path.lexists(full) else _changed(full)
+                yield _from_status(full, status, root or "/")
         return
     uri_root = str(Place(scheme, root))
     for found in connect(scheme).walk(f"{root}/{fixed_start(rest)}"):

@@ -49,7 +49,7 @@ def parse(uri: str) -> Place:
         raise ConfigError(f"{redact(uri)!r}: unknown scheme {name!r}; use a local path, s3://, gs:// or az://")
     if scheme == "file":
         if not rest.startswith("/"):
-            raise ConfigError(f"{uri!r}: a file URI has three slashes, as in file:///data")
+            raise ConfigError(f"{redact(uri)!r}: a file URI has three slashes, as in file:///data")
         return Place("file", _absolute(rest))
     bucket = rest.partition("/")[0]
     if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):  # a secret key may hold the first slash
@@ -58,7 +58,7 @@ def parse(uri: str) -> Place:
             "set them in the environment (AWS_ACCESS_KEY_ID, ...) or use a profile or role"
         )
     if not bucket:
-        raise ConfigError(f"{uri!r} names no bucket; expected {scheme}://<bucket>/<path>")
+        raise ConfigError(f"{redact(uri)!r} names no bucket; expected {scheme}://<bucket>/<path>")
     return Place(scheme, rest)
 
 
@@ -67,9 +67,9 @@ def parse_root(uri: str) -> Place:
     place = parse(uri)
     path = place.path.rstrip("/")
     if not path:
-        raise ConfigError(f"{uri!r} is the root of the local disk; name a folder")
+        raise ConfigError(f"{redact(uri)!r} is the root of the local disk; name a folder")
     if place.scheme != "file" and re.search(r"(^|/)\.{0,2}(/|$)", path):
-        raise ConfigError(f"{uri!r} has an empty, `.` or `..` part, which object stores take literally")
+        raise ConfigError(f"{redact(uri)!r} has an empty, `.` or `..` part, which object stores take literally")
     return Place(place.scheme, path)
 
 

@@ -185,6 +185,7 @@ def test_the_simulation_runs_no_code_of_the_program_but_that_of_its_version() ->
     assert {path.relative_to(package).as_posix() for path in left} == {
         "config/schema.py",  # validates the config of a simulated job
         "flow/demand.py",  # sees that nothing is demanded
+        "flow/duplicate_ids.py",  # says that nobody has counted
         "flow/summary.py",
         "progress/events.py",  # an interface
         "source/links.py",  # sees that a job keeps nothing beside its output

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.storage import inputs
 from pipeline.storage.inputs import expand
 
 
@@ -47,12 +46,3 @@ def test_any_number_of_folders_that_no_link_leads_to_is_walked(tmp_path: Path) -
         (tmp_path / "in" / f"{number}").symlink_to(tmp_path / "real" / f"{number}")
     assert len(expand([str(tmp_path / "in")])) == 1100
     assert len(expand([str(tmp_path / "real")])) == 1100
-
-
-def test_a_file_that_goes_between_its_listing_and_the_look_at_it_is_not_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A writer's temporary file gets its own name just then, and would end the run of everything else."""
-    (tmp_path / "a.txt").write_text("a")
-    monkeypatch.setattr(inputs, "_walk_folder", lambda root: iter(["a.txt", "b.txt.tmp"]))
-    assert [found.uri for found in inputs.expand([str(tmp_path)])] == [str(tmp_path / "a.txt")]
