@@ -81,8 +81,11 @@ def _read_ids(store: Store, file: _File) -> pa.ChunkedArray:
             with opened:
                 parquet = pq.ParquetFile(opened, page_checksum_verification=True)
                 return parquet.read(columns=["id"], use_threads=False)["id"]
-    except StorageError:
-        if store.size(file.key) is not None:
+    except StorageError as error:
+        size = store.size(file.key)
+        if size is not None and size < file.start + (file.bytes or 0):
+            raise damaged(store, file.key, f"{size:,} bytes, its record says more") from error
+        if size is not None:
             raise
     except (pa.ArrowException, OSError, KeyError) as error:  # Arrow's own, for bytes that aren't as they were
         if store.size(file.key) is not None:
