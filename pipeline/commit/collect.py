@@ -5,7 +5,6 @@ any time beside live runs. Log entries, unit records and specs are never deleted
 """
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from pipeline.commit.keys import (
     parse_manifest_version,
 )
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord, parsed
+from pipeline.commit.records import AttemptNote, PieceRef, UnitRecord, parsed, tiles
 from pipeline.commit.snapshot import Snapshot, list_versions, read_entry, read_snapshot
 from pipeline.commit.success import clear_success
 from pipeline.commit.units import (
@@ -171,7 +170,7 @@ class _Needless:
         units = view.head.units if view else ()
         self._published = {unit.unit: unit for unit in units}
         self._pieces = {_place(piece) for unit in units for piece in unit.pieces}
-        self._whole = frozenset(_whole_files(self._pieces))
+        self._whole = frozenset(_whole_files(piece for unit in units for piece in unit.pieces))
         self._versions: dict[str, str | None] = {}
         self._specs: list[tuple[int, str]] | None = None  # of the versions before the head
 
@@ -234,21 +233,16 @@ def _is_to_be_redone(published: ManifestUnit, ruling: UnitRecord | None) -> bool
     return ruling.generation > published.generation and (ruling.reason == RETRY or ruling.state != "retired")
 
 
-_Place = tuple[str, str, int, int, bool]
+def _place(piece: PieceRef) -> tuple[str, str, int, int]:
+    return (piece.uri, piece.version, piece.start, piece.stop)
 
 
-def _place(piece: PieceRef) -> _Place:
-    return (piece.uri, piece.version, piece.start, piece.stop, piece.last)
-
-
-def _whole_files(places: Iterable[_Place]) -> Iterator[tuple[str, str]]:
-    """(URI, version) of files that the pieces reach through, from the beginning to the end."""
-    for file, pieces in itertools.groupby(sorted(places), key=lambda place: place[:2]):
-        end, last = 0, False
-        for _, _, start, stop, is_last in pieces:
-            end, last = (stop, is_last) if start == end else (-1, False)
-        if last:
-            yield file
+def _whole_files(pieces: Iterable[PieceRef]) -> Iterator[tuple[str, str]]:
+    """(URI, version) of files that are there from the beginning to the end."""
+    by_file: dict[tuple[str, str], set[PieceRef]] = {}
+    for piece in pieces:
+        by_file.setdefault((piece.uri, piece.version), set()).add(piece)
+    yield from (file for file, found in by_file.items() if tiles(found))
 
 
 def _moved_on(pieces: Sequence[PieceRef], lookup: Lookup, versions: dict[str, str | None]) -> bool:

@@ -3,7 +3,7 @@
 Records are created once and never change; whichever record stands under a key is the truth for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -40,6 +40,17 @@ class PieceRef:
     start: int
     stop: int
     last: bool  # the file ends where the piece does
+
+
+def tiles(pieces: Iterable[PieceRef]) -> bool:
+    """Whether pieces cover a file from 0 to its end without gap or overlap."""
+    end = 0
+    ordered = sorted(pieces, key=lambda piece: piece.start)
+    for piece in ordered:
+        if piece.start != end:
+            return False
+        end = piece.stop
+    return bool(ordered) and ordered[-1].last
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +218,8 @@ def parsed(root: str, key: str, data: Bytes, parse: Callable[[Bytes], T]) -> T:
     """What the object `key` says, by `parse`. Raises VerificationError when it isn't what was written there."""
     try:
         return parse(data)
+    except MemoryError:  # Arrow's own is one of its exceptions, too, and says nothing of the object
+        raise
     except UNREADABLE as error:
         raise VerificationError(
             f"{root}/{key} can't be understood ({type(error).__name__}: {error}): something outside embedpipe has changed it. "

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 from pipeline.commit.keys import DATA, SUCCESS
-from pipeline.commit.records import LogEntry
+from pipeline.commit.records import UNREADABLE, LogEntry
 from pipeline.errors import StorageError
 from pipeline.storage.faults import is_own
 from pipeline.storage.store import Store
@@ -36,7 +36,7 @@ def marked_version(store: Store) -> int | None:
     data = store.get(SUCCESS)
     try:
         return None if data is None else int(json.loads(data)["version"])
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):  # anybody may have put anything there
+    except UNREADABLE:  # anybody may have put anything there
         return None
 
 

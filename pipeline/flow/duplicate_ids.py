@@ -10,7 +10,7 @@ from pipeline.errors import Overtaken, StorageError
 from pipeline.flow.job import Job
 from pipeline.flow.overlap import behind
 from pipeline.flow.planning import Planned
-from pipeline.sink.assemble import damaged
+from pipeline.sink.assemble import check_there, damaged
 from pipeline.sink.duplicates import MAX_ROWS, count_duplicates
 from pipeline.source.streams import one_line
 from pipeline.storage.pinned import open_stored
@@ -81,13 +81,12 @@ def _read_ids(store: Store, file: _File) -> pa.ChunkedArray:
             with opened:
                 parquet = pq.ParquetFile(opened, page_checksum_verification=True)
                 return parquet.read(columns=["id"], use_threads=False)["id"]
+    except MemoryError:  # Arrow's own is one of its exceptions, too, and says nothing of the file
+        raise
     except StorageError as error:
-        size = store.size(file.key)
-        if size is not None and size < file.start + (file.bytes or 0):
-            raise damaged(store, file.key, f"{size:,} bytes, its record says more") from error
-        if size is not None:
-            raise
+        check_there(store, file.key, file.start + (file.bytes or 0), error)
+        raise
     except (pa.ArrowException, OSError, KeyError) as error:  # Arrow's own, for bytes that aren't as they were
-        if store.size(file.key) is not None:
-            raise damaged(store, file.key, one_line(error)) from error
+        check_there(store, file.key, 0, error)
+        raise damaged(store, file.key, one_line(error)) from error
     raise Overtaken(f"{store.root}/{file.key} is gone: another run has published what it held")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from pipeline.commit.manifest import ManifestUnit
-from pipeline.commit.records import PieceRef, UnitRecord
+from pipeline.commit.records import PieceRef, UnitRecord, tiles
 from pipeline.errors import RefusedError
 from pipeline.plan.records import HeadMatch, Plan, SegmentWork
 from pipeline.source.records import Extraction, InputFile, Piece, Segment
@@ -48,7 +48,7 @@ def match_head(
         if is_complete(stay):
             for piece in listed:
                 covered.setdefault(piece.uri, []).append(piece)
-    open_files = frozenset(uri for uri in files if not _tiles(covered.get(uri, [])))
+    open_files = frozenset(uri for uri in files if not tiles(covered.get(uri, [])))
     return HeadMatch(tuple(kept), (*dropped, *worked_again), gone_rows, open_files, tuple(worked_again))
 
 
@@ -153,7 +153,7 @@ def untiled_files(units: Sequence[ManifestUnit]) -> list[str]:
     for segment in _by_segment(units):
         for piece in segment[0].pieces:
             pieces.setdefault(piece.uri, []).extend([piece] if is_complete(segment) else [])
-    return sorted(uri for uri, found in pieces.items() if not _tiles(found))
+    return sorted(uri for uri, found in pieces.items() if not tiles(found))
 
 
 def _by_segment(units: Sequence[ManifestUnit]) -> Iterator[list[ManifestUnit]]:
@@ -179,17 +179,6 @@ def _is_same(
         return append
     again = Segment(tuple(Piece(files[p.uri], p.measure, p.start, p.stop) for p in pieces))
     return segment_id(spec_id, again, extraction) == segment
-
-
-def _tiles(pieces: Sequence[PieceRef]) -> bool:
-    """Whether pieces cover a file from 0 to its end without gap or overlap."""
-    end = 0
-    ordered = sorted(pieces, key=lambda piece: piece.start)
-    for piece in ordered:
-        if piece.start != end:
-            return False
-        end = piece.stop
-    return bool(ordered) and ordered[-1].last
 
 
 def _file_ends(segments: Iterable[Segment]) -> dict[str, int]:

@@ -72,6 +72,15 @@ def damaged(store: Store, key: str, how: str) -> VerificationError:
     )
 
 
+def check_there(store: Store, key: str, end: int, error: Exception | None = None) -> None:
+    """Raises Overtaken where a file is gone, VerificationError where it ends before byte `end`. `error`: of whoever read it."""
+    size = store.size(key)
+    if size is None:
+        raise Overtaken(f"{store.root}/{key} is gone: another run has published what it held") from error
+    if size < end:
+        raise damaged(store, key, f"{size:,} bytes, its record says more") from error
+
+
 def _read(store: Store, slices: Sequence[SourceSlice], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of each slice. They share no memory with the file they were read from: that is let go of before the next."""
     files = [list(of_one) for _, of_one in groupby(slices, key=lambda part: (part.key, part.start))]
@@ -110,11 +119,7 @@ def _fetch(store: Store, part: SourceSlice) -> bytes:
     try:
         data = store.get_range(part.key, part.start, part.file_bytes)
     except StorageError as error:
-        size = store.size(part.key)
-        if size is None:
-            raise Overtaken(f"{store.root}/{part.key} is gone: another run has published what it held") from error
-        if size < part.start + part.file_bytes:
-            raise damaged(store, part.key, f"{size:,} bytes, its record says more") from error
+        check_there(store, part.key, part.start + part.file_bytes, error)
         raise
     found = hashlib.sha256(data).hexdigest()
     if found != part.sha256:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.commit.manifest import SCHEMA, decode_manifest
+from pipeline.commit.records import parsed
 from pipeline.errors import RefusedError
 
 
@@ -22,3 +23,13 @@ def test_a_manifest_of_another_version_is_refused_and_is_no_bug(schema: pa.Schem
     with pytest.raises(RefusedError, match="use the version that published it") as refused:
         decode_manifest(buffer.getvalue())
     assert refused.value.exit_code == 3
+
+
+def test_memory_that_runs_out_over_a_record_says_nothing_of_the_record() -> None:
+    """ "Something has changed it, restore it" would have somebody restore a million healthy units."""
+
+    def parse(_: bytes) -> None:
+        raise pa.ArrowMemoryError("malloc of size 49283072 failed")
+
+    with pytest.raises(MemoryError):
+        parsed("/out", "_embedpipe/manifest/1.parquet", b"", parse)
