@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def soak(first: int, seconds: float) -> Chunk:
-    """Seeds from `first` on, for about `seconds`; with the very first of them all mutants."""
-    end = time.monotonic() + seconds
+    """Seeds from `first` on, for about `seconds`; before the very first of them all mutants, however long they take."""
     counts: Counter[str] = Counter(violations=0)
     if first == 0:
         alive = [mutant.name for mutant in MUTANTS if not is_caught(mutant)]
         counts.update(mutants=len(MUTANTS), mutants_alive=len(alive))
         if alive:
             log.error("nobody notices %s", ", ".join(alive))
+    end = time.monotonic() + seconds
     counts.update(live(takewhile(lambda _: time.monotonic() < end, count(first)))[0])
     return Chunk(first + counts["seeds"], counts)
 
