@@ -182,7 +182,7 @@ class _Run:
                 given_up=self.failures.segments,
             )
             self.changed = set()
-            work = [segment for segment in planned.plan.pending if segment.id not in self.failures.segments]
+            work = self.failures.to_try(planned)
             self._announce(planned, work)
             if not work:
                 return planned

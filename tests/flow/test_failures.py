@@ -1,5 +1,6 @@
 """What is tried again in which company, without a run."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +16,13 @@ def work(segment: str, *uris: str) -> Any:
     return SimpleNamespace(id=segment, pieces=[SimpleNamespace(uri=uri) for uri in uris])
 
 
-def planned(**again: str) -> Any:
+def planned(*, version: int = 1, pending: Sequence[Any] = (), **again: str) -> Any:
     """again: segment of the head that is worked again → its files."""
     units = [
         SimpleNamespace(segment=segment, pieces=[SimpleNamespace(uri=uri) for uri in uris])
         for segment, uris in again.items()
     ]
-    return SimpleNamespace(again=units)
+    return SimpleNamespace(again=units, version=version, plan=SimpleNamespace(pending=pending))
 
 
 def test_a_file_of_a_group_that_broke_up_under_the_run_is_tried_alone() -> None:
@@ -48,3 +49,22 @@ def test_nothing_is_tried_in_the_same_company_for_ever() -> None:
     failures = Failures()
     assert not failures.take(failed("ab", "a"), work("ab", *"ab"), planned())
     assert failures.take(failed("ab", "a"), work("ab", *"ab"), planned())
+
+
+def test_what_was_given_up_for_the_sake_of_one_head_is_tried_apart_once_another_head_is_without_it() -> None:
+    """Another run published rows of another spec over those that were to be worked again. The group would go as a whole, though
+    one of its files alone is at fault, and nobody would name the other."""
+    failures = Failures()
+    group = work("fg", *"fg")
+    assert failures.take(failed("fg", "g"), group, planned(fg="fg"))
+    assert failures.to_try(planned(pending=[group])) == []
+    overtaken = planned(version=2, pending=[group])
+    assert failures.to_try(overtaken) == [group]
+    assert failures.files(overtaken) == {}
+    assert not failures.take(failed("fg", "g"), group, overtaken)
+    assert failures.apart == [frozenset("f"), frozenset("g")]
+    alone = work("g", "g")
+    assert failures.take(failed("g", "g"), alone, overtaken)
+    apart = planned(version=2, pending=[alone])
+    assert failures.to_try(apart) == []
+    assert failures.files(apart) == {"g": "torn"}
